@@ -1,0 +1,253 @@
+//! Which residents leave a full memory tier: the [`Eviction`] trait and the views of its calls.
+//!
+//! One instance sees one shard. The host reports what happened in batches of packed words and
+//! asks for victims in lots, on a thread of its own; a policy's cost is therefore the cost of one
+//! event, and decoding adds a few instructions to it and no path that can panic.
+
+mod slots;
+
+use std::cell::RefCell;
+use std::thread::LocalKey;
+use std::time::Duration;
+
+pub use slots::Slots;
+
+use crate::Params;
+
+/// An eviction policy. Export it with [`eviction!`](crate::eviction!).
+///
+/// Events come one by one, oldest first, and many to a call of the host. Hits may be missing under
+/// load; inserts and removals never are.
+pub trait Eviction: Sized + 'static {
+    /// Makes the policy from the operator's parameters and the limits of the shard.
+    ///
+    /// Parameters that this did not ask for are refused after it returns. Memory should grow with
+    /// use, as [`Slots`] does, and not be taken here for `max_entries`.
+    ///
+    /// # Errors
+    /// The text is shown to the operator, and the policy is not activated.
+    fn configure(params: &Params, limits: Limits) -> Result<Self, String>;
+
+    /// It is `unix_ms` now: the time of all events up to the next such call.
+    fn now(&mut self, unix_ms: u64) {
+        let _ = unix_ms;
+    }
+
+    /// A request was answered from the entry in `slot`. Must be ignored if the slot is unknown.
+    fn hit(&mut self, slot: u32);
+
+    /// An entry was put into a slot. It replaces what was there, if anything was.
+    fn insert(&mut self, insert: Insert);
+
+    /// The entry in `slot` left for a reason other than being named a victim. Must be ignored if
+    /// the slot is unknown.
+    fn remove(&mut self, slot: u32);
+
+    /// Names residents until `victims` [misses](Victims::missing_bytes) no more bytes, worst first.
+    ///
+    /// A named slot is free at once; no removal is reported for it. Naming what was just inserted
+    /// refuses it. Should this name too little, the host evicts the rest in its own order.
+    fn victims(&mut self, victims: &mut Victims);
+}
+
+/// What one shard may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes, as entries are charged.
+    pub capacity_bytes: u64,
+    /// Entries. Every slot is below this.
+    pub max_entries: u32,
+}
+
+/// An entry that was put into a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Insert {
+    /// Its slot until it leaves; slots are dense and used again.
+    pub slot: u32,
+    /// Keyed hash of its key: equal for equal keys for the life of the host's process.
+    pub hash: u64,
+    /// Bytes it is charged, bookkeeping included.
+    pub size_bytes: u64,
+    /// How long it stays fresh; `None`: without end.
+    pub lifetime: Option<Duration>,
+}
+
+const SLOT_BITS: u32 = 32;
+const KIND_SHIFT: u32 = 62;
+const ARGUMENT_MAX: u64 = (1 << (KIND_SHIFT - SLOT_BITS)) - 1;
+const KIND_HIT: u64 = 0;
+const KIND_INSERT: u64 = 1;
+const KIND_REMOVE: u64 = 2;
+
+/// Hands the packed events of one call to `policy`, oldest first.
+///
+/// Stops at words that are no event, which no host sends.
+pub(crate) fn apply<T: Eviction>(policy: &mut T, unix_ms: u64, words: &[u64]) {
+    policy.now(unix_ms);
+    let mut words = words.iter().copied();
+    while let Some(word) = words.next() {
+        let slot = slot_of(word);
+        match word >> KIND_SHIFT {
+            KIND_HIT => policy.hit(slot),
+            KIND_INSERT => {
+                let (Some(hash), Some(size_bytes)) = (words.next(), words.next()) else {
+                    return;
+                };
+                let argument = (word >> SLOT_BITS) & ARGUMENT_MAX;
+                let lifetime = (argument != ARGUMENT_MAX).then(|| Duration::from_secs(argument));
+                policy.insert(Insert {
+                    slot,
+                    hash,
+                    size_bytes,
+                    lifetime,
+                });
+            }
+            KIND_REMOVE => policy.remove(slot),
+            _ => return,
+        }
+    }
+}
+
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    reason = "the low half is the slot"
+)]
+fn slot_of(word: u64) -> u32 {
+    word as u32
+}
+
+/// The victims of one call: takes slots until enough bytes are named.
+#[derive(Debug)]
+pub struct Victims {
+    missing_bytes: u64,
+    slots: Vec<u32>,
+}
+
+impl Victims {
+    /// A call that needs `need_bytes`.
+    pub fn new(need_bytes: u64) -> Self {
+        Self {
+            missing_bytes: need_bytes,
+            slots: Vec::with_capacity(64),
+        }
+    }
+
+    /// Bytes still to be named; zero: done.
+    pub fn missing_bytes(&self) -> u64 {
+        self.missing_bytes
+    }
+
+    /// Names the entry in `slot`, which is charged `size_bytes`.
+    pub fn name(&mut self, slot: u32, size_bytes: u64) {
+        self.missing_bytes = self.missing_bytes.saturating_sub(size_bytes);
+        self.slots.push(slot);
+    }
+
+    /// The slots named, first named first.
+    pub fn into_slots(self) -> Vec<u32> {
+        self.slots
+    }
+}
+
+/// Parses the parameters and configures the policy.
+pub(crate) fn configured<T: Eviction>(params: &str, limits: Limits) -> Result<T, String> {
+    let params = Params::parse(params)?;
+    let policy = T::configure(&params, limits)?;
+    params.finish()?;
+    Ok(policy)
+}
+
+/// The instance's one policy.
+#[doc(hidden)]
+pub type Cell<T> = LocalKey<RefCell<Option<T>>>;
+
+/// Answers `configure` of the interface.
+#[doc(hidden)]
+pub fn configure<T: Eviction>(
+    cell: &'static Cell<T>,
+    params: &str,
+    limits: Limits,
+) -> Result<(), String> {
+    let policy = configured(params, limits)?;
+    cell.set(Some(policy));
+    Ok(())
+}
+
+/// Answers `observe` of the interface.
+///
+/// # Panics
+/// `configure` has not been called: the host's fault, and a trap tells it so.
+#[doc(hidden)]
+pub fn observe<T: Eviction>(cell: &'static Cell<T>, unix_ms: u64, words: &[u64]) {
+    cell.with_borrow_mut(|policy| {
+        let policy = policy.as_mut().expect("configure comes before observe");
+        apply(policy, unix_ms, words);
+    });
+}
+
+/// Answers `victims` of the interface.
+///
+/// # Panics
+/// `configure` has not been called: the host's fault, and a trap tells it so.
+#[doc(hidden)]
+pub fn victims<T: Eviction>(cell: &'static Cell<T>, need_bytes: u64) -> Vec<u32> {
+    cell.with_borrow_mut(|policy| {
+        let policy = policy.as_mut().expect("configure comes before victims");
+        let mut victims = Victims::new(need_bytes);
+        policy.victims(&mut victims);
+        victims.into_slots()
+    })
+}
+
+/// Exports a type that implements [`Eviction`](crate::Eviction) as this component's eviction
+/// policy.
+///
+/// Outside Wasm it only checks the type, so that the policy is an ordinary library natively.
+#[macro_export]
+macro_rules! eviction {
+    ($policy:ty) => {
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: fn(
+            &$crate::Params,
+            $crate::eviction::Limits,
+        ) -> ::std::result::Result<$policy, ::std::string::String> =
+            <$policy as $crate::Eviction>::configure;
+
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            use $crate::bindings::eviction as generated;
+
+            thread_local! {
+                static POLICY: ::std::cell::RefCell<::std::option::Option<$policy>> =
+                    const { ::std::cell::RefCell::new(::std::option::Option::None) };
+            }
+
+            struct Component;
+
+            impl generated::exports::larder::policy::eviction::Guest for Component {
+                fn configure(
+                    params: ::std::string::String,
+                    capacity: u64,
+                    max_entries: u32,
+                ) -> ::std::result::Result<(), ::std::string::String> {
+                    let limits = $crate::eviction::Limits {
+                        capacity_bytes: capacity,
+                        max_entries,
+                    };
+                    $crate::eviction::configure(&POLICY, &params, limits)
+                }
+
+                fn observe(now: u64, events: ::std::vec::Vec<u64>) {
+                    $crate::eviction::observe(&POLICY, now, &events);
+                }
+
+                fn victims(need: u64) -> ::std::vec::Vec<u32> {
+                    $crate::eviction::victims(&POLICY, need)
+                }
+            }
+
+    generated::export_eviction!(Component with_types_in $crate::bindings::eviction);
+        };
+    };
+}

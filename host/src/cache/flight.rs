@@ -1,0 +1,412 @@
+//! One fetch from the origin, shared by everyone who waits for it.
+//!
+//! The task that fetches holds the [`Pilot`]; clients hold [`Reader`]s. Bytes go to every reader as
+//! they arrive. A flight that will be stored keeps all of its pieces; one that will not keeps a
+//! window, the fastest reader sets the pace, and a reader that falls out of the window is told so.
+//!
+//! Readers and pilot may live on different threads; the state is behind one short mutex.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, StatusCode};
+
+use crate::entry::{CacheKey, Entry, SiteId, Tag};
+
+/// Bytes a flight keeps that no tier will store.
+pub const WINDOW: u64 = 8 << 20;
+
+/// What became of the request to the origin.
+#[derive(Clone, Debug)]
+pub enum Landing {
+    /// The stored response was validated; this is the freshened entry.
+    Validated(Arc<Entry>),
+    /// A response arrives.
+    Response(Arc<Head>),
+    /// The origin did not answer.
+    Failed(Failure),
+}
+
+/// How the origin failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection, or it broke, or what came was not HTTP.
+    Unreachable,
+    /// A deadline passed.
+    TimedOut,
+    /// The fetch was given up at shutdown, or its task died.
+    Abandoned,
+}
+
+/// The head of a response in flight.
+#[derive(Debug)]
+pub struct Head {
+    /// Final status.
+    pub status: StatusCode,
+    /// End-to-end fields, ready for a client, without `Age` and `Cache-Status`.
+    pub headers: HeaderMap,
+    /// Length of the content, if the origin told it.
+    pub length: Option<u64>,
+    /// Its age on arrival, seconds.
+    pub age: u64,
+    /// Freshness lifetime left on arrival, seconds.
+    pub ttl: u64,
+    /// Who may be answered by it.
+    pub shared: Shared,
+    /// Whether a tier is to store it.
+    pub stored: bool,
+}
+
+/// Who may be answered by a response in flight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shared {
+    /// The request that asked for it and nobody else.
+    No,
+    /// Requests with the same primary key that agree on the nominated fields.
+    With {
+        /// Nominated fields, sorted.
+        nominated: Vec<HeaderName>,
+        /// The key of the response: secondary where fields are nominated.
+        key: CacheKey,
+    },
+}
+
+/// A fetch that others may join.
+#[derive(Debug)]
+pub struct Flight {
+    /// The key under which it was started.
+    pub key: CacheKey,
+    /// Whose it is.
+    pub site: SiteId,
+    /// The tags of the request: its effective URI and the URI asked of the origin.
+    pub tags: Vec<Tag>,
+    purged: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    landing: Option<Landing>,
+    pieces: VecDeque<Bytes>,
+    /// Number of the first piece kept, counted from zero.
+    first: u64,
+    /// Bytes in the pieces that are kept.
+    kept: u64,
+    end: Option<End>,
+    readers: usize,
+    /// Number of the piece that the fastest reader takes next.
+    fastest: u64,
+    /// Wakers since the last change, which took all before it.
+    waiting: Vec<Waker>,
+    changes: u64,
+    pilot: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Complete,
+    Broken,
+}
+
+impl Flight {
+    /// A flight that has not landed, its pilot, and nobody aboard.
+    pub fn new(key: CacheKey, site: SiteId, tags: Vec<Tag>) -> (Arc<Self>, Pilot) {
+        let purged = AtomicBool::new(false);
+        let flight = Arc::new(Self { key, site, tags, purged, state: Mutex::default() });
+        let pilot = Pilot { flight: Arc::clone(&flight) };
+        (flight, pilot)
+    }
+
+    /// Marks what this flight brings as outdated: it is delivered, and stored by no tier.
+    pub fn purge(&self) {
+        self.purged.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a purge covered this flight since it began.
+    pub fn is_purged(&self) -> bool {
+        self.purged.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the origin has answered or failed.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again.
+    pub async fn landing(&self) -> Landing {
+        let mut place = None;
+        poll_fn(|cx| {
+            let mut state = self.lock();
+            match &state.landing {
+                Some(landing) => Poll::Ready(landing.clone()),
+                None => {
+                    state.wait(&mut place, cx);
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    /// A reader from the first byte, while the first byte is still kept.
+    pub fn board(self: &Arc<Self>) -> Option<Reader> {
+        let mut state = self.lock();
+        (state.first == 0).then(|| {
+            state.readers += 1;
+            Reader { flight: Arc::clone(self), next: 0, position: 0, place: None }
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Has the task of `cx` woken by the next change. `place` remembers where its waker is, so
+    /// that a task that is polled for other reasons is not listed twice.
+    fn wait(&mut self, place: &mut Option<(u64, usize)>, cx: &Context<'_>) {
+        let known = place.filter(|(changes, _)| *changes == self.changes);
+        if let Some(waker) = known.and_then(|(_, index)| self.waiting.get_mut(index)) {
+            waker.clone_from(cx.waker());
+        } else {
+            *place = Some((self.changes, self.waiting.len()));
+            self.waiting.push(cx.waker().clone());
+        }
+    }
+
+    fn wake_pilot(&mut self) {
+        if let Some(pilot) = self.pilot.take() {
+            pilot.wake();
+        }
+    }
+}
+
+/// The duty to land a flight and to end it. Dropping it early breaks the flight for everyone.
+#[derive(Debug)]
+#[must_use = "dropping the pilot abandons the flight"]
+pub struct Pilot {
+    flight: Arc<Flight>,
+}
+
+impl Pilot {
+    /// The flight.
+    pub fn flight(&self) -> &Arc<Flight> {
+        &self.flight
+    }
+
+    /// Tells everyone what the origin answered.
+    pub fn land(&self, landing: Landing) {
+        self.change(|state| state.landing = Some(landing));
+    }
+
+    /// Hands `piece` to every reader.
+    pub fn push(&self, piece: Bytes) {
+        self.change(|state| {
+            state.kept = state.kept.saturating_add(length(&piece));
+            state.pieces.push_back(piece);
+        });
+    }
+
+    /// The body is whole.
+    pub fn complete(self) {
+        self.change(|state| state.end = Some(End::Complete));
+    }
+
+    /// The pieces so far, whole only once the origin's body has ended.
+    pub fn pieces(&self) -> Vec<Bytes> {
+        self.flight.lock().pieces.iter().cloned().collect()
+    }
+
+    /// From now on only a window is kept. Waits until it has room, or until nobody reads.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again.
+    pub async fn room(&self) -> Room {
+        poll_fn(|cx| {
+            let mut state = self.flight.lock();
+            if state.readers == 0 {
+                return Poll::Ready(Room::Deserted);
+            }
+            // The window slides over what the fastest reader has taken.
+            while state.kept > WINDOW && state.first < state.fastest {
+                let Some(piece) = state.pieces.pop_front() else { break };
+                state.kept = state.kept.saturating_sub(length(&piece));
+                state.first += 1;
+            }
+            if state.kept <= WINDOW {
+                return Poll::Ready(Room::Yes);
+            }
+            state.pilot = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let waiting = {
+            let mut state = self.flight.lock();
+            change(&mut state);
+            state.changes += 1;
+            std::mem::take(&mut state.waiting)
+        };
+        for waker in waiting {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Pilot {
+    fn drop(&mut self) {
+        self.change(|state| {
+            if state.landing.is_none() {
+                state.landing = Some(Landing::Failed(Failure::Abandoned));
+            }
+            state.end.get_or_insert(End::Broken);
+        });
+    }
+}
+
+/// Whether a flight that keeps a window may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// There is room for the next piece.
+    Yes,
+    /// No reader is left.
+    Deserted,
+}
+
+/// Reads a flight from its first byte.
+#[derive(Debug)]
+pub struct Reader {
+    flight: Arc<Flight>,
+    next: u64,
+    position: u64,
+    place: Option<(u64, usize)>,
+}
+
+/// What a reader finds next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Read {
+    /// The next bytes.
+    Piece(Bytes),
+    /// The body is over and whole.
+    End,
+    /// The body broke off.
+    Broken,
+    /// The next bytes are no longer kept.
+    Lagging,
+}
+
+impl Reader {
+    /// Bytes read so far.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next piece, once there is one.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Read> {
+        let mut state = self.flight.lock();
+        let Some(index) = self.next.checked_sub(state.first) else {
+            return Poll::Ready(Read::Lagging);
+        };
+        let piece = usize::try_from(index).ok().and_then(|index| state.pieces.get(index)).cloned();
+        if let Some(piece) = piece {
+            self.next += 1;
+            self.position = self.position.saturating_add(length(&piece));
+            if self.next > state.fastest {
+                state.fastest = self.next;
+                state.wake_pilot();
+            }
+            return Poll::Ready(Read::Piece(piece));
+        }
+        match state.end {
+            Some(End::Complete) => Poll::Ready(Read::End),
+            Some(End::Broken) => Poll::Ready(Read::Broken),
+            None => {
+                state.wait(&mut self.place, cx);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut state = self.flight.lock();
+        state.readers = state.readers.saturating_sub(1);
+        // The fastest may have left: the pilot has to look again.
+        state.wake_pilot();
+    }
+}
+
+fn length(piece: &Bytes) -> u64 {
+    u64::try_from(piece.len()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::KeyHasher;
+
+    fn flight() -> (Arc<Flight>, Pilot) {
+        Flight::new(KeyHasher::default().key(b"k").to_key(), SiteId(0), Vec::new())
+    }
+
+    fn read(reader: &mut Reader) -> Poll<Read> {
+        reader.poll_read(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn room(pilot: &Pilot) -> Poll<Room> {
+        let room = std::pin::pin!(pilot.room());
+        room.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn every_reader_gets_every_byte_in_order() {
+        let (flight, pilot) = flight();
+        let mut early = flight.board().expect("nothing was dropped yet");
+        assert_eq!(read(&mut early), Poll::Pending);
+        pilot.push(Bytes::from_static(b"ab"));
+        let mut late = flight.board().expect("all is kept");
+        pilot.push(Bytes::from_static(b"c"));
+        pilot.complete();
+        for reader in [&mut early, &mut late] {
+            assert_eq!(read(reader), Poll::Ready(Read::Piece(Bytes::from_static(b"ab"))));
+            assert_eq!(read(reader), Poll::Ready(Read::Piece(Bytes::from_static(b"c"))));
+            assert_eq!(read(reader), Poll::Ready(Read::End));
+            assert_eq!(reader.position(), 3);
+        }
+    }
+
+    #[test]
+    fn a_dropped_pilot_breaks_the_flight() {
+        let (flight, pilot) = flight();
+        let mut reader = flight.board().expect("kept");
+        drop(pilot);
+        assert_eq!(read(&mut reader), Poll::Ready(Read::Broken));
+        let landing = std::pin::pin!(flight.landing()).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(landing, Poll::Ready(Landing::Failed(Failure::Abandoned))));
+    }
+
+    #[test]
+    fn the_window_follows_the_fastest_and_drops_the_slowest() {
+        let (flight, pilot) = flight();
+        let (mut fast, mut slow) = (flight.board().expect("kept"), flight.board().expect("kept"));
+        let piece = Bytes::from(vec![0; 1 << 20]);
+        for _ in 0..9 {
+            assert_eq!(room(&pilot), Poll::Ready(Room::Yes));
+            pilot.push(piece.clone());
+        }
+        assert_eq!(room(&pilot), Poll::Pending, "9 MiB wait for a reader");
+        assert!(matches!(read(&mut fast), Poll::Ready(Read::Piece(_))));
+        assert_eq!(room(&pilot), Poll::Ready(Room::Yes), "the fast reader made room");
+        assert_eq!(read(&mut slow), Poll::Ready(Read::Lagging));
+        assert!(flight.board().is_none(), "the first byte is gone");
+        drop(fast);
+        drop(slow);
+        assert_eq!(room(&pilot), Poll::Ready(Room::Deserted));
+    }
+}

@@ -1,0 +1,213 @@
+//! Commands that ask a running Larder over its admin API.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{Failure, output};
+use crate::client::{AdminAddress, Client, escaped};
+use crate::clock;
+use crate::config::{Rejected, Variables, read_token};
+
+/// How often `--wait` asks, and for how long.
+const POLL: Duration = Duration::from_millis(100);
+const SETTLE: Duration = Duration::from_secs(120);
+
+/// Which admin API, and the right to use it.
+#[derive(Debug, Args)]
+pub(super) struct Admin {
+    /// Where the admin API listens [env: LARDER_ADMIN] [default: 127.0.0.1:9080]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<AdminAddress>,
+    /// File with the token it asks for [env: LARDER_TOKEN_FILE]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl Admin {
+    pub(super) fn client(&self) -> Result<Client, Failure> {
+        self.client_in(&Variables::of_process())
+    }
+
+    fn client_in(&self, variables: &Variables) -> Result<Client, Failure> {
+        let usage = |place: &str, rejected: &Rejected| Failure::Usage(format!("{place}: {rejected}"));
+        let address = match (&self.admin, variables.get("LARDER_ADMIN")) {
+            (Some(address), _) => address.clone(),
+            (None, Some(text)) => text.parse().map_err(|why| usage("LARDER_ADMIN", &why))?,
+            (None, None) => AdminAddress::from(crate::config::Admin::default().listen.0),
+        };
+        let (place, file) = match (&self.token_file, variables.get("LARDER_TOKEN_FILE")) {
+            (Some(file), _) => ("--token-file", Some(file.clone())),
+            (None, file) => ("LARDER_TOKEN_FILE", file.map(PathBuf::from)),
+        };
+        let token = file.map(|file| read_token(&file).map_err(|why| usage(place, &why)));
+        Ok(Client::new(address, token.transpose()?))
+    }
+}
+
+/// What `purge` removes, and how.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["url", "all"]))]
+pub(super) struct Purge {
+    /// Every variant stored under this URL; may be given several times
+    #[arg(long, value_name = "URL")]
+    url: Vec<String>,
+    /// Everything, of the site if one is given
+    #[arg(long)]
+    all: bool,
+    /// Only in this site
+    #[arg(long, value_name = "NAME")]
+    site: Option<String>,
+    /// Only count what would be removed
+    #[arg(long)]
+    dry_run: bool,
+    /// Return when the counts are final
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+/// How `stat` prints.
+#[derive(Debug, Args)]
+pub(super) struct Stat {
+    /// Print the answer as it came
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+/// The request that `explain` asks about.
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// URL of the request, such as http://example.com/a?b=1
+    url: String,
+    /// A field of the request, as 'name: value'; may be given several times
+    #[arg(short = 'H', long = "header", value_name = "FIELD", value_parser = field)]
+    headers: Vec<String>,
+    /// Print the answer as it came
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+/// `name: value` without the space that people write.
+fn field(text: &str) -> Result<String, String> {
+    let shape = || format!("\"{text}\" is not a field; write 'name: value'");
+    let (name, value) = text.split_once(':').ok_or_else(shape)?;
+    if http::HeaderName::try_from(name).is_err() || http::HeaderValue::try_from(value).is_err() {
+        return Err(shape());
+    }
+    Ok(format!("{name}:{}", value.trim()))
+}
+
+/// Removes stored responses and prints what was removed.
+pub(super) fn purge(purge: &Purge, out: &mut impl Write) -> Result<(), Failure> {
+    let client = purge.admin.client()?;
+    let body = json!({
+        "urls": purge.url,
+        "all": purge.all,
+        "site": purge.site,
+        "dry_run": purge.dry_run,
+    });
+    let mut receipt = client.post("/v1/purge", body)?;
+    let since = clock::now();
+    while purge.wait
+        && receipt.get("settled") == Some(&Value::Bool(false))
+        && let Some(id) = receipt.get("id")
+    {
+        if clock::now().since(since) > SETTLE {
+            let message = format!("purge {} has not settled in {} s", output::text(id), SETTLE.as_secs());
+            return Err(Failure::local(message, "it is in force already; only its counts are not final"));
+        }
+        std::thread::sleep(POLL);
+        receipt = client.get(&format!("/v1/purge/{}", escaped(&output::text(id))))?;
+    }
+    output::report(out, &receipt)?;
+    out.flush()?;
+    match receipt.get("entries").and_then(Value::as_u64) {
+        Some(0) => Err(Failure::NothingMatched),
+        _ => Ok(()),
+    }
+}
+
+/// Prints counters.
+pub(super) fn stat(stat: &Stat, out: &mut impl Write) -> Result<(), Failure> {
+    let answer = stat.admin.client()?.get("/v1/stats")?;
+    if stat.json {
+        output::json(out, &answer)?;
+    } else {
+        output::statistics(out, &answer)?;
+    }
+    Ok(())
+}
+
+/// Prints how a request would be answered.
+pub(super) fn explain(explain: &Explain, out: &mut impl Write) -> Result<(), Failure> {
+    let answer = explain.admin.client()?.get(&explain_path(explain))?;
+    if explain.json {
+        output::json(out, &answer)?;
+    } else {
+        output::report(out, &answer)?;
+    }
+    Ok(())
+}
+
+fn explain_path(explain: &Explain) -> String {
+    let mut path = format!("/v1/explain?url={}", escaped(&explain.url));
+    for header in &explain.headers {
+        path.push_str("&header=");
+        path.push_str(&escaped(header));
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_lose_the_space_that_people_write() {
+        assert_eq!(field("accept: text/html").as_deref(), Ok("accept:text/html"));
+        assert_eq!(field("x-time:12:30").as_deref(), Ok("x-time:12:30"));
+        assert_eq!(field("empty:").as_deref(), Ok("empty:"));
+        for text in ["accept", ": value", "a b: c", "a: b\r\nc: d"] {
+            assert!(field(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn explain_escapes_what_it_asks_about() {
+        let admin = Admin { admin: None, token_file: None };
+        let explain = Explain {
+            url: "http://a/b?c=d&e".to_owned(),
+            headers: vec!["accept:*/*".to_owned(), "x:y".to_owned()],
+            json: false,
+            admin,
+        };
+        assert_eq!(
+            explain_path(&explain),
+            "/v1/explain?url=http%3A%2F%2Fa%2Fb%3Fc%3Dd%26e&header=accept%3A%2A%2F%2A&header=x%3Ay"
+        );
+    }
+
+    #[test]
+    fn the_environment_names_api_and_token() {
+        let variables = |name: &str, value: &str| {
+            Variables([(name.to_owned(), value.to_owned())].into_iter().collect())
+        };
+        let admin = Admin { admin: None, token_file: None };
+        assert!(admin.client_in(&Variables::default()).is_ok());
+        let failure = admin.client_in(&variables("LARDER_ADMIN", "a b")).unwrap_err();
+        assert_eq!(failure.code(), 2);
+        assert!(failure.to_string().starts_with("LARDER_ADMIN: \"a b\" is not"), "{failure}");
+        let failure = admin.client_in(&variables("LARDER_TOKEN_FILE", "/no/such")).unwrap_err();
+        assert_eq!(failure.code(), 2);
+        assert!(failure.to_string().starts_with("LARDER_TOKEN_FILE: \"/no/such\" cannot be read"));
+    }
+}

@@ -1,0 +1,150 @@
+//! The configuration: plain data that every other part reads, and how it comes about.
+//!
+//! One struct a section, every key with its meaning, unit, range and default; unknown keys are
+//! refused. [`load`] lays the file over the defaults, the environment over the file and flags
+//! over the environment, remembers where each value came from, and checks what no single key
+//! shows. A [`Config`] that [`load`] returned keeps every rule of `rules.rs`; nothing in here has
+//! looked at the machine (`environment.rs` does, on request).
+
+mod address;
+mod domain;
+mod environment;
+mod limits;
+mod load;
+mod number;
+mod policy;
+mod rules;
+mod settings;
+mod site;
+mod source;
+mod text;
+
+pub use address::{ListenAddress, Network, Origin};
+pub use domain::{Share, shares};
+pub use environment::read_token;
+pub use limits::Limits;
+pub use load::{Inputs, Loaded, Variables, load};
+pub use number::{ByteSize, Count, TimeSpan};
+pub use policy::{Policies, PolicyChoice, check_name};
+pub use settings::Key;
+pub use site::{Forward, Site, WritePolicy};
+pub use source::{ConfigError, Place, Problem, Sources, Unusable};
+pub use text::Rejected;
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// Everything an operator can set.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Directory of `policies/`, `compiled/`, `state/` and `cache/`; a relative path starts at
+    /// the working directory. Default (unset): policies and their activation live in memory.
+    pub data_dir: Option<PathBuf>,
+    /// Where clients connect.
+    pub listen: Listen,
+    /// Where operators connect.
+    pub admin: Admin,
+    /// The memory tier.
+    pub memory: Memory,
+    /// Bounds on clients, origins and policies.
+    pub limits: Limits,
+    /// What is logged.
+    pub log: Log,
+    /// Clients that see `key` and `detail` in `Cache-Status`. Default: none.
+    pub trusted: Vec<Network>,
+    /// The sites, in the order of the file. At least one once loaded.
+    #[serde(rename = "site")]
+    pub sites: Vec<Site>,
+}
+
+/// The section `[listen]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Listen {
+    /// Plain HTTP. Default `127.0.0.1:8080`.
+    pub http: ListenAddress,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            http: ListenAddress::loopback(8080),
+        }
+    }
+}
+
+/// The section `[admin]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// The admin API. An address that other machines reach needs a `token_file`. Default
+    /// `127.0.0.1:9080`.
+    pub listen: ListenAddress,
+    /// File whose only line is the token that calls must carry. Default (unset): none is asked.
+    pub token_file: Option<PathBuf>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            listen: ListenAddress::loopback(9080),
+            token_file: None,
+        }
+    }
+}
+
+/// The section `[memory]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Memory {
+    /// Bytes that the tier holds, bookkeeping included; 0 keeps nothing. Default 256MiB.
+    pub capacity: ByteSize,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            capacity: ByteSize::mib(256),
+        }
+    }
+}
+
+/// The section `[log]`. Logs go to standard error.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// The least severe events that are logged. `RUST_LOG` overrides it. Default `info`.
+    pub level: Level,
+    /// Whether each request is logged. Default `off`.
+    pub access: Access,
+}
+
+text::words! {
+    /// How severe an event must be to be logged.
+    pub enum Level ("a log level") {
+        /// Only what failed.
+        Error = "error",
+        /// And what an operator should look at.
+        Warn = "warn",
+        /// And what happened to the process as a whole.
+        #[default]
+        Info = "info",
+        /// And what happened to single requests.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+}
+
+text::words! {
+    /// Whether each request is logged, and how.
+    pub enum Access ("a form of access log") {
+        /// Not at all.
+        #[default]
+        Off = "off",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}

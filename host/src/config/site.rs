@@ -1,0 +1,94 @@
+//! A `[[site]]`: which authorities it answers for, where its responses come from, which policies
+//! decide, and the bounds they decide within.
+
+use serde::Deserialize;
+
+use super::address::Origin;
+use super::number::{ByteSize, TimeSpan};
+use super::policy::Policies;
+use super::text::words;
+
+/// One site.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Site {
+    /// Names the site in commands and metrics. Default: the first host, `default` for a site
+    /// without hosts. Never empty once loaded, and no two sites share one.
+    #[serde(default)]
+    pub name: String,
+    /// Authorities, without a port, that the site answers for, lower-case. Empty: every
+    /// authority that no other site has.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// Where responses come from.
+    pub origin: Origin,
+    /// `Host` towards the origin. Default (unset): the client's.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// Which request fields an origin sees on a fill that may be stored.
+    #[serde(default)]
+    pub forward: Forward,
+    /// Lifetime of a response that says nothing of it and allows no heuristic. Default (unset):
+    /// none.
+    #[serde(default)]
+    pub default_ttl: Option<TimeSpan>,
+    /// Shortest lifetime a policy may give. Default (unset): no bound.
+    #[serde(default)]
+    pub ttl_min: Option<TimeSpan>,
+    /// Longest lifetime a policy may give. Default (unset): no bound.
+    #[serde(default)]
+    pub ttl_max: Option<TimeSpan>,
+    /// Whose failure to write marks a store as failed.
+    #[serde(default)]
+    pub write_policy: WritePolicy,
+    /// What the site adds to the capacity of its eviction domain (see [`super::shares`]).
+    /// Default (unset): an equal share of what is left.
+    #[serde(default)]
+    pub memory: Option<ByteSize>,
+    /// Who decides.
+    #[serde(default)]
+    pub policy: Policies,
+}
+
+impl Site {
+    /// A site for every authority, called `default`, with all else at its default.
+    pub fn catch_all(origin: Origin) -> Self {
+        Self {
+            name: "default".to_owned(),
+            hosts: Vec::new(),
+            origin,
+            host: None,
+            forward: Forward::default(),
+            default_ttl: None,
+            ttl_min: None,
+            ttl_max: None,
+            write_policy: WritePolicy::default(),
+            memory: None,
+            policy: Policies::default(),
+        }
+    }
+}
+
+words! {
+    /// Which request fields an origin sees on a fill that may be stored.
+    pub enum Forward ("a way to forward") {
+        /// Every end-to-end field, unchanged.
+        #[default]
+        All = "all",
+        /// Only the fields that the keying policy has declared, and those HTTP needs.
+        Declared = "declared",
+    }
+}
+
+words! {
+    /// Whose failure to write marks a store as failed. A client's answer never depends on it.
+    pub enum WritePolicy ("a write policy") {
+        /// Nobody's.
+        Ignore = "ignore",
+        /// The first tier's.
+        #[default]
+        L0 = "l0",
+        /// Any tier's.
+        All = "all",
+    }
+}

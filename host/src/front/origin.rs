@@ -1,0 +1,213 @@
+//! The client that talks to origins: one a worker, with its own pool of connections.
+//!
+//! Every wait has a deadline: connecting, the first byte of the answer, each further piece. What
+//! comes back is either a whole response head or a [`Failure`]; a body that breaks off says so.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioTimer;
+use tokio::time::{Instant, Sleep};
+
+use crate::cache::flight::Failure;
+use crate::tasks::LocalExecutor;
+
+/// Idle connections kept for each origin by each worker.
+const IDLE_CONNECTIONS: usize = 64;
+/// Idle connections are closed after this: sooner than common origins close theirs (nginx: 75 s).
+const IDLE_AFTER: Duration = Duration::from_secs(55);
+/// Bytes buffered for each connection, at most; a response head must fit.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// How long the client waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// For a connection.
+    pub connect: Duration,
+    /// From sending the request to the head of the response.
+    pub first_byte: Duration,
+    /// Between two pieces of a body.
+    pub idle: Duration,
+}
+
+/// A client of origins.
+#[derive(Clone, Debug)]
+pub struct OriginClient {
+    client: Client<HttpConnector, Outgoing>,
+    deadlines: Deadlines,
+}
+
+impl OriginClient {
+    /// A client without connections. Must be used within a local runtime.
+    pub fn new(deadlines: Deadlines) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(deadlines.connect));
+        connector.set_nodelay(true);
+        connector.set_keepalive(Some(Duration::from_secs(60)));
+        let client = Client::builder(LocalExecutor)
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_AFTER)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            // A request that met a connection which the origin had closed is sent once more.
+            .retry_canceled_requests(true)
+            .set_host(false)
+            .http1_max_buf_size(BUFFER_BYTES)
+            .http1_title_case_headers(false)
+            .build(connector);
+        Self { client, deadlines }
+    }
+
+    /// Sends `request`, whose URI is absolute, and waits for the head of the answer.
+    ///
+    /// # Errors
+    /// The origin could not be reached, broke off, spoke something else, or took too long.
+    pub async fn send(&self, request: Request<Outgoing>) -> Result<Response<OriginBody>, Failure> {
+        let answer = tokio::time::timeout(self.deadlines.first_byte, self.client.request(request));
+        match answer.await {
+            Err(_) => Err(Failure::TimedOut),
+            Ok(Err(error)) => {
+                tracing::debug!(error = %Chain(&error), "the origin did not answer");
+                Err(if timed_out(&error) { Failure::TimedOut } else { Failure::Unreachable })
+            }
+            Ok(Ok(response)) => {
+                Ok(response.map(|body| OriginBody::new(body, self.deadlines.idle)))
+            }
+        }
+    }
+}
+
+fn timed_out(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::TimedOut)
+}
+
+/// An error with everything that caused it.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// The body of a request to an origin.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// None.
+    Empty,
+    /// The client's, passed on as it comes.
+    Client(Incoming),
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Client(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Client(body) => body.size_hint(),
+        }
+    }
+}
+
+/// The body of an origin's response.
+#[derive(Debug)]
+pub struct OriginBody {
+    incoming: Incoming,
+    idle: Duration,
+    deadline: Pin<Box<Sleep>>,
+    waiting: bool,
+}
+
+impl OriginBody {
+    fn new(incoming: Incoming, idle: Duration) -> Self {
+        let deadline = Box::pin(tokio::time::sleep(idle));
+        Self { incoming, idle, deadline, waiting: false }
+    }
+
+    /// The length that the origin announced.
+    pub fn length(&self) -> Option<u64> {
+        self.incoming.size_hint().exact()
+    }
+
+    /// Whether the whole body has been read.
+    pub fn is_whole(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    /// The next piece; `None` once the body is whole. Trailers are dropped.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
+        loop {
+            match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Ready(frame) => {
+                    self.waiting = false;
+                    match frame {
+                        None => return Poll::Ready(None),
+                        Some(Err(error)) => {
+                            tracing::debug!(error = %Chain(&error), "the origin's body broke off");
+                            return Poll::Ready(Some(Err(Failure::Unreachable)));
+                        }
+                        Some(Ok(frame)) => match frame.into_data() {
+                            Ok(piece) if !piece.is_empty() => return Poll::Ready(Some(Ok(piece))),
+                            _ => {}
+                        },
+                    }
+                }
+                Poll::Pending => {
+                    // The deadline runs only while the origin is being waited for.
+                    if !self.waiting {
+                        self.waiting = true;
+                        self.deadline.as_mut().reset(Instant::now() + self.idle);
+                    }
+                    return match self.deadline.as_mut().poll(cx) {
+                        Poll::Ready(()) => Poll::Ready(Some(Err(Failure::TimedOut))),
+                        Poll::Pending => Poll::Pending,
+                    };
+                }
+            }
+        }
+    }
+
+    /// The next piece; `None` once the body is whole.
+    ///
+    /// # Errors
+    /// The body broke off or stalled.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again.
+    pub async fn piece(&mut self) -> Option<Result<Bytes, Failure>> {
+        std::future::poll_fn(|cx| self.poll_piece(cx)).await
+    }
+}

@@ -1,0 +1,130 @@
+//! The eviction hook as the order of a memory shard.
+//!
+//! Orders live on eviction threads. Which policy they run is read from the hook's slot each time
+//! an order is made, so a swap and a trip take effect at the next one.
+
+use std::sync::Arc;
+
+use super::activation::{Activation, HookSlot};
+use super::bindings::eviction::Guest;
+use super::sandbox::{Fault, Limits, Sandbox};
+use crate::clock;
+use crate::tier::eviction::{EvictionOrder, OrderFault, OrderSource, ShardLimits};
+
+/// Bytes of memory an instance may use, whatever the size of its shard.
+const MEMORY_MIN: u64 = 4 << 20;
+/// Bytes of memory an instance may use for each entry of its shard.
+const MEMORY_PER_ENTRY: u64 = 128;
+
+/// Makes orders that run whatever is active at the eviction hook of a domain.
+#[derive(Debug)]
+pub struct GuestSource {
+    slot: Arc<HookSlot>,
+}
+
+impl GuestSource {
+    /// Orders for `slot`.
+    pub fn new(slot: Arc<HookSlot>) -> Self {
+        Self { slot }
+    }
+}
+
+impl OrderSource for GuestSource {
+    fn order(&self, shard: ShardLimits) -> Result<Box<dyn EvictionOrder>, OrderFault> {
+        let activation = self.slot.current();
+        if activation.policy.is_none() {
+            return Err(OrderFault(format!("{} needs no instance", activation.label)));
+        }
+        match GuestOrder::make(&self.slot, activation, shard) {
+            Ok(order) => Ok(Box::new(order)),
+            Err((activation, fault)) => Err(failed(&self.slot, &activation, &fault)),
+        }
+    }
+
+    fn name(&self) -> String {
+        self.slot.current().label.to_string()
+    }
+}
+
+/// One configured eviction instance.
+struct GuestOrder {
+    slot: Arc<HookSlot>,
+    activation: Arc<Activation>,
+    sandbox: Sandbox,
+    guest: Guest,
+}
+
+impl GuestOrder {
+    fn make(
+        slot: &Arc<HookSlot>,
+        activation: Arc<Activation>,
+        shard: ShardLimits,
+    ) -> Result<Self, (Arc<Activation>, Fault)> {
+        match configured(&activation, shard) {
+            Ok((sandbox, guest)) => Ok(Self { slot: Arc::clone(slot), activation, sandbox, guest }),
+            Err(fault) => Err((activation, fault)),
+        }
+    }
+
+    fn call<R>(
+        &mut self,
+        call: impl FnOnce(&mut Sandbox, &Guest) -> Result<R, Fault>,
+    ) -> Result<R, OrderFault> {
+        self.activation.stats.calls.increment();
+        let start = clock::instant();
+        let outcome = call(&mut self.sandbox, &self.guest);
+        self.activation.stats.seconds.observe(start.elapsed());
+        match outcome {
+            Ok(answer) => {
+                self.activation.succeeded();
+                Ok(answer)
+            }
+            Err(fault) => Err(failed(&self.slot, &self.activation, &fault)),
+        }
+    }
+}
+
+/// Makes an instance for a shard and configures it.
+pub(super) fn configured(
+    activation: &Activation,
+    shard: ShardLimits,
+) -> Result<(Sandbox, Guest), Fault> {
+    let policy = activation.policy.as_ref().ok_or_else(|| Fault::answer("no policy"))?;
+    let memory = MEMORY_MIN.max(u64::from(shard.max_entries) * MEMORY_PER_ENTRY);
+    let (mut sandbox, guest) = policy.eviction(Limits { memory, ..activation.limits })?;
+    sandbox
+        .call(|store| {
+            guest.call_configure(store, &activation.params, shard.capacity, shard.max_entries)
+        })?
+        .map_err(|message| super::refused(&message))?;
+    Ok((sandbox, guest))
+}
+
+fn failed(slot: &HookSlot, activation: &Activation, fault: &Fault) -> OrderFault {
+    if let Some(trip) = activation.failed(fault) {
+        slot.trip(activation, trip);
+    }
+    OrderFault(fault.to_string())
+}
+
+impl EvictionOrder for GuestOrder {
+    fn observe(&mut self, now_ms: u64, events: &[u64]) -> Result<(), OrderFault> {
+        self.call(|sandbox, guest| sandbox.call(|store| guest.call_observe(store, now_ms, events)))
+    }
+
+    fn victims(&mut self, need: u64) -> Result<Vec<u32>, OrderFault> {
+        self.call(|sandbox, guest| sandbox.call(|store| guest.call_victims(store, need)))
+    }
+
+    fn wrong_answer(&mut self) {
+        // Counted, and enough of them trip the breaker; the tier has completed natively already.
+        let fault = Fault::answer("victims that are free, unknown or repeated");
+        if let Some(trip) = self.activation.failed(&fault) {
+            self.slot.trip(&self.activation, trip);
+        }
+    }
+
+    fn memory(&self) -> u64 {
+        self.sandbox.memory()
+    }
+}

@@ -1,0 +1,473 @@
+//! Cache directives (RFC 9111 5.2), those of RFC 5861, and `Pragma` (RFC 9111 5.4).
+//!
+//! Names compare without regard to case, arguments are taken as tokens or quoted strings alike,
+//! unknown directives are ignored. Where a value is malformed or repeated with another value the
+//! reading is the one that keeps a response for a shorter time: what restricts still restricts,
+//! what permits no longer permits.
+
+use std::time::Duration;
+
+use http::header::{CACHE_CONTROL, HeaderName, PRAGMA};
+use http::{HeaderMap, HeaderValue};
+
+use super::list::{self, Argument, Directive};
+
+/// The largest number of seconds a cache tells apart; anything greater, and anything that
+/// overflows, counts as this (RFC 9111 1.2.2).
+pub const MAX_SECS: u64 = 1 << 31;
+
+/// A directive of a response without an argument, or whose argument does not matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseFlag {
+    /// `no-store` (5.2.2.5).
+    NoStore,
+    /// `public` (5.2.2.9).
+    Public,
+    /// `must-revalidate` (5.2.2.2).
+    MustRevalidate,
+    /// `proxy-revalidate` (5.2.2.8).
+    ProxyRevalidate,
+    /// `must-understand` (5.2.2.3).
+    MustUnderstand,
+    /// `no-transform` (5.2.2.6).
+    NoTransform,
+    /// `immutable` (RFC 8246).
+    Immutable,
+}
+
+impl ResponseFlag {
+    const fn bit(self) -> u8 {
+        match self {
+            Self::NoStore => 1,
+            Self::Public => 1 << 1,
+            Self::MustRevalidate => 1 << 2,
+            Self::ProxyRevalidate => 1 << 3,
+            Self::MustUnderstand => 1 << 4,
+            Self::NoTransform => 1 << 5,
+            Self::Immutable => 1 << 6,
+        }
+    }
+}
+
+/// How much of a response a `no-cache` or `private` directive covers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// The directive is absent.
+    #[default]
+    Absent,
+    /// It names these fields, sorted and without duplicates.
+    Fields(Vec<HeaderName>),
+    /// It has no argument, or one that names nothing that can be a field.
+    Whole,
+}
+
+impl Scope {
+    /// Widens by one more occurrence of the directive.
+    fn widen(&mut self, argument: Argument<'_>) {
+        let (Some(named), false) = (field_names(argument), *self == Self::Whole) else {
+            *self = Self::Whole;
+            return;
+        };
+        let mut names = match std::mem::take(self) {
+            Self::Fields(names) => names,
+            Self::Absent | Self::Whole => Vec::new(),
+        };
+        names.extend(named);
+        names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        names.dedup();
+        *self = Self::Fields(names);
+    }
+
+    /// The fields it names; none if it is absent or covers the whole response.
+    pub fn fields(&self) -> &[HeaderName] {
+        match self {
+            Self::Fields(names) => names,
+            Self::Absent | Self::Whole => &[],
+        }
+    }
+}
+
+/// The fields an argument lists; `None` if there is no argument, or if any part of it is no field
+/// name, so that the directive counts as unqualified (5.2.2.4 and 5.2.2.7 allow that reading).
+fn field_names(argument: Argument<'_>) -> Option<Vec<HeaderName>> {
+    let text = argument.text()?;
+    let names: Vec<_> =
+        list::elements(&text).map(HeaderName::from_bytes).collect::<Result<_, _>>().ok()?;
+    (!names.is_empty()).then_some(names)
+}
+
+/// What `Cache-Control` of a response says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResponseDirectives {
+    /// `max-age` (5.2.2.1); zero if unusable.
+    pub max_age: Option<Duration>,
+    /// `s-maxage` (5.2.2.10); zero if unusable.
+    pub s_maxage: Option<Duration>,
+    /// `stale-while-revalidate` (RFC 5861 3); zero if unusable.
+    pub stale_while_revalidate: Option<Duration>,
+    /// `stale-if-error` (RFC 5861 4); zero if unusable.
+    pub stale_if_error: Option<Duration>,
+    /// `no-cache` (5.2.2.4).
+    pub no_cache: Scope,
+    /// `private` (5.2.2.7).
+    pub private: Scope,
+    flags: u8,
+}
+
+impl ResponseDirectives {
+    /// Reads every `Cache-Control` line of `headers`.
+    pub fn parse(headers: &HeaderMap) -> Self {
+        let mut directives = Self::default();
+        for_each_directive(headers, |directive| directives.add(directive));
+        directives
+    }
+
+    /// Whether `flag` was given.
+    pub const fn has(&self, flag: ResponseFlag) -> bool {
+        self.flags & flag.bit() != 0
+    }
+
+    fn add(&mut self, Directive { name, argument }: Directive<'_>) {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        if is("max-age") {
+            shorter(&mut self.max_age, argument);
+        } else if is("s-maxage") {
+            shorter(&mut self.s_maxage, argument);
+        } else if is("stale-while-revalidate") {
+            shorter(&mut self.stale_while_revalidate, argument);
+        } else if is("stale-if-error") {
+            shorter(&mut self.stale_if_error, argument);
+        } else if is("no-cache") {
+            self.no_cache.widen(argument);
+        } else if is("private") {
+            self.private.widen(argument);
+        } else if let Some(flag) = restriction(name).or_else(|| permission(name, argument)) {
+            self.flags |= flag.bit();
+        }
+    }
+}
+
+/// The directives that restrict. They have no argument, and one that came all the same does not
+/// lift them.
+fn restriction(name: &[u8]) -> Option<ResponseFlag> {
+    let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+    if is("no-store") {
+        Some(ResponseFlag::NoStore)
+    } else if is("must-revalidate") {
+        Some(ResponseFlag::MustRevalidate)
+    } else if is("proxy-revalidate") {
+        Some(ResponseFlag::ProxyRevalidate)
+    } else if is("no-transform") {
+        Some(ResponseFlag::NoTransform)
+    } else {
+        None
+    }
+}
+
+/// The directives that permit; they count only in their exact form.
+fn permission(name: &[u8], argument: Argument<'_>) -> Option<ResponseFlag> {
+    let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+    if argument != Argument::None {
+        None
+    } else if is("public") {
+        Some(ResponseFlag::Public)
+    } else if is("must-understand") {
+        Some(ResponseFlag::MustUnderstand)
+    } else if is("immutable") {
+        Some(ResponseFlag::Immutable)
+    } else {
+        None
+    }
+}
+
+/// A directive of a request without an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestFlag {
+    /// `no-cache` (5.2.1.4), or `Pragma: no-cache` where there is no `Cache-Control`.
+    NoCache,
+    /// `no-store` (5.2.1.5).
+    NoStore,
+    /// `no-transform` (5.2.1.6).
+    NoTransform,
+    /// `only-if-cached` (5.2.1.7).
+    OnlyIfCached,
+}
+
+impl RequestFlag {
+    const fn bit(self) -> u8 {
+        match self {
+            Self::NoCache => 1,
+            Self::NoStore => 1 << 1,
+            Self::NoTransform => 1 << 2,
+            Self::OnlyIfCached => 1 << 3,
+        }
+    }
+}
+
+/// What a request's `max-stale` accepts (5.2.1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxStale {
+    /// A stale response of any age.
+    Any,
+    /// One that went stale no longer ago than this.
+    Within(Duration),
+}
+
+/// What `Cache-Control`, or in its absence `Pragma`, of a request says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestDirectives {
+    /// `max-age` (5.2.1.1); zero if unusable.
+    pub max_age: Option<Duration>,
+    /// `max-stale` (5.2.1.2); `None` if absent or unusable.
+    pub max_stale: Option<MaxStale>,
+    /// `min-fresh` (5.2.1.3), the longest of several; one without a usable value is ignored.
+    pub min_fresh: Option<Duration>,
+    /// `stale-if-error` (RFC 5861 4); zero if unusable.
+    pub stale_if_error: Option<Duration>,
+    flags: u8,
+}
+
+impl RequestDirectives {
+    /// Reads every `Cache-Control` line of `headers`. `Pragma` counts only where there is none.
+    pub fn parse(headers: &HeaderMap) -> Self {
+        let mut directives = Self::default();
+        if headers.contains_key(CACHE_CONTROL) {
+            for_each_directive(headers, |directive| directives.add(directive));
+        } else if headers.get_all(PRAGMA).iter().any(asks_no_cache) {
+            directives.flags = RequestFlag::NoCache.bit();
+        }
+        directives
+    }
+
+    /// Whether `flag` was given.
+    pub const fn has(&self, flag: RequestFlag) -> bool {
+        self.flags & flag.bit() != 0
+    }
+
+    fn add(&mut self, Directive { name, argument }: Directive<'_>) {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        if is("max-age") {
+            shorter(&mut self.max_age, argument);
+        } else if is("max-stale") {
+            self.accept_stale(argument);
+        } else if is("min-fresh") {
+            self.min_fresh = self.min_fresh.max(delta_seconds(argument));
+        } else if is("stale-if-error") {
+            shorter(&mut self.stale_if_error, argument);
+        } else if is("no-cache") {
+            self.flags |= RequestFlag::NoCache.bit();
+        } else if is("no-store") {
+            self.flags |= RequestFlag::NoStore.bit();
+        } else if is("no-transform") {
+            self.flags |= RequestFlag::NoTransform.bit();
+        } else if is("only-if-cached") {
+            self.flags |= RequestFlag::OnlyIfCached.bit();
+        }
+    }
+
+    /// Adds one more `max-stale`; the narrowest holds.
+    fn accept_stale(&mut self, argument: Argument<'_>) {
+        let Some(limit) = (match argument {
+            Argument::None => Some(MaxStale::Any),
+            _ => delta_seconds(argument).map(MaxStale::Within),
+        }) else {
+            return;
+        };
+        self.max_stale = Some(match (self.max_stale, limit) {
+            (None, limit) => limit,
+            (Some(MaxStale::Any), other) | (Some(other), MaxStale::Any) => other,
+            (Some(MaxStale::Within(one)), MaxStale::Within(other)) => {
+                MaxStale::Within(one.min(other))
+            }
+        });
+    }
+}
+
+/// Whether one line of `Pragma` holds `no-cache` (RFC 9111 5.4).
+fn asks_no_cache(line: &HeaderValue) -> bool {
+    list::elements(line.as_bytes()).any(|element| element.eq_ignore_ascii_case(b"no-cache"))
+}
+
+fn for_each_directive<'a>(headers: &'a HeaderMap, mut take: impl FnMut(Directive<'a>)) {
+    for line in headers.get_all(CACHE_CONTROL) {
+        list::elements(line.as_bytes()).filter_map(list::directive).for_each(&mut take);
+    }
+}
+
+/// Adds one more occurrence of a lifetime. A cache should use the first of several or consider the
+/// response stale, and is encouraged to do the latter for what it cannot read (RFC 9111 4.2.1);
+/// considering it stale is right whichever the sender meant.
+fn shorter(lifetime: &mut Option<Duration>, argument: Argument<'_>) {
+    let value = delta_seconds(argument).unwrap_or_default();
+    *lifetime = Some(match *lifetime {
+        Some(earlier) if earlier != value => Duration::ZERO,
+        _ => value,
+    });
+}
+
+/// Reads an argument that is a number of seconds (RFC 9111 1.2.2).
+fn delta_seconds(argument: Argument<'_>) -> Option<Duration> {
+    seconds(&argument.text()?)
+}
+
+/// Reads delta-seconds: digits only, at most [`MAX_SECS`].
+pub fn seconds(text: &[u8]) -> Option<Duration> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let secs = text.iter().fold(0_u64, |secs, digit| {
+        secs.saturating_mul(10).saturating_add(u64::from(digit - b'0')).min(MAX_SECS)
+    });
+    Some(Duration::from_secs(secs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn headers(name: HeaderName, lines: &[&str]) -> HeaderMap {
+        lines.iter().map(|line| (name.clone(), HeaderValue::from_str(line).unwrap())).collect()
+    }
+
+    fn response(lines: &[&str]) -> ResponseDirectives {
+        ResponseDirectives::parse(&headers(CACHE_CONTROL, lines))
+    }
+
+    fn request(lines: &[&str]) -> RequestDirectives {
+        RequestDirectives::parse(&headers(CACHE_CONTROL, lines))
+    }
+
+    #[test]
+    fn lifetimes_are_read_once_and_to_the_letter() {
+        let check = |lines: &[&str], expected: Option<u64>| {
+            let expected = expected.map(Duration::from_secs);
+            assert_eq!(response(lines).max_age, expected, "{lines:?}");
+            assert_eq!(request(lines).max_age, expected, "{lines:?}");
+        };
+        check(&[], None);
+        check(&["public"], None);
+        check(&["max-age=60"], Some(60));
+        check(&["MAX-Age=60"], Some(60));
+        check(&["max-age=\"60\""], Some(60));
+        check(&["max-age=\"6\\0\""], Some(60));
+        check(&["max-age=007"], Some(7));
+        check(&["a=\"max-age=1\", max-age=60"], Some(60));
+        check(&["a=\"max-age=1\""], None);
+        check(&["xmax-age=60", "max-age60"], None);
+        check(&["max-age=60", "max-age=60"], Some(60));
+        check(&["max-age=60, max-age=61"], Some(0));
+        check(&["max-age=60, max-age=61, max-age=61"], Some(0));
+        check(&["max-age=60, max-age"], Some(0));
+        for malformed in ["", "=", "=-1", "=+1", "=1.0", "=1s", "='1'", "=0x1", " =1", "= 1", "=1;a", "=\"\"", "=\"1"] {
+            check(&[&format!("max-age{malformed}")], Some(0));
+        }
+        check(&["max-age=2147483647"], Some(MAX_SECS - 1));
+        check(&["max-age=2147483649"], Some(MAX_SECS));
+        check(&["max-age=99999999999999999999999999999999"], Some(MAX_SECS));
+    }
+
+    #[test]
+    fn scopes_name_fields_or_cover_the_whole() {
+        let named = |names: &[&'static str]| {
+            Scope::Fields(names.iter().map(|name| HeaderName::from_static(name)).collect())
+        };
+        let check = |lines: &[&str], expected: Scope| {
+            assert_eq!(response(lines).private, expected, "{lines:?}");
+            let lines: Vec<_> = lines.iter().map(|line| line.replace("private", "no-cache")).collect();
+            let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+            assert_eq!(response(&lines).no_cache, expected, "{lines:?}");
+        };
+        check(&["public"], Scope::Absent);
+        check(&["private"], Scope::Whole);
+        check(&["PRIVATE=\"B, a,,a\""], named(&["a", "b"]).clone());
+        check(&["private=a", "private=\"b\""], named(&["a", "b"]));
+        check(&["private=a", "private"], Scope::Whole);
+        check(&["private, private=a"], Scope::Whole);
+        check(&["private=\"\""], Scope::Whole);
+        check(&["private=\"a b\""], Scope::Whole);
+        check(&["private=\"a, no-store"], Scope::Whole);
+        check(&["private="], Scope::Whole);
+    }
+
+    #[test]
+    fn flags_restrict_with_any_argument_and_permit_without_one() {
+        let check = |line: &str, flag, expected| {
+            assert_eq!(response(&[line]).has(flag), expected, "{line}");
+        };
+        for (name, flag) in [
+            ("no-store", ResponseFlag::NoStore),
+            ("must-revalidate", ResponseFlag::MustRevalidate),
+            ("proxy-revalidate", ResponseFlag::ProxyRevalidate),
+            ("no-transform", ResponseFlag::NoTransform),
+        ] {
+            check(name, flag, true);
+            check(&name.to_uppercase(), flag, true);
+            check(&format!("{name}=1"), flag, true);
+            check(&format!("a=\"{name}\""), flag, false);
+            check(&format!("a=\"x, {name}"), flag, true);
+        }
+        for (name, flag) in [
+            ("public", ResponseFlag::Public),
+            ("must-understand", ResponseFlag::MustUnderstand),
+            ("immutable", ResponseFlag::Immutable),
+        ] {
+            check(name, flag, true);
+            check(&name.to_uppercase(), flag, true);
+            check(&format!("{name}=1"), flag, false);
+            check(&format!("a=\"{name}\""), flag, false);
+        }
+    }
+
+    #[test]
+    fn requests_narrow_with_every_repetition() {
+        let stale = |line: &str| request(&[line]).max_stale;
+        let within = |secs| Some(MaxStale::Within(Duration::from_secs(secs)));
+        assert_eq!(stale("max-stale"), Some(MaxStale::Any));
+        assert_eq!(stale("max-stale=5"), within(5));
+        assert_eq!(stale("max-stale, max-stale=5, max-stale=7"), within(5));
+        assert_eq!(stale("max-stale=x"), None);
+        assert_eq!(request(&["min-fresh=5, min-fresh=7, min-fresh=x"]).min_fresh, Some(Duration::from_secs(7)));
+        assert_eq!(request(&["stale-if-error=9"]).stale_if_error, Some(Duration::from_secs(9)));
+        for (name, flag) in [
+            ("no-cache", RequestFlag::NoCache),
+            ("no-store", RequestFlag::NoStore),
+            ("no-transform", RequestFlag::NoTransform),
+            ("only-if-cached", RequestFlag::OnlyIfCached),
+        ] {
+            assert!(request(&["max-age=1", name]).has(flag));
+            assert!(!request(&["max-age=1"]).has(flag));
+        }
+    }
+
+    #[test]
+    fn pragma_counts_only_without_cache_control() {
+        let mut fields = headers(PRAGMA, &["x, No-Cache"]);
+        assert!(RequestDirectives::parse(&fields).has(RequestFlag::NoCache));
+        fields.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=5"));
+        assert!(!RequestDirectives::parse(&fields).has(RequestFlag::NoCache));
+        assert_eq!(ResponseDirectives::parse(&headers(PRAGMA, &["no-cache"])), ResponseDirectives::default());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_taken(lines in proptest::collection::vec(proptest::collection::vec(32_u8..=255, 0..48), 0..3)) {
+            let headers: HeaderMap = lines
+                .iter()
+                .filter_map(|line| HeaderValue::from_bytes(line).ok())
+                .map(|line| (CACHE_CONTROL, line))
+                .collect();
+            let _: RequestDirectives = RequestDirectives::parse(&headers);
+            let read = ResponseDirectives::parse(&headers);
+            prop_assert!(read.max_age.is_none_or(|age| age <= Duration::from_secs(MAX_SECS)));
+        }
+
+        #[test]
+        fn no_store_is_found_wherever_it_stands(before in "[ -~]{0,24}", after in "[ -~]{0,24}") {
+            let closed = before.matches('"').count() == 0;
+            prop_assume!(closed);
+            let found = response(&[&format!("{before}, no-store, {after}")]).has(ResponseFlag::NoStore);
+            prop_assert!(found);
+        }
+    }
+}

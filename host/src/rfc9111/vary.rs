@@ -1,0 +1,351 @@
+//! `Vary`: which request fields choose among the responses of one key (RFC 9111 4.1).
+//!
+//! Two requests get the same secondary key exactly when their nominated fields match. Matching may
+//! ignore what a field's own definition says does not matter, and nothing else: a field that is
+//! not known to be a list is compared as it came.
+
+use http::header::{
+    ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, COOKIE, HeaderName, HeaderValue, VARY,
+};
+use http::HeaderMap;
+
+use super::list;
+
+/// The first byte of every secondary key. As long as no primary key begins with it, none of the
+/// two kinds equals one of the other.
+pub const SECONDARY: u8 = 0xff;
+
+/// The request fields that `Vary` names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Nominated {
+    /// None: one response serves every request for the key.
+    #[default]
+    Nothing,
+    /// These, sorted and without duplicates.
+    Fields(Vec<HeaderName>),
+    /// Anything, `*`; also what cannot be read as a list of field names.
+    Any,
+}
+
+impl Nominated {
+    /// Reads every `Vary` line of a response.
+    pub fn parse(headers: &HeaderMap) -> Self {
+        let mut names = Vec::new();
+        for line in headers.get_all(VARY) {
+            for element in list::elements(line.as_bytes()) {
+                // `*` is a token and would pass for a name.
+                match HeaderName::from_bytes(element) {
+                    Ok(name) if element != b"*" => names.push(name),
+                    _ => return Self::Any,
+                }
+            }
+        }
+        if names.is_empty() {
+            return Self::Nothing;
+        }
+        names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        names.dedup();
+        Self::Fields(names)
+    }
+}
+
+/// Appends to `out` the secondary key of a request: `primary`, and for each of `fields` its name
+/// and its normalised value in `headers`. Different primaries, fields or values give different
+/// bytes, and a field that is absent differs from an empty one.
+pub fn secondary(primary: &[u8], fields: &[HeaderName], headers: &HeaderMap, out: &mut Vec<u8>) {
+    out.push(SECONDARY);
+    counted(out, |out| out.extend_from_slice(primary));
+    for name in fields {
+        counted(out, |out| out.extend_from_slice(name.as_str().as_bytes()));
+        let mut lines = headers.get_all(name).iter().peekable();
+        if lines.peek().is_none() {
+            out.push(0);
+        } else {
+            out.push(1);
+            counted(out, |out| normalise(name, lines, out));
+        }
+    }
+}
+
+/// Appends what `write` appends, with its length in front.
+fn counted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    let start = out.len();
+    write(out);
+    let written = out.len().saturating_sub(start);
+    // Request heads are bounded far below the range of the length.
+    let length = u32::try_from(written).unwrap_or(u32::MAX).to_le_bytes();
+    if let Some(place) = out.get_mut(at..start) {
+        place.copy_from_slice(&length);
+    }
+}
+
+/// What is known of a field's syntax.
+enum Syntax {
+    /// A list whose order, and whose letters' case, mean nothing.
+    Set,
+    /// A list that is ranked by weight; among equal weights order may mean something, and letters'
+    /// case means nothing (RFC 9110 12.5.4).
+    Ranking,
+    /// A list in which letters' case may matter.
+    List,
+    /// `Cookie`, whose lines, if HTTP/2 split it, are joined by `"; "` (RFC 9113 8.2.3).
+    Crumbs,
+    /// Nothing: whitespace and order may matter.
+    Opaque,
+}
+
+fn syntax(name: &HeaderName) -> Syntax {
+    if *name == ACCEPT_ENCODING || *name == ACCEPT_CHARSET {
+        Syntax::Set
+    } else if *name == ACCEPT_LANGUAGE {
+        Syntax::Ranking
+    } else if *name == ACCEPT {
+        Syntax::List
+    } else if *name == COOKIE {
+        Syntax::Crumbs
+    } else {
+        Syntax::Opaque
+    }
+}
+
+/// Appends the value of one field, in the form that all its equivalents share.
+fn normalise<'a>(
+    name: &HeaderName,
+    lines: impl Iterator<Item = &'a HeaderValue>,
+    out: &mut Vec<u8>,
+) {
+    let lines = lines.map(|line| line.as_bytes().trim_ascii());
+    match syntax(name) {
+        // Combined lines are joined by a comma and a space (RFC 9110 5.3).
+        Syntax::Opaque => join(lines, b", ", out),
+        Syntax::Crumbs => join(lines, b"; ", out),
+        Syntax::List => join(lines.flat_map(list::elements), b",", out),
+        Syntax::Set => ranked(lines, Order::Free, out),
+        Syntax::Ranking => ranked(lines, Order::Kept, out),
+    }
+}
+
+fn join<'a>(parts: impl Iterator<Item = &'a [u8]>, separator: &[u8], out: &mut Vec<u8>) {
+    for (number, part) in parts.enumerate() {
+        if number > 0 {
+            out.extend_from_slice(separator);
+        }
+        out.extend_from_slice(part);
+    }
+}
+
+/// Whether elements of equal weight keep the order they came in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Kept,
+    Free,
+}
+
+/// The longest list that is put in order. A longer one is legal but comes from no browser; it is
+/// compared in the order it came in, at worst as one more variant.
+const RANKED_MAX: usize = 24;
+
+/// Appends the elements in lower case, by falling weight.
+fn ranked<'a>(lines: impl Iterator<Item = &'a [u8]>, order: Order, out: &mut Vec<u8>) {
+    let mut elements = lines.flat_map(list::elements);
+    let start = out.len();
+    // Sorted on the stack: this runs for each hit on a response that varies.
+    let mut slots: [&[u8]; RANKED_MAX] = [&[]; RANKED_MAX];
+    let mut count = 0;
+    for (slot, element) in slots.iter_mut().zip(elements.by_ref()) {
+        *slot = element;
+        count += 1;
+    }
+    let (sorted, _) = slots.split_at_mut(count);
+    let rest = elements.next();
+    if rest.is_none() {
+        // Insertion keeps equal elements in order, and such lists are short and nearly sorted.
+        for end in 2..=sorted.len() {
+            let (front, _) = sorted.split_at_mut(end);
+            sink_last(front, order);
+        }
+    }
+    join(sorted.iter().copied().chain(rest).chain(elements), b",", out);
+    if let Some(written) = out.get_mut(start..) {
+        written.make_ascii_lowercase();
+    }
+}
+
+/// Moves the last element forward to its place.
+fn sink_last(sorted: &mut [&[u8]], order: Order) {
+    let Some((last, front)) = sorted.split_last() else {
+        return;
+    };
+    let place = front.iter().position(|earlier| before(last, earlier, order));
+    if let Some(tail) = place.and_then(|place| sorted.get_mut(place..)) {
+        tail.rotate_right(1);
+    }
+}
+
+/// Whether `one` must stand before `other`, which came first.
+fn before(one: &[u8], other: &[u8], order: Order) -> bool {
+    match weight(one).cmp(&weight(other)) {
+        std::cmp::Ordering::Greater => true,
+        std::cmp::Ordering::Less => false,
+        std::cmp::Ordering::Equal => {
+            let folded = |bytes: &'_ [u8]| bytes.iter().map(u8::to_ascii_lowercase).collect::<Vec<_>>();
+            order == Order::Free && folded(one) < folded(other)
+        }
+    }
+}
+
+/// The weight of a list element in thousandths (RFC 9110 12.4.2); 1000 where there is none that
+/// can be read.
+fn weight(element: &[u8]) -> u16 {
+    let mut parameters = element.split(|&byte| byte == b';').skip(1).map(<[u8]>::trim_ascii);
+    let given = parameters.find_map(|parameter| match parameter {
+        [b'q' | b'Q', b'=', value @ ..] => thousandths(value),
+        _ => None,
+    });
+    given.unwrap_or(1000)
+}
+
+/// Reads `qvalue`: `0` or `1`, with up to three digits after the point.
+fn thousandths(value: &[u8]) -> Option<u16> {
+    let (whole, fraction) = match value {
+        [whole @ (b'0' | b'1')] => (whole, &[][..]),
+        [whole @ (b'0' | b'1'), b'.', fraction @ ..] => (whole, fraction),
+        _ => return None,
+    };
+    if fraction.len() > 3 || !fraction.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let digits = fraction.iter().chain(&[b'0'; 3]).take(3);
+    let fraction = digits.fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'));
+    Some((u16::from(whole - b'0') * 1000 + fraction).min(1000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn fields(lines: &[(HeaderName, &str)]) -> HeaderMap {
+        lines
+            .iter()
+            .map(|(name, line)| (name.clone(), HeaderValue::from_str(line).unwrap()))
+            .collect()
+    }
+
+    fn key(nominated: &[HeaderName], request: &HeaderMap) -> Vec<u8> {
+        let mut out = Vec::new();
+        secondary(b"primary", nominated, request, &mut out);
+        out
+    }
+
+    #[test]
+    fn vary_is_a_set_of_names_or_anything() {
+        let check = |lines: &[&str], expected: Nominated| {
+            let lines: Vec<_> = lines.iter().map(|line| (VARY, *line)).collect();
+            assert_eq!(Nominated::parse(&fields(&lines)), expected, "{lines:?}");
+        };
+        let named = |names: &[&'static str]| {
+            Nominated::Fields(names.iter().map(|name| HeaderName::from_static(name)).collect())
+        };
+        check(&[], Nominated::Nothing);
+        check(&["", " , "], Nominated::Nothing);
+        check(&["B, a", "A,,c"], named(&["a", "b", "c"]));
+        check(&["a, *"], Nominated::Any);
+        check(&["a", "*"], Nominated::Any);
+        check(&["a b"], Nominated::Any);
+        check(&["\"a\""], Nominated::Any);
+    }
+
+    #[test]
+    fn equivalent_values_share_a_key_and_others_do_not() {
+        let check = |name: &HeaderName, one: &[&str], other: &[&str], same: bool| {
+            let request = |lines: &[&str]| {
+                fields(&lines.iter().map(|line| (name.clone(), *line)).collect::<Vec<_>>())
+            };
+            let nominated = [name.clone()];
+            let equal = key(&nominated, &request(one)) == key(&nominated, &request(other));
+            assert_eq!(equal, same, "{name}: {one:?} {other:?}");
+        };
+        let custom = HeaderName::from_static("foo");
+        check(&custom, &["1"], &["1"], true);
+        check(&custom, &["1", "2"], &["1, 2"], true);
+        check(&custom, &["1"], &[" 1\t"], true);
+        check(&custom, &["1,2"], &["1, 2"], false);
+        check(&custom, &["a"], &["A"], false);
+        check(&custom, &["1, 2"], &["2, 1"], false);
+        check(&custom, &[], &[""], false);
+        check(&COOKIE, &["a=1", "b=2"], &["a=1; b=2"], true);
+        check(&ACCEPT_ENCODING, &["gzip, br"], &["BR,gzip"], true);
+        check(&ACCEPT_ENCODING, &["gzip", "br"], &["br ,, gzip"], true);
+        check(&ACCEPT_ENCODING, &["gzip;q=0.5, br"], &["br, gzip;q=0.5"], true);
+        check(&ACCEPT_ENCODING, &["gzip;q=0.5, br"], &["br;q=0.5, gzip"], false);
+        check(&ACCEPT_ENCODING, &["gzip"], &["gzip, br"], false);
+        check(&ACCEPT_LANGUAGE, &["en;q=0.5, de"], &["DE,en;q=0.5"], true);
+        check(&ACCEPT_LANGUAGE, &["en, de"], &["de, en"], false);
+        check(&ACCEPT, &["text/html, a/b"], &["text/html,a/b"], true);
+        check(&ACCEPT, &["text/html, a/b"], &["a/b,text/html"], false);
+        let long = vec!["x"; RANKED_MAX].join(",") + ",b,a";
+        check(&ACCEPT_ENCODING, &[&long], &[&long.to_uppercase()], true);
+    }
+
+    #[test]
+    fn weights_are_thousandths() {
+        for (element, expected) in [
+            ("a", 1000), ("a;q=1", 1000), ("a;q=0", 0), ("a; Q=0.5", 500), ("a;v=1;q=0.25", 250),
+            ("a;q=0.125", 125), ("a;q=1.5", 1000), ("a;q=0.1234", 1000), ("a;q=x", 1000), ("a;q=", 1000),
+        ] {
+            assert_eq!(weight(element.as_bytes()), expected, "{element}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_confused_with_a_field_of_another_name() {
+        let request = fields(&[(ACCEPT, "x"), (COOKIE, "x")]);
+        assert_ne!(key(&[ACCEPT], &request), key(&[COOKIE], &request));
+        assert_ne!(key(&[ACCEPT], &request), key(&[], &request));
+    }
+
+    /// A primary key and the values of two fields that are compared as they came.
+    type Asked = (Vec<u8>, Option<String>, Option<String>);
+
+    fn asked() -> impl Strategy<Value = Asked> {
+        let value = || prop::option::of("[ab\u{1}]{0,3}".prop_map(|text| text.replace('\u{1}', ",")));
+        (prop::collection::vec(any::<u8>(), 0..4), value(), value())
+    }
+
+    fn asked_key((primary, one, other): &Asked) -> Vec<u8> {
+        let names = [HeaderName::from_static("x-a"), HeaderName::from_static("x-b")];
+        let mut headers = HeaderMap::new();
+        for (name, value) in names.iter().zip([one, other]) {
+            if let Some(value) = value {
+                headers.insert(name.clone(), HeaderValue::from_str(value).unwrap());
+            }
+        }
+        let mut out = Vec::new();
+        secondary(primary, &names, &headers, &mut out);
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn keys_are_equal_only_for_equal_requests(one in asked(), other in asked()) {
+            prop_assert_eq!(asked_key(&one) == asked_key(&other), one == other);
+        }
+
+        #[test]
+        fn no_key_is_the_beginning_of_another(one in asked(), other in asked()) {
+            let (one_key, other_key) = (asked_key(&one), asked_key(&other));
+            prop_assert!(one == other || !one_key.starts_with(&other_key));
+        }
+
+        #[test]
+        fn order_never_matters_to_a_set(mut codings in prop::collection::vec("[a-c]{1,2}(;q=0\\.[0-9])?", 0..8)) {
+            let line = |codings: &[String]| fields(&[(ACCEPT_ENCODING, &codings.join(", "))]);
+            let one = key(&[ACCEPT_ENCODING], &line(&codings));
+            codings.reverse();
+            prop_assert_eq!(one, key(&[ACCEPT_ENCODING], &line(&codings)));
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! The memory tier: whole responses, found in about the time of a cache miss of the CPU.
+//!
+//! Synchronous and zero-copy: a hit is one short lock, one table probe and one reference count. A
+//! lookup never does I/O, allocates or waits for a guest; what guest orders must hear is recorded
+//! under the same lock and read by a thread of the domain. Budgets are hard: bytes and entries
+//! are acquired before anything becomes resident. Of two shard locks no thread ever holds both.
+//!
+//! ```text
+//!   get ── shard ── event log ──┐            Domain ── Budget (bytes, entries: all shards)
+//!   put ── shard ── event log ──┤                 └── shard ── table in LRU order
+//!                               v                           ├─ slots    dense numbers for guests
+//!                       eviction thread                     ├─ tags     what a purge removes
+//!                observe(batch) │ ^ victims                 └─ events   since the last drain
+//!                               v │
+//!                       guest order, one a shard
+//! ```
+
+mod budget;
+mod drain;
+mod events;
+mod ordered;
+mod purge;
+pub mod put;
+mod room;
+mod shard;
+mod signals;
+mod slots;
+pub mod stats;
+mod tags;
+#[cfg(test)]
+mod tests;
+
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use budget::Budget;
+use drain::Worker;
+use events::Wake;
+use shard::{Departed, Locked, Shard};
+use signals::Signals;
+use stats::{Counters, EvictionReason, Stats};
+
+use crate::entry::{Entry, KeyView, SiteId, Tag};
+use crate::tier::eviction::{OrderSource, ShardLimits};
+use crate::tier::{Purged, Usage};
+
+/// What a domain is made with.
+#[derive(Clone, Debug)]
+pub struct DomainSettings {
+    /// The name shown to operators.
+    pub name: String,
+    /// Bytes. Zero: a domain that keeps nothing.
+    pub capacity: u64,
+    /// Entries. Zero: a domain that keeps nothing.
+    pub max_entries: u32,
+    /// Shards.
+    pub shards: Shards,
+}
+
+/// Into how many shards a domain is split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shards {
+    /// As the capacity and the CPUs suggest.
+    Auto,
+    /// This many, rounded up to a power of two.
+    Exactly(NonZeroU32),
+}
+
+impl Shards {
+    fn count(self, capacity: u64) -> u32 {
+        // A shard smaller than this spends more on its order than two threads gain by it.
+        const SHARD_MIN: u64 = 8 << 20;
+        const SHARDS_MAX: u32 = 16;
+        match self {
+            Self::Exactly(count) => count.get().min(1 << 15).next_power_of_two(),
+            Self::Auto => {
+                let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+                let cpus = u32::try_from(cpus).unwrap_or(SHARDS_MAX);
+                let by_size = u32::try_from(capacity / SHARD_MIN).unwrap_or(SHARDS_MAX);
+                let wanted = cpus.saturating_mul(4).min(by_size).clamp(1, SHARDS_MAX);
+                1 << wanted.ilog2()
+            }
+        }
+    }
+}
+
+/// One eviction domain: a share of the memory whose entries compete with each other.
+#[derive(Debug)]
+pub struct Domain {
+    inner: Arc<Inner>,
+    worker: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the domain, its thread and its reservations share.
+#[derive(Debug)]
+struct Inner {
+    name: String,
+    budget: Budget,
+    shards: Box<[Shard]>,
+    counters: Counters,
+    signals: Signals,
+    guest_memory: AtomicU64,
+}
+
+impl Domain {
+    /// An empty domain in native order.
+    pub fn new(settings: DomainSettings) -> Self {
+        Self { inner: Arc::new(Inner::new(settings)), worker: Mutex::new(None) }
+    }
+
+    /// The name shown to operators.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Looks up, counts it, and tells the orders.
+    pub fn get(&self, key: KeyView<'_>) -> Option<Arc<Entry>> {
+        let mut shard = self.inner.lock(self.inner.index(key.hash));
+        let found = shard.lookup(key);
+        if shard.unlock() == Wake::Yes {
+            self.inner.signals.wake();
+        }
+        found
+    }
+
+    /// Looks without counting it or telling anyone.
+    pub fn peek(&self, key: KeyView<'_>) -> Option<Arc<Entry>> {
+        self.inner.lock(self.inner.index(key.hash)).peek(key).map(Arc::clone)
+    }
+
+    /// Removes the entry of `key`, as an invalidation does.
+    pub fn remove(&self, key: KeyView<'_>) -> Option<Arc<Entry>> {
+        self.remove_if(key, &|_| true)
+    }
+
+    /// Removes the entry of `key` if `condition`, called under the lock of its shard, holds for
+    /// it: a decision about an older entry never removes a newer one.
+    pub fn remove_if(
+        &self,
+        key: KeyView<'_>,
+        condition: &dyn Fn(&Arc<Entry>) -> bool,
+    ) -> Option<Arc<Entry>> {
+        let mut departed = Departed::new(&self.inner.budget);
+        let mut shard = self.inner.lock(self.inner.index(key.hash));
+        if shard.peek(key).is_some_and(condition) {
+            let charge = shard.remove(key, &mut departed)?;
+            self.inner.counters.evicted(EvictionReason::Purged, 1, charge);
+        }
+        self.inner.unlock(shard);
+        departed.entries.pop()
+    }
+
+    /// How full the domain is. Takes no lock.
+    pub fn usage(&self) -> Usage {
+        let inner = &*self.inner;
+        // Read before the capacity, which only falls once use is below it.
+        let bytes = inner.budget.bytes();
+        Usage {
+            entries: inner.budget.entries(),
+            bytes,
+            reserved: inner.budget.reserved(),
+            capacity: inner.budget.capacity(),
+            max_entries: inner.budget.max_entries(),
+            guest_memory: inner.guest_memory.load(Relaxed),
+        }
+    }
+
+    /// Reads the counters. Takes no lock.
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.inner.counters.read();
+        for shard in &self.inner.shards {
+            let read = |gauge: &AtomicU64| gauge.load(Relaxed);
+            stats.hits = stats.hits.saturating_add(read(&shard.gauges.hits));
+            stats.misses = stats.misses.saturating_add(read(&shard.gauges.misses));
+            stats.lost_events = stats.lost_events.saturating_add(read(&shard.gauges.lost_events));
+        }
+        stats
+    }
+
+    /// What one shard may hold, as its order is told.
+    pub fn shard_limits(&self) -> ShardLimits {
+        self.inner.shard_limits()
+    }
+
+    /// Changes the capacity. Shrinking evicts before it returns, and orders start anew.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.inner.budget.set_limit(bytes);
+        self.inner.shrink_to_limit();
+        self.inner.signals.renew_order();
+    }
+
+    /// Lets orders made by `source` choose the victims from now on; `None`: the native order.
+    /// Takes effect when the eviction thread comes to it, which [`Self::settle`] waits for.
+    pub fn set_order(&self, source: Option<Arc<dyn OrderSource>>) {
+        let starts = source.is_some();
+        self.inner.signals.desire(source);
+        let mut worker = lock(&self.worker);
+        if starts && worker.is_none() && !self.inner.signals.is_stopped() {
+            *worker = Worker::spawn(&self.inner);
+        }
+        self.inner.signals.wake();
+    }
+
+    /// Waits until every event recorded before the call has been observed by the orders, and use
+    /// is as low as the eviction thread keeps it. Returns at once without a guest order.
+    pub fn settle(&self) {
+        if lock(&self.worker).is_some() {
+            self.inner.signals.settle();
+        }
+    }
+
+    /// Ends the eviction thread and waits for it. The domain goes on in native order.
+    pub fn stop(&self) {
+        self.inner.signals.stop();
+        let worker = lock(&self.worker).take();
+        if let Some(worker) = worker
+            && worker.join().is_err()
+        {
+            tracing::error!(domain = self.inner.name, "the eviction thread panicked");
+        }
+    }
+}
+
+impl Drop for Domain {
+    fn drop(&mut self) {
+        self.inner.signals.stop();
+    }
+}
+
+impl Inner {
+    fn new(settings: DomainSettings) -> Self {
+        let count = settings.shards.count(settings.capacity);
+        let slots_max = slots_max(settings.max_entries, count);
+        Self {
+            name: settings.name,
+            budget: Budget::new(settings.capacity, u64::from(settings.max_entries)),
+            shards: (0..count).map(|_| Shard::new(slots_max)).collect(),
+            counters: Counters::default(),
+            signals: Signals::default(),
+            guest_memory: AtomicU64::new(0),
+        }
+    }
+
+    /// The shard that a key belongs to.
+    fn index(&self, hash: u64) -> usize {
+        // Bits that neither the position nor the fingerprint of a table entry is made of: the
+        // tables use the lowest and the top seven.
+        let mask = self.shards.len() - 1;
+        usize::try_from(hash >> 32 & 0xffff).unwrap_or(0) & mask
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "positions come from `index` and from the shards")]
+    fn shard(&self, index: usize) -> &Shard {
+        &self.shards[index]
+    }
+
+    fn lock(&self, index: usize) -> Locked<'_> {
+        self.shard(index).lock(&self.budget, || {
+            self.counters.shard_resets.increment();
+            let domain = &self.name;
+            tracing::error!(domain, shard = index, "a panic left the shard half changed: emptied");
+        })
+    }
+
+    fn unlock(&self, shard: Locked<'_>) {
+        if shard.unlock() == Wake::Yes {
+            self.signals.wake();
+        }
+    }
+
+    fn shard_limits(&self) -> ShardLimits {
+        let count = u64::try_from(self.shards.len()).unwrap_or(u64::MAX);
+        let max_entries = self.shards.first().map_or(0, |shard| shard.slots_max);
+        ShardLimits { capacity: self.budget.limit() / count, max_entries }
+    }
+}
+
+/// Slots of one of `count` shards: its share and what chance may put above it.
+fn slots_max(max_entries: u32, count: u32) -> u32 {
+    if count == 1 {
+        return max_entries;
+    }
+    let share = max_entries.div_ceil(count);
+    // The spread of n keys over shards is about the root of n; this is beyond eight times that.
+    share.saturating_add(share / 4).saturating_add(64).min(max_entries)
+}
+
+/// Locks a value that is whole between any two instructions, so that a panic elsewhere under the
+/// lock does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The memory tier: its eviction domains, and their sums.
+#[derive(Debug, Default)]
+pub struct MemoryTier {
+    domains: Vec<Arc<Domain>>,
+}
+
+impl MemoryTier {
+    /// A tier of these domains.
+    pub fn new(domains: Vec<Arc<Domain>>) -> Self {
+        Self { domains }
+    }
+
+    /// The domains, in the order they were given.
+    pub fn domains(&self) -> &[Arc<Domain>] {
+        &self.domains
+    }
+
+    /// How full the tier is.
+    pub fn usage(&self) -> Usage {
+        self.sum(Domain::usage)
+    }
+
+    /// Every counter, summed over the domains.
+    pub fn stats(&self) -> Stats {
+        self.sum(Domain::stats)
+    }
+
+    /// Entries that carry `tag`.
+    pub fn count_tag(&self, tag: Tag) -> Purged {
+        self.sum(|domain| domain.count_tag(tag))
+    }
+
+    /// Removes every entry that carries `tag`.
+    pub fn purge_tag(&self, tag: Tag) -> Purged {
+        self.sum(|domain| domain.purge_tag(tag))
+    }
+
+    /// Removes every entry of `site`.
+    pub fn purge_site(&self, site: SiteId) -> Purged {
+        self.sum(|domain| domain.purge_site(site))
+    }
+
+    /// Removes every entry.
+    pub fn purge_all(&self) -> Purged {
+        self.sum(Domain::purge_all)
+    }
+
+    /// Settles every domain.
+    pub fn settle(&self) {
+        self.domains.iter().for_each(|domain| domain.settle());
+    }
+
+    /// Ends every eviction thread.
+    pub fn stop(&self) {
+        self.domains.iter().for_each(|domain| domain.stop());
+    }
+
+    fn sum<T: Default + std::ops::AddAssign>(&self, part: impl Fn(&Domain) -> T) -> T {
+        self.domains.iter().fold(T::default(), |mut sum, domain| {
+            sum += part(domain);
+            sum
+        })
+    }
+}

@@ -1,0 +1,343 @@
+//! The eviction thread: tells the guest orders what happened, and evicts what they name.
+//!
+//! It works in rounds. A round adopts the wanted orders, tells each shard's order of the events
+//! recorded since, and, if use is above the high mark, asks for victims in lots until it is at
+//! the low one. Whatever an order does, a round ends: what the order leaves undone is done in
+//! native order.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::Inner;
+use super::budget::Short;
+use super::ordered::{Answer, Ordered};
+use super::shard::{CHUNK, Departed, Named};
+use super::signals::{Desired, Marks};
+use super::stats::EvictionReason;
+use crate::clock;
+use crate::tier::eviction::{OrderFault, OrderSource};
+
+/// Entries worth of bytes that victims are asked for at once.
+pub(super) const LOT_ENTRIES: u64 = 64;
+/// The longest that recorded events wait for an order.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The work of the eviction thread of one domain.
+pub(super) struct Worker {
+    inner: Arc<Inner>,
+    source: Option<Arc<dyn OrderSource>>,
+    generation: u64,
+    orders: Vec<Option<Ordered>>,
+    /// Swapped with the log of the shard that is drained.
+    spare: Vec<u64>,
+}
+
+/// What left a shard.
+#[derive(Clone, Copy, Debug, Default)]
+struct Freed {
+    bytes: u64,
+    entries: u64,
+}
+
+impl Worker {
+    /// A worker that has done nothing yet.
+    pub(super) fn new(inner: Arc<Inner>) -> Self {
+        let orders = inner.shards.iter().map(|_| None).collect();
+        Self { inner, source: None, generation: 0, orders, spare: Vec::new() }
+    }
+
+    /// Starts the thread. `None`, and the native order, if there is none to be had.
+    pub(super) fn spawn(inner: &Arc<Inner>) -> Option<JoinHandle<()>> {
+        let worker = Self::new(Arc::clone(inner));
+        let thread = std::thread::Builder::new().name("larder-evict".to_owned());
+        match thread.spawn(move || worker.run()) {
+            Ok(handle) => {
+                inner.signals.set_thread(handle.thread().clone());
+                Some(handle)
+            }
+            Err(error) => {
+                tracing::error!(domain = inner.name, %error, "no eviction thread: native order");
+                None
+            }
+        }
+    }
+
+    fn run(mut self) {
+        let inner = Arc::clone(&self.inner);
+        let signals = &inner.signals;
+        while !signals.is_stopped() {
+            signals.take_wake();
+            let ticket = signals.asked();
+            self.guarded_round();
+            signals.answer(ticket);
+            if !signals.take_wake() {
+                std::thread::park_timeout(TICK);
+            }
+        }
+        self.become_native();
+        signals.end();
+    }
+
+    /// One round; a panic in an order ends the orders, not the thread.
+    fn guarded_round(&mut self) {
+        if catch_unwind(AssertUnwindSafe(|| self.round())).is_err() {
+            let domain = &self.inner.name;
+            tracing::error!(domain, "an eviction order panicked: native order");
+            self.inner.counters.order_faults.increment();
+            self.inner.signals.give_up(self.generation);
+            self.source = None;
+            self.spare.clear();
+            self.become_native();
+        }
+    }
+
+    /// Adopts the wanted orders, tells them what happened, and evicts what is too much.
+    pub(super) fn round(&mut self) {
+        let Desired { source, generation } = self.inner.signals.desired();
+        if generation != self.generation {
+            self.generation = generation;
+            self.become_native();
+            self.source = source;
+        }
+        let mut memory = 0_u64;
+        for index in 0..self.orders.len() {
+            if self.source.is_some() {
+                self.guide(index);
+                self.drain(index);
+            }
+        }
+        if self.source.is_some() {
+            self.shrink();
+        }
+        for ordered in self.orders.iter().flatten() {
+            memory = memory.saturating_add(ordered.memory());
+        }
+        self.inner.guest_memory.store(memory, Relaxed);
+    }
+
+    /// Drops every order.
+    fn become_native(&mut self) {
+        self.inner.signals.unguide();
+        for index in 0..self.orders.len() {
+            self.drop_order(index);
+        }
+        self.inner.guest_memory.store(0, Relaxed);
+    }
+
+    fn drop_order(&mut self, index: usize) {
+        if self.orders.get_mut(index).and_then(Option::take).is_some() {
+            self.inner.lock(index).stop_recording();
+        }
+    }
+
+    fn fault(&mut self, index: usize, fault: &OrderFault) {
+        let domain = &self.inner.name;
+        tracing::warn!(domain, shard = index, %fault, "an eviction order faulted");
+        self.inner.counters.order_faults.increment();
+        self.drop_order(index);
+    }
+
+    /// Makes an order for a shard that has none, and tells it of the residents.
+    fn guide(&mut self, index: usize) {
+        let Some(source) = &self.source else { return };
+        let Some(place @ None) = self.orders.get_mut(index) else { return };
+        match source.order(self.inner.shard_limits()) {
+            Ok(order) => {
+                let mut shard = self.inner.lock(index);
+                shard.start_recording();
+                let ordered = Ordered::new(order, shard.horizon());
+                drop(shard);
+                *place = Some(ordered);
+                self.inner.signals.guide(self.marks());
+                if let Err(fault) = self.tell_residents(index) {
+                    self.fault(index, &fault);
+                }
+            }
+            Err(fault) => {
+                let domain = &self.inner.name;
+                tracing::warn!(domain, %fault, "no eviction order to be had: native order");
+                self.inner.signals.give_up(self.generation);
+                self.source = None;
+                self.become_native();
+            }
+        }
+    }
+
+    fn tell_residents(&mut self, index: usize) -> Result<(), OrderFault> {
+        let Some(Some(ordered)) = self.orders.get_mut(index) else { return Ok(()) };
+        let (now, now_ms) = (clock::now(), unix_ms());
+        let mut residents = Vec::new();
+        let mut from = 0;
+        loop {
+            // What is inserted from here on is in the log already.
+            let shard = self.inner.lock(index);
+            if from >= shard.slots_end() {
+                break;
+            }
+            from = shard.list(from, ordered.horizon, now, &mut residents);
+        }
+        residents.sort_unstable();
+        ordered.tell(now_ms, &residents)
+    }
+
+    /// Tells a shard's order of what was recorded.
+    fn drain(&mut self, index: usize) {
+        let Some(Some(ordered)) = self.orders.get_mut(index) else { return };
+        let taken = self.inner.lock(index).take_events(&mut self.spare);
+        let Some(horizon) = taken else {
+            self.inner.counters.resyncs.increment();
+            self.drop_order(index);
+            self.guide(index);
+            return;
+        };
+        ordered.horizon = horizon;
+        let observed = ordered.observe(unix_ms(), &self.spare);
+        self.spare.clear();
+        if let Err(fault) = observed {
+            self.fault(index, &fault);
+        }
+    }
+
+    fn marks(&self) -> Marks {
+        let (bytes, entries) = self.inner.shards.iter().fold((0_u64, 0_u64), |sum, shard| {
+            let gauges = &shard.gauges;
+            let bytes = sum.0.saturating_add(gauges.bytes.load(Relaxed));
+            (bytes, sum.1.saturating_add(gauges.entries.load(Relaxed)))
+        });
+        Marks::new(&self.inner.budget, bytes / entries.max(1))
+    }
+
+    /// Evicts down to the low marks if use is above the high ones.
+    fn shrink(&mut self) {
+        let marks = self.marks();
+        self.inner.signals.guide(marks);
+        let (bytes, entries) = (self.inner.budget.bytes(), self.inner.budget.entries());
+        if bytes <= marks.high_bytes && entries <= marks.high_entries {
+            return;
+        }
+        // What is too much now, and not what comes meanwhile: so the round ends.
+        let mut owed_bytes = bytes.saturating_sub(marks.low_bytes);
+        let mut owed_entries = entries.saturating_sub(marks.low_entries);
+        while self.source.is_some() && (owed_bytes > 0 || owed_entries > 0) {
+            let by = if owed_bytes > 0 { Short::Bytes } else { Short::Entries };
+            let Some(index) = self.inner.fullest(by) else { return };
+            let freed = self.evict_lot(index, owed_bytes, owed_entries);
+            if freed.entries == 0 {
+                return;
+            }
+            owed_bytes = owed_bytes.saturating_sub(freed.bytes);
+            owed_entries = owed_entries.saturating_sub(freed.entries);
+        }
+    }
+
+    /// Evicts one lot from a shard: what its order names, and the rest in native order.
+    fn evict_lot(&mut self, index: usize, owed_bytes: u64, owed_entries: u64) -> Freed {
+        let gauges = &self.inner.shard(index).gauges;
+        let bytes = gauges.bytes.load(Relaxed);
+        let mean = (bytes / gauges.entries.load(Relaxed).max(1)).max(1);
+        let owed = if owed_bytes > 0 { owed_bytes } else { owed_entries.saturating_mul(mean) };
+        let need = mean.saturating_mul(LOT_ENTRIES).min(owed).min(bytes);
+        self.drain(index);
+        let (mut freed, changed) = match self.evict_named(index, need, mean) {
+            Ok(done) => done,
+            Err(fault) => {
+                self.fault(index, &fault);
+                (Freed::default(), 0)
+            }
+        };
+        // An answer that was overtaken is asked for again, as long as that gets anywhere.
+        if freed.bytes < need && (changed == 0 || freed.entries == 0) {
+            let rest = self.evict_native(index, need - freed.bytes);
+            freed.bytes = freed.bytes.saturating_add(rest.bytes);
+            freed.entries = freed.entries.saturating_add(rest.entries);
+        }
+        freed
+    }
+
+    /// Evicts what a shard's order names. Also answers how many slots had changed hands.
+    fn evict_named(
+        &mut self,
+        index: usize,
+        need: u64,
+        mean: u64,
+    ) -> Result<(Freed, u64), OrderFault> {
+        let Some(Some(ordered)) = self.orders.get_mut(index) else {
+            return Ok((Freed::default(), 0));
+        };
+        let (victims, mut answer) = ordered.victims(need)?;
+        // An order may name whole groups, so somewhat more than asked for is no mistake.
+        let most = need.saturating_mul(4).max(mean.saturating_mul(LOT_ENTRIES));
+        let (mut freed, mut changed) = (Freed::default(), 0_u64);
+        let mut refused = Freed::default();
+        for chunk in victims.chunks(CHUNK) {
+            if freed.bytes >= most {
+                answer = Answer::Wrong;
+                break;
+            }
+            let mut departed = Departed::new(&self.inner.budget);
+            let mut shard = self.inner.lock(index);
+            for slot in chunk {
+                match shard.evict_named(*slot, ordered.horizon, &mut departed) {
+                    Named::Changed => changed = changed.saturating_add(1),
+                    Named::Left(bytes, inserted) => {
+                        let new = inserted > ordered.asked;
+                        for sum in [Some(&mut freed), new.then_some(&mut refused)] {
+                            let Some(sum) = sum else { continue };
+                            sum.bytes = sum.bytes.saturating_add(bytes);
+                            sum.entries = sum.entries.saturating_add(1);
+                        }
+                    }
+                }
+            }
+            self.inner.unlock(shard);
+        }
+        ordered.asked = ordered.horizon;
+        let overflowed = freed.bytes >= most && answer == Answer::Wrong;
+        if answer == Answer::Wrong {
+            ordered.wrong_answer();
+            self.inner.counters.wrong_answers.increment();
+        }
+        let counters = &self.inner.counters;
+        counters.evicted(EvictionReason::Refused, refused.entries, refused.bytes);
+        let (entries, bytes) = (freed.entries - refused.entries, freed.bytes - refused.bytes);
+        counters.evicted(EvictionReason::Policy, entries, bytes);
+        if overflowed {
+            // It forgot residents that stay, so it is made anew at the next round.
+            counters.resyncs.increment();
+            self.drop_order(index);
+        }
+        Ok((freed, changed))
+    }
+
+    /// Evicts `need` bytes from a shard in native order.
+    fn evict_native(&self, index: usize, need: u64) -> Freed {
+        let mut freed = Freed::default();
+        while freed.bytes < need {
+            let mut departed = Departed::new(&self.inner.budget);
+            let mut shard = self.inner.lock(index);
+            let before = freed.entries;
+            for _ in 0..CHUNK {
+                if freed.bytes >= need {
+                    break;
+                }
+                let Some(bytes) = shard.evict_oldest(&mut departed) else { break };
+                freed.bytes = freed.bytes.saturating_add(bytes);
+                freed.entries = freed.entries.saturating_add(1);
+            }
+            self.inner.unlock(shard);
+            if freed.entries == before {
+                break;
+            }
+        }
+        let reason = EvictionReason::NativeFallback;
+        self.inner.counters.evicted(reason, freed.entries, freed.bytes);
+        freed
+    }
+}
+
+fn unix_ms() -> u64 {
+    clock::unix_millis(clock::wall())
+}

@@ -1,0 +1,191 @@
+//! What happened in a shard since its guest order last looked, packed for it.
+//!
+//! Bounded: hits are dropped, and counted, once the log is half a millisecond of traffic behind;
+//! inserts and removes are kept until a second bound, and past that the order is declared behind
+//! and has to be made anew. Nothing is recorded for a shard without a guest order.
+
+use crate::tier::eviction::pack;
+
+/// Words that are worth waking the eviction thread for, and the most an order is given at once.
+pub(super) const BATCH_WORDS: usize = 1024;
+/// Words from which hits are dropped.
+const HITS_UNTIL: usize = 4 * BATCH_WORDS;
+/// Words that the log never exceeds.
+const WORDS_MAX: usize = 16 * BATCH_WORDS;
+
+/// Whether a log takes events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Recording {
+    /// No guest order listens.
+    #[default]
+    Off,
+    /// Every insert and remove since the order was told of the residents is here.
+    On,
+    /// Inserts or removes were dropped: the order no longer knows the residents.
+    Behind,
+}
+
+/// Whether an event made it worth waking the eviction thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wake {
+    /// Not yet.
+    No,
+    /// The log reached a batch.
+    Yes,
+}
+
+/// The log of one shard.
+#[derive(Debug, Default)]
+pub(super) struct EventLog {
+    words: Vec<u64>,
+    recording: Recording,
+}
+
+impl EventLog {
+    /// Starts over: an order is about to be told of the residents.
+    pub(super) fn start(&mut self) {
+        self.words.clear();
+        // Reserved whole, so that no event allocates. Pages that are never written cost nothing.
+        self.words.reserve_exact(WORDS_MAX);
+        self.recording = Recording::On;
+    }
+
+    /// Stops recording and drops what was recorded.
+    pub(super) fn stop(&mut self) {
+        self.words = Vec::new();
+        self.recording = Recording::Off;
+    }
+
+    /// Declares a listening order behind.
+    pub(super) fn fall_behind(&mut self) {
+        if self.recording == Recording::On {
+            self.words.clear();
+            self.recording = Recording::Behind;
+        }
+    }
+
+    /// Whether the log takes events.
+    pub(super) fn recording(&self) -> Recording {
+        self.recording
+    }
+
+    /// Swaps the recorded events with `spare`, which must be empty.
+    pub(super) fn swap(&mut self, spare: &mut Vec<u64>) {
+        debug_assert!(spare.is_empty(), "events would be recorded twice");
+        spare.reserve_exact(WORDS_MAX);
+        std::mem::swap(&mut self.words, spare);
+    }
+
+    /// Records a hit. `Err` if it was dropped.
+    pub(super) fn hit(&mut self, slot: u32) -> Result<Wake, Dropped> {
+        if self.recording != Recording::On {
+            return Ok(Wake::No);
+        }
+        if self.words.len() >= HITS_UNTIL {
+            return Err(Dropped);
+        }
+        self.words.push(pack::hit(slot));
+        Ok(if self.words.len() == BATCH_WORDS { Wake::Yes } else { Wake::No })
+    }
+
+    /// Records an insert, or a replacement if `slot` is already known.
+    pub(super) fn insert(&mut self, slot: u32, hash: u64, size: u64, lifetime: Option<u64>) -> Wake {
+        self.record(&pack::insert(slot, hash, size, lifetime))
+    }
+
+    /// Records that an entry left and that the order did not name it.
+    pub(super) fn remove(&mut self, slot: u32) -> Wake {
+        self.record(&[pack::remove(slot)])
+    }
+
+    fn record(&mut self, event: &[u64]) -> Wake {
+        if self.recording != Recording::On {
+            return Wake::No;
+        }
+        let before = self.words.len();
+        let after = before + event.len();
+        if after > WORDS_MAX {
+            self.fall_behind();
+            return Wake::Yes;
+        }
+        self.words.extend_from_slice(event);
+        if before < BATCH_WORDS && after >= BATCH_WORDS { Wake::Yes } else { Wake::No }
+    }
+}
+
+/// The log had no room for a hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Dropped;
+
+/// One event, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event<'a> {
+    /// A hit on this slot.
+    Hit(u32, &'a [u64]),
+    /// An insert into this slot.
+    Insert(u32, &'a [u64]),
+    /// A remove from this slot.
+    Remove(u32, &'a [u64]),
+}
+
+/// The first event in `words` and the words after it.
+pub(super) fn split_first(words: &[u64]) -> Option<(Event<'_>, &[u64])> {
+    let first = words.first()?;
+    let slot = u32::try_from(first & u64::from(u32::MAX)).ok()?;
+    match first >> 62 {
+        0 => words.split_at_checked(1).map(|(event, rest)| (Event::Hit(slot, event), rest)),
+        1 => words.split_at_checked(3).map(|(event, rest)| (Event::Insert(slot, event), rest)),
+        _ => words.split_at_checked(1).map(|(event, rest)| (Event::Remove(slot, event), rest)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hits_are_dropped_first_and_inserts_are_not() {
+        let mut log = EventLog::default();
+        assert_eq!(log.hit(1), Ok(Wake::No), "nobody listens");
+        assert!(log.words.is_empty());
+        log.start();
+        let wakes = (0..HITS_UNTIL).filter(|_| log.hit(7) == Ok(Wake::Yes)).count();
+        assert_eq!(wakes, 1);
+        assert_eq!(log.hit(7), Err(Dropped));
+        let capacity = log.words.capacity();
+        while log.words.len() + 3 <= WORDS_MAX {
+            assert_eq!(log.insert(7, 1, 2, None), Wake::No);
+        }
+        assert_eq!(log.words.capacity(), capacity, "recording never allocates");
+        assert_eq!(log.recording(), Recording::On);
+        assert_eq!(log.insert(7, 1, 2, None), Wake::Yes);
+        assert_eq!(log.recording(), Recording::Behind);
+        assert!(log.words.is_empty());
+    }
+
+    #[test]
+    fn events_come_apart_as_they_were_recorded() {
+        let mut log = EventLog::default();
+        log.start();
+        assert_eq!(log.hit(3), Ok(Wake::No));
+        // The two words after the first must not be taken for events of their own.
+        log.insert(4, u64::MAX, 2 << 62, Some(9));
+        log.remove(u32::MAX);
+        let mut words = Vec::new();
+        log.swap(&mut words);
+        let mut seen = Vec::new();
+        let mut rest = words.as_slice();
+        while let Some((event, after)) = split_first(rest) {
+            seen.push(event);
+            rest = after;
+        }
+        assert_eq!(
+            seen,
+            [
+                Event::Hit(3, &words[..1]),
+                Event::Insert(4, &words[1..4]),
+                Event::Remove(u32::MAX, &words[4..]),
+            ]
+        );
+    }
+}

@@ -1,0 +1,474 @@
+//! One shard: the table of its residents in native (LRU) order, and everything that must change
+//! together with it, behind one mutex.
+//!
+//! Nothing here waits, does I/O or calls out. Entries that leave are handed to the caller in a
+//! [`Departed`], which frees them after the lock and keeps their budget until then.
+//! `INVARIANT`: every resident has one slot, every slot in use one resident, and the gauges are
+//! the sums over the residents.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lru::LruCache;
+
+use super::budget::{Budget, Hold};
+use super::events::{EventLog, Recording, Wake};
+use super::slots::{Slot, Slots};
+use super::tags::{NONE, TagIndex};
+use crate::clock::Moment;
+use crate::entry::{Entry, KeyView, SiteId, Tag};
+
+/// Entries or slots that one hold of the lock deals with at most.
+pub(super) const CHUNK: usize = 256;
+
+/// Passes a hash through: table keys are keyed hashes already.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct HashIsKey(u64);
+
+impl BuildHasher for HashIsKey {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl Hasher for HashIsKey {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+/// Numbers of a shard that are read without its lock and written only under it.
+#[derive(Debug, Default)]
+pub(super) struct Gauges {
+    /// Bytes charged to the residents.
+    pub(super) bytes: AtomicU64,
+    /// Residents.
+    pub(super) entries: AtomicU64,
+    /// Lookups that found an entry.
+    pub(super) hits: AtomicU64,
+    /// Lookups that did not.
+    pub(super) misses: AtomicU64,
+    /// Hits that the log had no room for.
+    pub(super) lost_events: AtomicU64,
+}
+
+/// Adds under the shard's lock, which makes the caller the only writer: no locked instruction.
+fn add(gauge: &AtomicU64, more: u64) {
+    gauge.store(gauge.load(Relaxed).wrapping_add(more), Relaxed);
+}
+
+fn sub(gauge: &AtomicU64, less: u64) {
+    debug_assert!(gauge.load(Relaxed) >= less, "a gauge fell below zero");
+    gauge.store(gauge.load(Relaxed).saturating_sub(less), Relaxed);
+}
+
+#[derive(Debug)]
+struct Resident {
+    entry: Arc<Entry>,
+    slot: u32,
+    last_access: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    residents: LruCache<u64, Resident, HashIsKey>,
+    slots: Slots,
+    tags: TagIndex,
+    sites: HashMap<SiteId, u64, HashIsKey>,
+    events: EventLog,
+    accesses: u64,
+    insertions: u64,
+}
+
+impl State {
+    fn new(slots_max: u32) -> Self {
+        Self {
+            residents: LruCache::unbounded_with_hasher(HashIsKey::default()),
+            slots: Slots::new(slots_max),
+            tags: TagIndex::default(),
+            sites: HashMap::default(),
+            events: EventLog::default(),
+            accesses: 0,
+            insertions: 0,
+        }
+    }
+}
+
+/// A shard. Aligned so that two shards never share a cache line.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(super) struct Shard {
+    state: Mutex<State>,
+    /// Read without the lock.
+    pub(super) gauges: Gauges,
+    /// Slots are below this number.
+    pub(super) slots_max: u32,
+}
+
+impl Shard {
+    /// An empty shard.
+    pub(super) fn new(slots_max: u32) -> Self {
+        Self { state: Mutex::new(State::new(slots_max)), gauges: Gauges::default(), slots_max }
+    }
+
+    /// Locks the shard. If a panic left it half changed it is emptied first, which `reset` hears
+    /// of: what it held is gone and `budget` has it back.
+    pub(super) fn lock(&self, budget: &Budget, reset: impl FnOnce()) -> Locked<'_> {
+        let (state, poisoned) = match self.state.lock() {
+            Ok(state) => (state, false),
+            Err(poisoned) => (PoisonError::into_inner(poisoned), true),
+        };
+        let mut locked = Locked { state, shard: self, wake: Wake::No };
+        if poisoned {
+            locked.reset(budget);
+            self.state.clear_poison();
+            reset();
+        }
+        locked
+    }
+}
+
+/// Entries that left a shard. Dropped after the lock is: freeing takes time.
+#[derive(Debug)]
+pub(super) struct Departed<'a> {
+    /// The budget they had, and whatever else the operation holds.
+    pub(super) hold: Hold<'a>,
+    /// The entries.
+    pub(super) entries: Vec<Arc<Entry>>,
+}
+
+impl<'a> Departed<'a> {
+    /// Nobody yet.
+    pub(super) fn new(budget: &'a Budget) -> Self {
+        Self { hold: Hold::new(budget), entries: Vec::new() }
+    }
+
+    fn take(&mut self, entry: Arc<Entry>) {
+        self.hold.absorb(entry.charge(), 1);
+        self.entries.push(entry);
+    }
+}
+
+/// A shard's whole content, taken out at once.
+#[derive(Debug)]
+pub(super) struct Contents {
+    _state: State,
+    /// Entries in it.
+    pub(super) entries: u64,
+    /// Bytes they were charged.
+    pub(super) bytes: u64,
+}
+
+/// Whether the guest order must hear that an entry left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tell {
+    /// It did not name the entry.
+    Order,
+    /// It named the entry, and forgot it by doing so.
+    Nobody,
+}
+
+/// What came of a slot that an order named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    /// It left: its charge, and the number of its insertion.
+    Left(u64, u64),
+    /// It was freed or filled again after the order last looked.
+    Changed,
+}
+
+/// A resident as an order that starts late is told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Listed {
+    /// Orders residents by use, least recent first.
+    pub(super) last_access: u64,
+    /// Its slot.
+    pub(super) slot: u32,
+    /// Keyed hash of its key.
+    pub(super) hash: u64,
+    /// Its charge.
+    pub(super) size: u64,
+    /// Seconds of lifetime left.
+    pub(super) lifetime: Option<u64>,
+}
+
+/// A locked shard.
+#[derive(Debug)]
+pub(super) struct Locked<'a> {
+    state: MutexGuard<'a, State>,
+    shard: &'a Shard,
+    wake: Wake,
+}
+
+impl Locked<'_> {
+    /// Unlocks, and says whether the eviction thread should be woken.
+    pub(super) fn unlock(self) -> Wake {
+        self.wake
+    }
+
+    /// Looks up and counts it. A hash that belongs to another key is a miss.
+    pub(super) fn lookup(&mut self, key: KeyView<'_>) -> Option<Arc<Entry>> {
+        let state = &mut *self.state;
+        let gauges = &self.shard.gauges;
+        match state.residents.get_mut(&key.hash) {
+            Some(resident) if resident.entry.key.view().bytes == key.bytes => {
+                state.accesses = state.accesses.wrapping_add(1);
+                resident.last_access = state.accesses;
+                add(&gauges.hits, 1);
+                match state.events.hit(resident.slot) {
+                    Ok(Wake::No) => {}
+                    Ok(Wake::Yes) => self.wake = Wake::Yes,
+                    Err(_) => add(&gauges.lost_events, 1),
+                }
+                Some(Arc::clone(&resident.entry))
+            }
+            _ => {
+                add(&gauges.misses, 1);
+                None
+            }
+        }
+    }
+
+    /// Looks without a trace.
+    pub(super) fn peek(&self, key: KeyView<'_>) -> Option<&Arc<Entry>> {
+        let resident = self.state.residents.peek(&key.hash)?;
+        (resident.entry.key.view().bytes == key.bytes).then_some(&resident.entry)
+    }
+
+    /// The budget, in bytes and entries, that an entry with this hash would have when it replaces
+    /// what is there.
+    pub(super) fn frees(&self, hash: u64) -> (u64, u64) {
+        self.state.residents.peek(&hash).map_or((0, 0), |old| (old.entry.charge(), 1))
+    }
+
+    /// Whether there is a slot for an entry with this hash.
+    pub(super) fn has_slot(&self, hash: u64) -> bool {
+        self.state.slots.has_room() || self.state.residents.contains(&hash)
+    }
+
+    /// Makes `entry` resident, in place of one with the same hash if there is one. The caller has
+    /// checked [`Self::has_slot`] and holds the budget for what [`Self::frees`] does not cover.
+    pub(super) fn insert(
+        &mut self,
+        entry: Arc<Entry>,
+        lifetime: Option<u64>,
+        departed: &mut Departed<'_>,
+    ) {
+        let state = &mut *self.state;
+        let hash = entry.key.view().hash;
+        let charge = entry.charge();
+        let old = state.residents.peek(&hash).map(|old| (old.slot, old.entry.charge()));
+        state.insertions = state.insertions.wrapping_add(1);
+        let mut slot = Slot { hash, inserted: state.insertions, site: entry.site, tags: NONE };
+        let Some(at) = old.map(|(at, _)| at).or_else(|| state.slots.fill(slot)) else {
+            debug_assert!(false, "an insert without a slot");
+            return;
+        };
+        if let Some((at, old_charge)) = old
+            && let Some(old) = state.slots.get(at).copied()
+        {
+            state.tags.unlink(old.tags, old_charge);
+            leave_site(&mut state.sites, old.site);
+        }
+        slot.tags = state.tags.link(at, &entry.tags, charge);
+        state.slots.replace(at, slot);
+        let residents = state.sites.entry(entry.site).or_default();
+        *residents = residents.saturating_add(1);
+        if state.events.insert(at, hash, charge, lifetime) == Wake::Yes {
+            self.wake = Wake::Yes;
+        }
+        state.accesses = state.accesses.wrapping_add(1);
+        let resident = Resident { entry, slot: at, last_access: state.accesses };
+        let replaced = state.residents.put(hash, resident);
+        let gauges = &self.shard.gauges;
+        departed.hold.spend_after(charge, replaced.as_ref().map(|old| old.entry.charge()));
+        add(&gauges.bytes, charge);
+        match replaced {
+            Some(old) => {
+                sub(&gauges.bytes, old.entry.charge());
+                departed.entries.push(old.entry);
+            }
+            None => add(&gauges.entries, 1),
+        }
+    }
+
+    /// Removes the entry of exactly this key.
+    pub(super) fn remove(&mut self, key: KeyView<'_>, departed: &mut Departed<'_>) -> Option<u64> {
+        let charge = self.peek(key)?.charge();
+        self.take(key.hash, departed);
+        Some(charge)
+    }
+
+    /// Removes whatever has this hash.
+    pub(super) fn take(&mut self, hash: u64, departed: &mut Departed<'_>) {
+        if let Some(resident) = self.state.residents.pop(&hash) {
+            self.depart(resident, Tell::Order, departed);
+        }
+    }
+
+    /// Evicts the least recently used resident and answers its charge.
+    pub(super) fn evict_oldest(&mut self, departed: &mut Departed<'_>) -> Option<u64> {
+        let (_, resident) = self.state.residents.pop_lru()?;
+        let charge = resident.entry.charge();
+        self.depart(resident, Tell::Order, departed);
+        Some(charge)
+    }
+
+    /// Evicts the resident that an order named by its slot, unless the slot changed hands after
+    /// insertion number `horizon`.
+    pub(super) fn evict_named(
+        &mut self,
+        slot: u32,
+        horizon: u64,
+        departed: &mut Departed<'_>,
+    ) -> Named {
+        let Some(found) = self.state.slots.get(slot).filter(|s| s.inserted <= horizon) else {
+            return Named::Changed;
+        };
+        let (hash, inserted) = (found.hash, found.inserted);
+        let Some(resident) = self.state.residents.pop(&hash) else { return Named::Changed };
+        let charge = resident.entry.charge();
+        self.depart(resident, Tell::Nobody, departed);
+        Named::Left(charge, inserted)
+    }
+
+    fn depart(&mut self, resident: Resident, tell: Tell, departed: &mut Departed<'_>) {
+        let state = &mut *self.state;
+        let charge = resident.entry.charge();
+        if let Some(slot) = state.slots.free(resident.slot) {
+            state.tags.unlink(slot.tags, charge);
+            leave_site(&mut state.sites, slot.site);
+        }
+        if tell == Tell::Order && state.events.remove(resident.slot) == Wake::Yes {
+            self.wake = Wake::Yes;
+        }
+        let gauges = &self.shard.gauges;
+        sub(&gauges.bytes, charge);
+        sub(&gauges.entries, 1);
+        departed.take(resident.entry);
+    }
+
+    /// Residents.
+    pub(super) fn entries(&self) -> u64 {
+        self.shard.gauges.entries.load(Relaxed)
+    }
+
+    /// The number of the latest insertion.
+    pub(super) fn horizon(&self) -> u64 {
+        self.state.insertions
+    }
+
+    /// One past the highest slot.
+    pub(super) fn slots_end(&self) -> u32 {
+        self.state.slots.end()
+    }
+
+    /// Entries that carry `tag`, and their bytes.
+    pub(super) fn count_tag(&self, tag: Tag) -> (u64, u64) {
+        self.state.tags.count(tag)
+    }
+
+    /// Entries of `site`.
+    pub(super) fn count_site(&self, site: SiteId) -> u64 {
+        self.state.sites.get(&site).copied().unwrap_or(0)
+    }
+
+    /// The oldest insertion that carries `tag`, if it is no later than `horizon`.
+    pub(super) fn oldest_tagged(&self, tag: Tag, horizon: u64) -> Option<u64> {
+        let slot = self.state.slots.get(self.state.tags.oldest(tag)?)?;
+        (slot.inserted <= horizon).then_some(slot.hash)
+    }
+
+    /// The entry in `slot` if it is one of `site`, inserted no later than `horizon`.
+    pub(super) fn of_site(&self, slot: u32, site: SiteId, horizon: u64) -> Option<&Arc<Entry>> {
+        let slot = self.state.slots.get(slot)?;
+        let wanted = slot.site == site && slot.inserted <= horizon;
+        let resident = wanted.then(|| self.state.residents.peek(&slot.hash))??;
+        Some(&resident.entry)
+    }
+
+    /// Takes everything out at once. A listening order falls behind.
+    pub(super) fn empty(&mut self, budget: &Budget) -> Contents {
+        let mut fresh = State::new(self.shard.slots_max);
+        // The counters go on, so that a horizon taken before stays older than what comes after.
+        fresh.accesses = self.state.accesses;
+        fresh.insertions = self.state.insertions;
+        std::mem::swap(&mut fresh.events, &mut self.state.events);
+        fresh.events.fall_behind();
+        let state = std::mem::replace(&mut *self.state, fresh);
+        let gauges = &self.shard.gauges;
+        let entries = gauges.entries.swap(0, Relaxed);
+        let bytes = gauges.bytes.swap(0, Relaxed);
+        budget.release(bytes, entries);
+        self.wake = Wake::Yes;
+        Contents { _state: state, entries, bytes }
+    }
+
+    /// Replaces a state that a panic may have left half changed.
+    fn reset(&mut self, budget: &Budget) {
+        // Its table was not half changed itself: `lru` calls only our hasher, which cannot panic.
+        drop(self.empty(budget));
+    }
+
+    /// Lists up to a chunk of residents, from slot `from`, inserted no later than `horizon`.
+    pub(super) fn list(&self, from: u32, horizon: u64, now: Moment, into: &mut Vec<Listed>) -> u32 {
+        let until = from.saturating_add(u32::try_from(CHUNK).unwrap_or(u32::MAX));
+        for at in from..until.min(self.slots_end()) {
+            let Some(slot) = self.state.slots.get(at).filter(|s| s.inserted <= horizon) else {
+                continue;
+            };
+            if let Some(resident) = self.state.residents.peek(&slot.hash) {
+                into.push(Listed {
+                    last_access: resident.last_access,
+                    slot: at,
+                    hash: slot.hash,
+                    size: resident.entry.charge(),
+                    lifetime: resident.entry.remaining(now).map(|left| left.as_secs()),
+                });
+            }
+        }
+        until
+    }
+
+    /// Starts recording events for an order that knows no resident yet.
+    pub(super) fn start_recording(&mut self) {
+        self.state.events.start();
+    }
+
+    /// Stops recording.
+    pub(super) fn stop_recording(&mut self) {
+        self.state.events.stop();
+    }
+
+    /// Takes the events recorded so far. `None` if they are incomplete.
+    pub(super) fn take_events(&mut self, spare: &mut Vec<u64>) -> Option<u64> {
+        if self.state.events.recording() != Recording::On {
+            return None;
+        }
+        self.state.events.swap(spare);
+        Some(self.state.insertions)
+    }
+}
+
+fn leave_site(sites: &mut HashMap<SiteId, u64, HashIsKey>, site: SiteId) {
+    if let Some(residents) = sites.get_mut(&site) {
+        *residents = residents.saturating_sub(1);
+        if *residents == 0 {
+            sites.remove(&site);
+        }
+    }
+}
