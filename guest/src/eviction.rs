@@ -4,6 +4,8 @@
 //! asks for victims in lots, on a thread of its own; a policy's cost is therefore the cost of one
 //! event, and decoding adds a few instructions to it and no path that can panic.
 
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) mod event;
 mod slots;
 
 use std::cell::RefCell;
@@ -251,3 +253,6 @@ macro_rules! eviction {
         };
     };
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,8 +130,8 @@ impl<'a> Request<'a> {
         self.field(self.names.iter().position(|declared| declared == name)?)
     }
 
-    /// A view of a request packed by hand; `names` are the declared fields.
-    pub(crate) fn new(packed: &'a wit::Request, names: &'a [String]) -> Self {
+    /// A view of `packed`, for a policy that declared `names`.
+    fn new(packed: &'a wit::Request, names: &'a [String]) -> Self {
         let offset = |end: u32| usize::try_from(end).unwrap_or(usize::MAX);
         Self {
             text: &packed.text,
@@ -149,7 +149,7 @@ impl<'a> Request<'a> {
 /// A configured policy with the fields it declared, which the views need for look-up by name.
 #[derive(Debug)]
 pub struct Configured<T> {
-    pub(crate) policy: T,
+    policy: T,
     pub(crate) fields: Vec<String>,
 }
 
@@ -163,6 +163,11 @@ impl<T: Keying> Configured<T> {
             .map(str::to_ascii_lowercase)
             .collect();
         Ok(Self { policy, fields })
+    }
+
+    /// Asks the policy.
+    pub(crate) fn key(&self, request: &wit::Request) -> Verdict {
+        self.policy.key(Request::new(request, &self.fields))
     }
 }
 
@@ -188,10 +193,7 @@ pub fn configure<T: Keying>(cell: &'static Cell<T>, params: &str) -> Result<Vec<
 pub fn key<T: Keying>(cell: &'static Cell<T>, request: &wit::Request) -> wit::Verdict {
     cell.with(|cell| {
         let configured = cell.get().expect("configure comes before key");
-        match configured
-            .policy
-            .key(Request::new(request, &configured.fields))
-        {
+        match configured.key(request) {
             Verdict::Pass => wit::Verdict::Pass,
             Verdict::Key { target, variant } => {
                 wit::Verdict::Key(wit::CacheKey { target, variant })
@@ -241,3 +243,6 @@ macro_rules! keying {
         };
     };
 }
+
+#[cfg(test)]
+mod tests;

@@ -217,3 +217,6 @@ fn with_unit(text: &str, units: &[Unit]) -> Option<u64> {
         digits.parse::<u64>().ok()?.checked_mul(*scale)
     })
 }
+
+#[cfg(test)]
+mod tests;

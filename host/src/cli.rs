@@ -2,7 +2,7 @@
 //!
 //! Results go to standard output, errors and logs to standard error. A reader that goes away
 //! (`| head`) ends a command in success. Exit codes are part of the contract and listed in
-//! [`EXIT_CODES`].
+//! `EXIT_CODES`.
 
 mod logging;
 mod output;
@@ -101,7 +101,10 @@ enum Failure {
 
 impl Failure {
     fn local(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::Local { message: message.into(), hint: hint.into() }
+        Self::Local {
+            message: message.into(),
+            hint: hint.into(),
+        }
     }
 
     fn hint(&self) -> &str {
@@ -259,14 +262,29 @@ mod tests {
         let check = |failure: Failure, text: &str, code: u8| {
             let mut told = Vec::new();
             failure.tell(&mut told).unwrap();
-            assert_eq!((String::from_utf8(told).unwrap().as_str(), failure.code()), (text, code));
+            assert_eq!(
+                (String::from_utf8(told).unwrap().as_str(), failure.code()),
+                (text, code)
+            );
         };
-        check(Failure::local("a\u{1b}[2J", "b"), "error: a\\u{1b}[2J\nhint: b\n", 1);
+        check(
+            Failure::local("a\u{1b}[2J", "b"),
+            "error: a\\u{1b}[2J\nhint: b\n",
+            1,
+        );
         check(Failure::Usage("a\nb".to_owned()), "error: a\nerror: b\n", 2);
         check(Failure::NothingMatched, "", 3);
         check(Failure::Output(io::ErrorKind::BrokenPipe.into()), "", 0);
-        check(Failure::Run(anyhow::anyhow!("in").context("out")), "error: out: in\n", 1);
-        let refusal = crate::policy::refusal::Refusal::unacceptable("imports", "it imports x", "do not");
-        check(Failure::Refused(refusal), "error: it imports x\nhint: do not\n", 1);
+        check(
+            Failure::Run(anyhow::anyhow!("in").context("out")),
+            "error: out: in\n",
+            1,
+        );
+        let refusal = Refusal::unacceptable("imports", "it imports x", "do not");
+        check(
+            Failure::Refused(refusal),
+            "error: it imports x\nhint: do not\n",
+            1,
+        );
     }
 }

@@ -1,14 +1,18 @@
 //! A small blocking client of the admin API, for the commands that talk to a running Larder.
 //!
-//! One request a connection, JSON in and out. Every call ends within [`CONNECT`] plus [`TOTAL`].
-//! What the server says about a failure reaches the caller as message and hint, never as status
-//! codes alone.
+//! One request a connection, JSON in and out. Every call ends within 10 s for the connection plus
+//! two minutes. What the server says about a failure reaches the caller as message and hint, never
+//! as status codes alone.
+
+mod address;
+#[cfg(test)]
+pub(crate) mod stub;
+
+pub use address::AdminAddress;
 
 use std::fmt;
 use std::future::{Future, pending};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,67 +23,14 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use crate::config::{Origin, Rejected};
-
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Longest wait for an answer. Compiling a policy and settling a purge take seconds.
-const TOTAL: Duration = Duration::from_secs(120);
+const TOTAL: Duration = Duration::from_mins(2);
 
 /// Bytes of an answer that are read. Statistics of a thousand sites stay under a tenth of it.
 const ANSWER_MAX: usize = 64 << 20;
-
-/// The port of an admin API that names none.
-const PORT: u16 = 9080;
-
-/// Where an admin API listens: a host, and a port that is 9080 unless it is given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AdminAddress {
-    host: String,
-    port: u16,
-}
-
-impl AdminAddress {
-    fn authority(&self) -> String {
-        Origin { host: self.host.clone(), port: self.port }.address()
-    }
-}
-
-impl From<SocketAddr> for AdminAddress {
-    fn from(address: SocketAddr) -> Self {
-        Self { host: address.ip().to_string(), port: address.port() }
-    }
-}
-
-impl FromStr for AdminAddress {
-    type Err = Rejected;
-
-    /// Takes what `admin.listen` takes, so that one variable serves both ends; an address that
-    /// stands for the whole machine is asked on its loopback.
-    fn from_str(text: &str) -> Result<Self, Rejected> {
-        let accepted = "write HOST or HOST:PORT, such as 127.0.0.1:9080";
-        let rejected = || Rejected::new(text, "the address of an admin API", accepted);
-        let bare = text.strip_prefix("http://").unwrap_or(text);
-        let bare = if bare.starts_with(':') { format!("127.0.0.1{bare}") } else { bare.to_owned() };
-        let origin: Origin = format!("http://{bare}").parse().map_err(|_| rejected())?;
-        // A port that is left out and port 80 look alike in an origin.
-        let named = bare.trim_end_matches('/').ends_with(":80");
-        let port = if origin.port == 80 && !named { PORT } else { origin.port };
-        let host = match origin.host.as_str() {
-            "0.0.0.0" => Ipv4Addr::LOCALHOST.to_string(),
-            "::" => Ipv6Addr::LOCALHOST.to_string(),
-            host => host.to_owned(),
-        };
-        Ok(Self { host, port })
-    }
-}
-
-impl fmt::Display for AdminAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.authority())
-    }
-}
 
 /// Why a call brought no result.
 #[derive(Debug, thiserror::Error)]
@@ -141,9 +92,11 @@ impl ClientError {
                 "--admin takes the address of the admin API (127.0.0.1:9080 unless configured), \
                  not the one that clients use"
             }
-            Self::Refused { status: StatusCode::UNAUTHORIZED, hint, .. } if hint.is_empty() => {
-                "give the token with --token-file FILE or LARDER_TOKEN_FILE"
-            }
+            Self::Refused {
+                status: StatusCode::UNAUTHORIZED,
+                hint,
+                ..
+            } if hint.is_empty() => "give the token with --token-file FILE or LARDER_TOKEN_FILE",
             Self::Refused { hint, .. } => hint,
             Self::TimedOut { .. } | Self::Broken { .. } => "",
         }
@@ -213,8 +166,10 @@ impl Client {
         path: &str,
         body: Payload,
     ) -> Result<Request<Full<Bytes>>, ClientError> {
-        let mut request =
-            Request::builder().method(method).uri(path).header(HOST, self.address.authority());
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, self.address.authority());
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
@@ -229,7 +184,9 @@ impl Client {
                 bytes
             }
         };
-        request.body(Full::new(body)).map_err(|error| self.broken(&error))
+        request
+            .body(Full::new(body))
+            .map_err(|error| self.broken(&error))
     }
 
     async fn exchange(
@@ -240,8 +197,12 @@ impl Client {
         let socket = self
             .within(CONNECT, TcpStream::connect(&authority))
             .await?
-            .map_err(|source| ClientError::Unreachable { address: authority, source })?;
-        self.within(TOTAL, self.exchange_on(socket, request)).await?
+            .map_err(|source| ClientError::Unreachable {
+                address: authority,
+                source,
+            })?;
+        self.within(TOTAL, self.exchange_on(socket, request))
+            .await?
     }
 
     async fn exchange_on(
@@ -253,10 +214,14 @@ impl Client {
             .await
             .map_err(|error| self.broken(&error))?;
         let exchange = async {
-            let response =
-                sender.send_request(request).await.map_err(|error| self.broken(&error))?;
+            let response = sender
+                .send_request(request)
+                .await
+                .map_err(|error| self.broken(&error))?;
             let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
+            let body = Limited::new(response.into_body(), ANSWER_MAX)
+                .collect()
+                .await;
             let body = body.map_err(|error| self.broken(&error))?;
             Ok((status, body.to_bytes()))
         };
@@ -279,11 +244,18 @@ impl Client {
     ) -> Result<T, ClientError> {
         tokio::time::timeout(allowed, step)
             .await
-            .map_err(|_| ClientError::TimedOut { address: self.address.authority(), allowed })
+            .map_err(|_| ClientError::TimedOut {
+                address: self.address.authority(),
+                allowed,
+            })
     }
 
     fn answer(&self, status: StatusCode, body: &[u8]) -> Result<Value, ClientError> {
-        let value = if body.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(body) };
+        let value = if body.is_empty() {
+            Ok(Value::Null)
+        } else {
+            serde_json::from_slice(body)
+        };
         if status.is_success()
             && let Ok(value) = value
         {
@@ -291,10 +263,16 @@ impl Client {
         }
         let error = value.as_ref().ok().and_then(|value| value.get("error"));
         let text = |name: &str| {
-            error.and_then(|error| error.get(name)).and_then(Value::as_str).unwrap_or_default()
+            error
+                .and_then(|error| error.get(name))
+                .and_then(Value::as_str)
+                .unwrap_or_default()
         };
         if text("message").is_empty() {
-            return Err(ClientError::Foreign { address: self.address.authority(), status });
+            return Err(ClientError::Foreign {
+                address: self.address.authority(),
+                status,
+            });
         }
         Err(ClientError::Refused {
             status,
@@ -305,7 +283,10 @@ impl Client {
     }
 
     fn broken(&self, reason: &dyn fmt::Display) -> ClientError {
-        ClientError::Broken { address: self.address.authority(), reason: reason.to_string() }
+        ClientError::Broken {
+            address: self.address.authority(),
+            reason: reason.to_string(),
+        }
     }
 }
 
@@ -330,41 +311,15 @@ pub fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
-    use std::io::{Read, Write};
     use std::net::TcpListener;
 
     type Outcome = Result<Value, ClientError>;
 
-    /// Reads one request, head and body.
-    fn read_request(socket: &mut impl Read) -> String {
-        let mut seen = Vec::new();
-        let mut byte = [0];
-        while !seen.ends_with(b"\r\n\r\n") {
-            socket.read_exact(&mut byte).unwrap();
-            seen.extend_from_slice(&byte);
-        }
-        let head = String::from_utf8(seen).unwrap().to_ascii_lowercase();
-        let length = head
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: "))
-            .map_or(0, |length| length.parse().unwrap());
-        let mut body = vec![0; length];
-        socket.read_exact(&mut body).unwrap();
-        head + &String::from_utf8(body).unwrap()
-    }
-
     /// Makes `call` against a server that answers `answer`; returns its outcome and the request.
     fn exchange(answer: &'static str, call: impl Fn(&Client) -> Outcome) -> (Outcome, String) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().into();
-        let server = std::thread::spawn(move || {
-            let (mut socket, _) = listener.accept().unwrap();
-            let request = read_request(&mut socket);
-            socket.write_all(answer.as_bytes()).unwrap();
-            request
-        });
+        let (address, server) = stub::answering(&[answer]);
         let outcome = call(&Client::new(address, Some("s3cret".to_owned())));
-        (outcome, server.join().unwrap())
+        (outcome, server.join().unwrap().remove(0))
     }
 
     #[test]
@@ -373,16 +328,28 @@ mod tests {
         let (outcome, seen) = exchange(ok, |client| client.get("/v1/stats"));
         assert_eq!(outcome.unwrap(), json!({ "a": 1 }));
         assert!(seen.starts_with("get /v1/stats http/1.1\r\n"), "{seen}");
-        assert!(seen.contains("\r\nauthorization: bearer s3cret\r\n"), "{seen}");
+        assert!(
+            seen.contains("\r\nauthorization: bearer s3cret\r\n"),
+            "{seen}"
+        );
         assert!(seen.contains("\r\nhost: 127.0.0.1:"), "{seen}");
 
-        let (outcome, seen) = exchange(ok, |client| client.post("/v1/purge", json!({ "all": true })));
+        let (outcome, seen) = exchange(ok, |client| {
+            client.post("/v1/purge", json!({ "all": true }))
+        });
         assert!(outcome.is_ok());
-        assert!(seen.contains("\r\ncontent-type: application/json\r\n"), "{seen}");
+        assert!(
+            seen.contains("\r\ncontent-type: application/json\r\n"),
+            "{seen}"
+        );
         assert!(seen.ends_with("\r\n\r\n{\"all\":true}"), "{seen}");
 
         let upload = |client: &Client| {
-            client.call(Method::PUT, "/v1/policies/a", Payload::Bytes(Bytes::from_static(b"wasm")))
+            client.call(
+                Method::PUT,
+                "/v1/policies/a",
+                Payload::Bytes(Bytes::from_static(b"wasm")),
+            )
         };
         let (outcome, seen) = exchange("HTTP/1.1 204 No Content\r\n\r\n", upload);
         assert_eq!(outcome.unwrap(), Value::Null);
@@ -393,9 +360,14 @@ mod tests {
         let (outcome, _) = exchange(answer, |client| client.get("/"));
         let error = outcome.unwrap_err();
         let text = error.to_string();
-        let text = text.split_once("127.0.0.1:").map_or(text.clone(), |(before, rest)| {
-            format!("{before}ADDR{}", rest.trim_start_matches(|c: char| c.is_ascii_digit()))
-        });
+        let text = text
+            .split_once("127.0.0.1:")
+            .map_or(text.clone(), |(before, rest)| {
+                format!(
+                    "{before}ADDR{}",
+                    rest.trim_start_matches(|c: char| c.is_ascii_digit())
+                )
+            });
         (text, error.hint().to_owned())
     }
 
@@ -421,13 +393,22 @@ mod tests {
             "HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n{\"error\":\"x\"}",
         ] {
             let (text, _) = refusal(answer);
-            assert_eq!(text, "ADDR answers 404 Not Found without JSON, so it is no admin API");
+            assert_eq!(
+                text,
+                "ADDR answers 404 Not Found without JSON, so it is no admin API"
+            );
         }
         let (text, _) = refusal("SSH-2.0-OpenSSH_9.9\r\n");
-        assert!(text.starts_with("the exchange with ADDR broke off: "), "{text}");
+        assert!(
+            text.starts_with("the exchange with ADDR broke off: "),
+            "{text}"
+        );
         // Cut short.
         let (text, _) = refusal("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{}");
-        assert!(text.starts_with("the exchange with ADDR broke off: "), "{text}");
+        assert!(
+            text.starts_with("the exchange with ADDR broke off: "),
+            "{text}"
+        );
     }
 
     #[test]
@@ -436,32 +417,13 @@ mod tests {
         let address = listener.local_addr().unwrap();
         drop(listener);
         let error = Client::new(address.into(), None).get("/").unwrap_err();
-        assert!(error.to_string().starts_with(&format!("no admin API at {address}: ")), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with(&format!("no admin API at {address}: ")),
+            "{error}"
+        );
         assert!(error.hint().contains("larder serve"));
-    }
-
-    #[test]
-    fn addresses() {
-        let check = |text: &str, expected: &str| {
-            assert_eq!(text.parse::<AdminAddress>().unwrap().to_string(), expected, "{text}");
-        };
-        check("127.0.0.1:9080", "127.0.0.1:9080");
-        check("127.0.0.1", "127.0.0.1:9080");
-        check("localhost:80", "localhost:80");
-        check("http://edge.example:9999/", "edge.example:9999");
-        check(":9081", "127.0.0.1:9081");
-        check("0.0.0.0:9081", "127.0.0.1:9081");
-        check("[::]:9081", "[::1]:9081");
-        for text in ["", "https://edge", "a b", "host:port", "host/path"] {
-            let error = text.parse::<AdminAddress>().unwrap_err().to_string();
-            assert_eq!(
-                error,
-                format!(
-                    "\"{text}\" is not the address of an admin API; write HOST or HOST:PORT, \
-                     such as 127.0.0.1:9080"
-                )
-            );
-        }
     }
 
     #[test]

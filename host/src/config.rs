@@ -148,3 +148,6 @@ text::words! {
         Json = "json",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,15 @@
 //! Larder, a programmable edge cache.
+pub mod cache;
+
+
 pub mod clock;
+pub mod config;
+pub mod control;
 pub mod embedded;
 pub mod entry;
+pub mod front;
 pub mod metrics;
 pub mod policy;
+pub mod rfc9111;
 pub mod tasks;
-pub mod tier { pub mod eviction; }
-pub mod cache { pub mod flight; pub mod flights; }
+pub mod tier;

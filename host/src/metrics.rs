@@ -87,6 +87,16 @@ impl Histogram {
         cell.sum_ns.fetch_add(ns, Relaxed);
     }
 
+    /// Adds the observations of `other`.
+    pub fn absorb(&self, other: &Self) {
+        for (mine, theirs) in self.cells.iter().zip(&other.cells) {
+            for (mine, theirs) in mine.buckets.iter().zip(&theirs.buckets) {
+                mine.fetch_add(theirs.load(Relaxed), Relaxed);
+            }
+            mine.sum_ns.fetch_add(theirs.sum_ns.load(Relaxed), Relaxed);
+        }
+    }
+
     /// Observations so far.
     pub fn count(&self) -> u64 {
         self.cells.iter().flat_map(|cell| &cell.buckets).map(|bucket| bucket.load(Relaxed)).sum()

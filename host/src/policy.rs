@@ -5,26 +5,36 @@
 //!
 //! | file | subject |
 //! |---|---|
-//! | `hook` | the three hooks and their names |
+//! | `hook`, `refusal` | the three hooks and their names; why a policy is refused |
 //! | `inspect` | what an uploaded file is, before any of it is compiled |
 //! | `compile`, `artefacts` | compiling within limits; compiled code kept and authenticated |
-//! | `registry`, `state` | uploaded policies and what is active, across restarts |
+//! | `registry`, `state`, `durable` | uploaded policies and what is active, across restarts |
+//! | `library` | all of the above as one: policies by name, ready to be activated |
 //! | `engine`, `component`, `sandbox` | the wasmtime engine, a loaded policy, one instance's limits |
-//! | `activation`, `breaker` | what runs at a hook, its statistics, when it is taken out |
+//! | `activation`, `breaker`, `ledger` | what runs at a hook, when it is taken out, its counts |
 //! | `local`, `keying`, `freshness` | the hooks that requests call, one instance a worker |
 //! | `evictor` | the hook that orders a memory shard |
 
 pub mod activation;
+pub mod artefacts;
 pub mod bindings;
 pub mod breaker;
+pub mod compile;
 pub mod component;
+pub mod durable;
 pub mod engine;
 pub mod evictor;
 pub mod freshness;
 pub mod hook;
+pub mod inspect;
 pub mod keying;
+pub mod ledger;
+pub mod library;
 pub mod local;
+pub mod refusal;
+pub mod registry;
 pub mod sandbox;
+pub mod state;
 
 use http::{HeaderMap, HeaderName};
 

@@ -49,6 +49,8 @@ pub struct Head {
     pub status: StatusCode,
     /// End-to-end fields, ready for a client, without `Age` and `Cache-Status`.
     pub headers: HeaderMap,
+    /// Fields for the client that asked, which no other may see.
+    pub withheld: HeaderMap,
     /// Length of the content, if the origin told it.
     pub length: Option<u64>,
     /// Its age on arrival, seconds.

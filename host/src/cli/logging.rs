@@ -8,7 +8,9 @@ use crate::config::Level;
 
 /// Starts logging at `level`, or as `RUST_LOG` says. Only the first call in a process counts.
 pub(super) fn start(level: Level) {
-    let wanted = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
+    let wanted = std::env::var("RUST_LOG")
+        .ok()
+        .filter(|text| !text.is_empty());
     let own = || EnvFilter::new(level.as_str());
     let filter = match wanted.map(EnvFilter::try_new) {
         None => own(),

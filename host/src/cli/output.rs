@@ -32,19 +32,25 @@ pub(super) fn json(out: &mut impl Write, value: &Value) -> io::Result<()> {
 /// Writes the fields of `value` as `name: value` lines with the values aligned.
 pub(super) fn report(out: &mut impl Write, value: &Value) -> io::Result<()> {
     let fields = fields(value);
-    let rows: Vec<_> =
-        fields.into_iter().map(|(name, text)| vec![format!("{name}:"), text]).collect();
+    let rows: Vec<_> = fields
+        .into_iter()
+        .map(|(name, text)| vec![format!("{name}:"), text])
+        .collect();
     columns(out, "", &rows)
 }
 
 /// Writes statistics: what is single as a report, then a table for each list of records, one
 /// column a record.
 pub(super) fn statistics(out: &mut impl Write, value: &Value) -> io::Result<()> {
-    let Value::Object(parts) = value else { return report(out, value) };
+    let Value::Object(parts) = value else {
+        return report(out, value);
+    };
     let (lists, single): (Vec<_>, Vec<_>) =
         parts.iter().partition(|(_, part)| records(part).is_some());
-    let single: serde_json::Map<_, _> =
-        single.into_iter().map(|(name, part)| (name.clone(), part.clone())).collect();
+    let single: serde_json::Map<_, _> = single
+        .into_iter()
+        .map(|(name, part)| (name.clone(), part.clone()))
+        .collect();
     report(out, &Value::Object(single))?;
     for (name, part) in lists {
         let records = records(part).unwrap_or_default();
@@ -78,7 +84,12 @@ fn table(out: &mut impl Write, title: &str, records: &[Value]) -> io::Result<()>
         shown.push((heading, fields));
     }
     let wide = |text: &str| text.chars().count() + 2;
-    let first = names.iter().map(|name| wide(name) + 2).max().unwrap_or(0).max(wide(title));
+    let first = names
+        .iter()
+        .map(|name| wide(name) + 2)
+        .max()
+        .unwrap_or(0)
+        .max(wide(title));
     let mut rest = shown.as_slice();
     while !rest.is_empty() {
         let mut width = first;
@@ -107,6 +118,53 @@ fn table(out: &mut impl Write, title: &str, records: &[Value]) -> io::Result<()>
         rest = later;
     }
     Ok(())
+}
+
+/// Writes the records of `value`, or of its only list, one line a record. A record that holds a
+/// list of records itself takes one line for each of those.
+pub(super) fn list(out: &mut impl Write, value: &Value) -> io::Result<()> {
+    let inner = || value.as_object()?.values().find_map(records);
+    let Some(found) = records(value).or_else(inner) else {
+        return report(out, value);
+    };
+    let lines: Vec<_> = found
+        .iter()
+        .flat_map(unfolded)
+        .map(|line| fields(&line))
+        .collect();
+    let mut names = vec!["name".to_owned(), "version".to_owned()];
+    for (name, _) in lines.iter().flatten() {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names.retain(|name| lines.iter().flatten().any(|(field, _)| field == name));
+    let mut rows = vec![names.clone()];
+    rows.extend(lines.iter().map(|line| {
+        let cell = |name: &String| {
+            let own = line.iter().find(|(field, _)| field == name);
+            own.map_or("-", |(_, text)| text).to_owned()
+        };
+        names.iter().map(cell).collect()
+    }));
+    columns(out, "", &rows)
+}
+
+/// `record` with each record of its own list in turn laid over what it says of all of them.
+fn unfolded(record: &Value) -> Vec<Value> {
+    let Value::Object(members) = record else {
+        return vec![record.clone()];
+    };
+    let Some((name, inner)) = members.iter().find_map(|(n, v)| Some((n, records(v)?))) else {
+        return vec![record.clone()];
+    };
+    let over = |item: &Value| {
+        let mut line = members.clone();
+        line.remove(name);
+        line.extend(item.as_object().cloned().unwrap_or_default());
+        Value::Object(line)
+    };
+    inner.iter().map(over).collect()
 }
 
 /// Writes `rows` with their columns aligned to the left, two spaces apart.
@@ -142,7 +200,11 @@ fn fields(value: &Value) -> Vec<(String, String)> {
 fn collect(path: &str, value: &Value, found: &mut Vec<(String, String)>) {
     let child = |name: &str| {
         let name = printable(name);
-        if path.is_empty() { name } else { format!("{path}.{name}") }
+        if path.is_empty() {
+            name
+        } else {
+            format!("{path}.{name}")
+        }
     };
     match value {
         Value::Object(members) if !members.is_empty() => {
@@ -153,7 +215,11 @@ fn collect(path: &str, value: &Value, found: &mut Vec<(String, String)>) {
         Value::Array(items) if items.iter().any(|item| item.is_object() || item.is_array()) => {
             for (position, item) in items.iter().enumerate() {
                 let name = item.get("name").and_then(Value::as_str);
-                collect(&child(&name.map_or(position.to_string(), str::to_owned)), item, found);
+                collect(
+                    &child(&name.map_or(position.to_string(), str::to_owned)),
+                    item,
+                    found,
+                );
             }
         }
         scalar => found.push((path.to_owned(), text(scalar))),
@@ -163,10 +229,9 @@ fn collect(path: &str, value: &Value, found: &mut Vec<(String, String)>) {
 /// A scalar, or a list of them, as it is shown.
 pub(super) fn text(value: &Value) -> String {
     match value {
-        Value::Null => "-".to_owned(),
+        Value::Null | Value::Object(_) => "-".to_owned(),
         Value::String(text) if text.is_empty() => "\"\"".to_owned(),
         Value::String(text) => printable(text),
-        Value::Object(_) => "-".to_owned(),
         Value::Array(items) if items.is_empty() => "-".to_owned(),
         Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(", "),
         scalar => scalar.to_string(),
@@ -227,11 +292,32 @@ mod tests {
     }
 
     #[test]
+    fn a_list_has_a_line_a_version() {
+        let expected = "name  version  bytes  hooks\n\
+                        a     1        10     keying\n\
+                        a     2        11     keying, eviction\n\
+                        b     3        12     -\n";
+        let value = json!({ "policies": [
+            { "name": "a", "versions": [
+                { "version": "1", "bytes": 10, "hooks": ["keying"] },
+                { "version": "2", "bytes": 11, "hooks": ["keying", "eviction"] },
+            ] },
+            { "name": "b", "version": "3", "bytes": 12, "hooks": [] },
+        ] });
+        assert_eq!(shown(list, &value), expected);
+        assert_eq!(shown(list, &json!({ "policies": [] })), "policies:  -\n");
+    }
+
+    #[test]
     fn many_records_are_broken_into_lots_that_fit() {
-        let sites: Vec<_> =
-            (0..30).map(|n| json!({ "name": format!("site-{n:02}"), "hits": n })).collect();
+        let sites: Vec<_> = (0..30)
+            .map(|n| json!({ "name": format!("site-{n:02}"), "hits": n }))
+            .collect();
         let text = shown(statistics, &json!({ "sites": sites }));
-        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert!(
+            text.lines().all(|line| line.chars().count() <= WIDTH),
+            "{text}"
+        );
         for n in 0..30 {
             assert_eq!(text.matches(&format!("site-{n:02}")).count(), 1);
         }

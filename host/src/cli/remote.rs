@@ -1,5 +1,10 @@
 //! Commands that ask a running Larder over its admin API.
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "comments on arguments are the text of --help"
+)]
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +19,7 @@ use crate::config::{Rejected, Variables, read_token};
 
 /// How often `--wait` asks, and for how long.
 const POLL: Duration = Duration::from_millis(100);
-const SETTLE: Duration = Duration::from_secs(120);
+const SETTLE: Duration = Duration::from_mins(2);
 
 /// Which admin API, and the right to use it.
 #[derive(Debug, Args)]
@@ -33,7 +38,8 @@ impl Admin {
     }
 
     fn client_in(&self, variables: &Variables) -> Result<Client, Failure> {
-        let usage = |place: &str, rejected: &Rejected| Failure::Usage(format!("{place}: {rejected}"));
+        let usage =
+            |place: &str, rejected: &Rejected| Failure::Usage(format!("{place}: {rejected}"));
         let address = match (&self.admin, variables.get("LARDER_ADMIN")) {
             (Some(address), _) => address.clone(),
             (None, Some(text)) => text.parse().map_err(|why| usage("LARDER_ADMIN", &why))?,
@@ -122,8 +128,15 @@ pub(super) fn purge(purge: &Purge, out: &mut impl Write) -> Result<(), Failure> 
         && let Some(id) = receipt.get("id")
     {
         if clock::now().since(since) > SETTLE {
-            let message = format!("purge {} has not settled in {} s", output::text(id), SETTLE.as_secs());
-            return Err(Failure::local(message, "it is in force already; only its counts are not final"));
+            let message = format!(
+                "purge {} has not settled in {} s",
+                output::text(id),
+                SETTLE.as_secs()
+            );
+            return Err(Failure::local(
+                message,
+                "it is in force already; only its counts are not final",
+            ));
         }
         std::thread::sleep(POLL);
         receipt = client.get(&format!("/v1/purge/{}", escaped(&output::text(id))))?;
@@ -173,7 +186,10 @@ mod tests {
 
     #[test]
     fn fields_lose_the_space_that_people_write() {
-        assert_eq!(field("accept: text/html").as_deref(), Ok("accept:text/html"));
+        assert_eq!(
+            field("accept: text/html").as_deref(),
+            Ok("accept:text/html")
+        );
         assert_eq!(field("x-time:12:30").as_deref(), Ok("x-time:12:30"));
         assert_eq!(field("empty:").as_deref(), Ok("empty:"));
         for text in ["accept", ": value", "a b: c", "a: b\r\nc: d"] {
@@ -181,9 +197,71 @@ mod tests {
         }
     }
 
+    /// A line as it is typed, so that the defaults of flags are the real ones.
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        purge: Purge,
+    }
+
+    /// Purges with the flags in `line` against a server that gives these answers in turn.
+    fn purged(line: &str, answers: &[&'static str]) -> (Result<(), Failure>, String, Vec<String>) {
+        let (address, server) = crate::client::stub::answering(answers);
+        let line = format!("x {line} --admin {address}");
+        let Line { purge: typed } = clap::Parser::parse_from(line.split_whitespace());
+        let mut out = Vec::new();
+        let outcome = purge(&typed, &mut out);
+        (
+            outcome,
+            String::from_utf8(out).unwrap(),
+            server.join().unwrap(),
+        )
+    }
+
+    #[test]
+    fn a_purge_waits_until_it_has_settled() {
+        let (outcome, out, asked) = purged(
+            "--url http://a/b --url http://a/c --site s --wait",
+            &[
+                "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"id\":7,\"entries\":0,\"settled\":false}",
+                "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"id\":7,\"entries\":0,\"settled\":false}",
+                "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"id\":7,\"entries\":2,\"settled\":true}",
+            ],
+        );
+        assert!(outcome.is_ok(), "{outcome:?}");
+        assert_eq!(out, "entries:  2\nid:       7\nsettled:  true\n");
+        let [posted, .., polled] = asked.as_slice() else {
+            panic!("{asked:?}")
+        };
+        let (_, body) = posted.split_once("\r\n\r\n").unwrap();
+        assert_eq!(
+            serde_json::from_str::<Value>(body).unwrap(),
+            json!({
+                "urls": ["http://a/b", "http://a/c"], "all": false, "site": "s", "dry_run": false,
+            })
+        );
+        assert!(
+            polled.starts_with("get /v1/purge/7 http/1.1\r\n"),
+            "{polled}"
+        );
+    }
+
+    #[test]
+    fn a_purge_that_matched_nothing_is_told_by_its_code() {
+        let (outcome, out, _) = purged(
+            "--all --dry-run",
+            &["HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"id\":1,\"entries\":0}"],
+        );
+        assert_eq!(outcome.unwrap_err().code(), 3);
+        assert_eq!(out, "entries:  0\nid:       1\n");
+    }
+
     #[test]
     fn explain_escapes_what_it_asks_about() {
-        let admin = Admin { admin: None, token_file: None };
+        let admin = Admin {
+            admin: None,
+            token_file: None,
+        };
         let explain = Explain {
             url: "http://a/b?c=d&e".to_owned(),
             headers: vec!["accept:*/*".to_owned(), "x:y".to_owned()],
@@ -201,13 +279,29 @@ mod tests {
         let variables = |name: &str, value: &str| {
             Variables([(name.to_owned(), value.to_owned())].into_iter().collect())
         };
-        let admin = Admin { admin: None, token_file: None };
+        let admin = Admin {
+            admin: None,
+            token_file: None,
+        };
         assert!(admin.client_in(&Variables::default()).is_ok());
-        let failure = admin.client_in(&variables("LARDER_ADMIN", "a b")).unwrap_err();
+        let failure = admin
+            .client_in(&variables("LARDER_ADMIN", "a b"))
+            .unwrap_err();
         assert_eq!(failure.code(), 2);
-        assert!(failure.to_string().starts_with("LARDER_ADMIN: \"a b\" is not"), "{failure}");
-        let failure = admin.client_in(&variables("LARDER_TOKEN_FILE", "/no/such")).unwrap_err();
+        assert!(
+            failure
+                .to_string()
+                .starts_with("LARDER_ADMIN: \"a b\" is not"),
+            "{failure}"
+        );
+        let failure = admin
+            .client_in(&variables("LARDER_TOKEN_FILE", "/no/such"))
+            .unwrap_err();
         assert_eq!(failure.code(), 2);
-        assert!(failure.to_string().starts_with("LARDER_TOKEN_FILE: \"/no/such\" cannot be read"));
+        assert!(
+            failure
+                .to_string()
+                .starts_with("LARDER_TOKEN_FILE: \"/no/such\" cannot be read")
+        );
     }
 }

@@ -1,5 +1,10 @@
 //! `serve` and `check`: the same settings, run or only examined.
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "comments on arguments are the text of --help"
+)]
+
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -43,17 +48,38 @@ impl Settings {
     fn inputs(self, variables: Variables) -> Inputs {
         let path = |path: PathBuf| path.display().to_string();
         let flags = [
-            ("--listen", "listen.http", self.listen.map(|address| address.to_string())),
-            ("--admin", "admin.listen", self.admin.map(|address| address.to_string())),
-            ("--token-file", "admin.token_file", self.token_file.map(path)),
+            (
+                "--listen",
+                "listen.http",
+                self.listen.map(|address| address.to_string()),
+            ),
+            (
+                "--admin",
+                "admin.listen",
+                self.admin.map(|address| address.to_string()),
+            ),
+            (
+                "--token-file",
+                "admin.token_file",
+                self.token_file.map(path),
+            ),
             ("--data-dir", "data_dir", self.data_dir.map(path)),
-            ("--memory", "memory.capacity", self.memory.map(|size| size.to_string())),
+            (
+                "--memory",
+                "memory.capacity",
+                self.memory.map(|size| size.to_string()),
+            ),
         ];
-        let file = self.config.or_else(|| variables.get("LARDER_CONFIG").map(PathBuf::from));
+        let file = self
+            .config
+            .or_else(|| variables.get("LARDER_CONFIG").map(PathBuf::from));
         Inputs {
             file,
             variables,
-            flags: flags.into_iter().filter_map(|(f, k, text)| Some((f, k, text?))).collect(),
+            flags: flags
+                .into_iter()
+                .filter_map(|(f, k, text)| Some((f, k, text?)))
+                .collect(),
             origin: self.origin,
         }
     }
@@ -86,12 +112,19 @@ fn check_inputs(inputs: &Inputs, out: &mut impl Write) -> Result<(), Failure> {
     loaded.verify()?;
     let unknown = crate::policy::unknown_choices(&loaded.config);
     if !unknown.is_empty() {
-        let problems = unknown.iter().map(|choice| loaded.sources.locate(choice)).collect();
+        let problems = unknown
+            .iter()
+            .map(|choice| loaded.sources.locate(choice))
+            .collect();
         return Err(ConfigError::Invalid(problems).into());
     }
     output::columns(out, "", &effective(&loaded))?;
     for name in inputs.variables.unknown() {
-        writeln!(out, "note: {} is set and means nothing", output::printable(name))?;
+        writeln!(
+            out,
+            "note: {} is set and means nothing",
+            output::printable(name)
+        )?;
     }
     writeln!(out, "the configuration is sound")?;
     Ok(())
@@ -160,7 +193,10 @@ mod tests {
     fn inputs(line: &str, variables: &[(&str, &str)]) -> Inputs {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let variables = Variables(variables.iter().map(owned).collect::<BTreeMap<_, _>>());
-        Line::try_parse_from(line.split_whitespace()).unwrap().settings.inputs(variables)
+        Line::try_parse_from(line.split_whitespace())
+            .unwrap()
+            .settings
+            .inputs(variables)
     }
 
     #[test]
@@ -176,10 +212,19 @@ mod tests {
         assert_eq!(row("admin.listen"), "admin.listen 127.0.0.1:2 --admin");
         assert_eq!(row("admin.token_file"), "admin.token_file t --token-file");
         assert_eq!(row("data_dir"), "data_dir d --data-dir");
-        assert_eq!(row("site[0].origin"), "site[0].origin http://127.0.0.1:1 --origin");
-        assert_eq!(row("site[0].policy.eviction"), "site[0].policy.eviction s3-fifo default");
+        assert_eq!(
+            row("site[0].origin"),
+            "site[0].origin http://127.0.0.1:1 --origin"
+        );
+        assert_eq!(
+            row("site[0].policy.eviction"),
+            "site[0].policy.eviction s3-fifo default"
+        );
         assert_eq!(row("limits.connect"), "limits.connect 5s default");
-        assert_eq!(row("limits.connections"), "limits.connections (unset) default");
+        assert_eq!(
+            row("limits.connections"),
+            "limits.connections (unset) default"
+        );
     }
 
     #[test]
@@ -197,7 +242,8 @@ mod tests {
         let failure = check_inputs(&inputs, &mut out).unwrap_err();
         assert_eq!(failure.code(), 2);
         let text = failure.to_string();
-        let start = "--origin: site[0].origin: \"http://no-such-name.invalid:1\" cannot be reached: ";
+        let start =
+            "--origin: site[0].origin: \"http://no-such-name.invalid:1\" cannot be reached: ";
         assert!(text.starts_with(start), "{text}");
         assert!(out.is_empty());
     }
@@ -208,6 +254,11 @@ mod tests {
         let inputs = inputs("x --origin http://127.0.0.1:1", &[("LARDER_MEMROY", "1")]);
         check_inputs(&inputs, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert!(text.ends_with("note: LARDER_MEMROY is set and means nothing\nthe configuration is sound\n"), "{text}");
+        assert!(
+            text.ends_with(
+                "note: LARDER_MEMROY is set and means nothing\nthe configuration is sound\n"
+            ),
+            "{text}"
+        );
     }
 }

@@ -155,6 +155,7 @@ fn explain(path: &str, message: &str) -> (String, String) {
         };
         let expected = match expected {
             "a sequence" => "an array",
+            "path string" => "a path",
             table if table.starts_with("struct ") || table == "a map" => "a table",
             other => other,
         };

@@ -110,34 +110,62 @@ pub enum Outgoing {
     /// None.
     Empty,
     /// The client's, passed on as it comes.
-    Client(Incoming),
+    Client {
+        /// What the client sends.
+        body: Incoming,
+        /// Bytes it may still send.
+        left: u64,
+    },
+}
+
+/// A client's body cannot be passed on.
+#[derive(Debug, thiserror::Error)]
+pub enum OutgoingError {
+    /// It broke off.
+    #[error("the client's body broke off")]
+    Client(#[source] hyper::Error),
+    /// It is longer than the limit.
+    #[error("the client's body is larger than the limit")]
+    TooLarge,
+}
+
+impl Outgoing {
+    /// The body of a client, of at most `limit` bytes.
+    pub fn client(body: Incoming, limit: u64) -> Self {
+        Self::Client { body, left: limit }
+    }
 }
 
 impl Body for Outgoing {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = OutgoingError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            Self::Empty => Poll::Ready(None),
-            Self::Client(body) => Pin::new(body).poll_frame(cx),
-        }
+    ) -> Poll<Option<Result<Frame<Bytes>, OutgoingError>>> {
+        let Self::Client { body, left } = self.get_mut() else { return Poll::Ready(None) };
+        let frame = std::task::ready!(Pin::new(body).poll_frame(cx));
+        Poll::Ready(frame.map(|frame| {
+            let frame = frame.map_err(OutgoingError::Client)?;
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            let length = u64::try_from(length).unwrap_or(u64::MAX);
+            *left = left.checked_sub(length).ok_or(OutgoingError::TooLarge)?;
+            Ok(frame)
+        }))
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Client(body) => body.is_end_stream(),
+            Self::Client { body, .. } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Client(body) => body.size_hint(),
+            Self::Client { body, .. } => body.size_hint(),
         }
     }
 }

@@ -61,6 +61,15 @@ impl HookStats {
         }
     }
 
+    /// Adds the counts of `other`.
+    pub fn absorb(&self, other: &Self) {
+        self.calls.add(other.calls.get());
+        self.seconds.absorb(&other.seconds);
+        for (mine, theirs) in self.faults.iter().zip(&other.faults) {
+            mine.add(theirs.get());
+        }
+    }
+
     /// All faults.
     pub fn fault_count(&self) -> u64 {
         self.faults.iter().map(Counter::get).sum()
@@ -295,16 +304,5 @@ mod tests {
         }
         let trips: Vec<_> = (0..5).map(|_| activation.failed(&fault())).collect();
         assert_eq!(trips.last(), Some(&Some(Trip::InARow)));
-    }
-}
-
-impl Hook {
-    /// The label of the rule that answers without a policy.
-    pub const fn native(self) -> &'static str {
-        match self {
-            Self::Keying => "native:default",
-            Self::Freshness => "native:rfc9111",
-            Self::Eviction => "native:lru",
-        }
     }
 }

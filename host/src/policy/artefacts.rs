@@ -305,7 +305,9 @@ fn suffix(compatibility: &blake3::Hash) -> String {
 fn remove_foreign(dir: &Path, suffix: &str) -> Result<(), FileError> {
     for name in durable::entries(dir).map_err(FileError::at("read", dir))? {
         let path = dir.join(&name);
-        let is_artefact = path.extension().is_some_and(|extension| extension == EXTENSION);
+        let is_artefact = path
+            .extension()
+            .is_some_and(|extension| extension == EXTENSION);
         if is_artefact && !name.ends_with(suffix) {
             durable::remove(&path).map_err(FileError::at("remove", &path))?;
         }
@@ -322,7 +324,9 @@ fn open_key(path: &Path) -> Result<Key, FileError> {
     let read = durable::read(path, 1 << 10);
     let reason = match (read, fs::metadata(path)) {
         (Ok(bytes), Ok(metadata)) => match bytes.try_into() {
-            Ok(key) if metadata.permissions().mode().trailing_zeros() >= FOREIGN_MODE_BITS => return Ok(Key(key)),
+            Ok(key) if metadata.permissions().mode().trailing_zeros() >= FOREIGN_MODE_BITS => {
+                return Ok(Key(key));
+            }
             Ok(_) => Some("others may read it"),
             Err(_) => Some("it has the wrong length"),
         },

@@ -281,9 +281,9 @@ impl Outcome {
         match (self.status.code().map(u8::try_from), signal) {
             (Some(Ok(0)), _) if !self.artefact.is_empty() => Ok(Compiled(self.artefact)),
             (Some(Ok(EXIT_INVALID)), _) => Err(invalid(&self.text)),
-            (None, Some(Some(Signal::XCPU))) => {
-                limit(format!("compiling the policy takes more than {CPU_SECONDS} s of CPU time"))
-            }
+            (None, Some(Some(Signal::XCPU))) => limit(format!(
+                "compiling the policy takes more than {CPU_SECONDS} s of CPU time"
+            )),
             (None, Some(Some(Signal::KILL))) => {
                 limit("the compiler was killed for the memory or CPU time it used".to_owned())
             }
@@ -318,14 +318,13 @@ fn invalid(text: &str) -> Refusal {
     )
 }
 
-/// Error text on one line, fit for a log and a JSON answer.
+/// Error text on one line, fit for a log and a JSON answer, without the advice for programmers
+/// that the standard library adds on lines of its own.
 fn one_line(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
-    let words: Vec<&str> = text
-        .split(|c: char| c.is_whitespace() || c.is_control())
-        .collect();
+    let lines = text.lines().filter(|line| !line.starts_with("note: "));
+    let words = lines.flat_map(|line| line.split(|c: char| c.is_whitespace() || c.is_control()));
     words
-        .into_iter()
         .filter(|word| !word.is_empty())
         .collect::<Vec<_>>()
         .join(" ")

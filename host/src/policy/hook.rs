@@ -39,6 +39,15 @@ impl Hook {
         }
     }
 
+    /// The label of the rule that answers where no policy does.
+    pub const fn native(self) -> &'static str {
+        match self {
+            Self::Keying => "native:default",
+            Self::Freshness => "native:rfc9111",
+            Self::Eviction => "native:lru",
+        }
+    }
+
     /// The export under which a component offers this hook.
     pub const fn interface(self) -> &'static str {
         match self {

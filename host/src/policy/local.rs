@@ -40,30 +40,54 @@ impl<I: Instance> Warm<I> {
         &self.activation
     }
 
-    /// Calls the hook of `wanted`, which is the current activation or one that a request in flight
-    /// began with. `None` stands for the native rule: the hook is native, or the call failed.
+    /// The instance, if one is warm.
+    pub fn instance(&self) -> Option<&I> {
+        self.instance.as_ref()
+    }
+
+    /// Calls the hook as it is now. `None` stands for the native rule: the hook is native, or the
+    /// call failed.
     #[inline]
     pub fn call<R>(
         &mut self,
         slot: &HookSlot,
-        wanted: &Arc<Activation>,
-        call: impl FnOnce(&mut I) -> Result<R, Fault>,
+        call: impl FnOnce(&mut I, &Activation) -> Result<R, Fault>,
     ) -> Option<R> {
-        wanted.stats.calls.increment();
-        wanted.policy.as_ref()?;
-        let outcome = if wanted.serial == self.activation.serial {
-            Self::call_instance(&mut self.instance, wanted, call)
+        self.follow(slot);
+        Self::call_on(&mut self.instance, slot, &self.activation, call)
+    }
+
+    /// Calls the hook as it was when a request in flight began.
+    pub fn call_as_of<R>(
+        &mut self,
+        slot: &HookSlot,
+        wanted: &Activation,
+        call: impl FnOnce(&mut I, &Activation) -> Result<R, Fault>,
+    ) -> Option<R> {
+        if wanted.serial == self.activation.serial {
+            Self::call_on(&mut self.instance, slot, wanted, call)
         } else {
-            Self::call_instance(&mut None, wanted, call)
-        };
-        match outcome {
+            Self::call_on(&mut None, slot, wanted, call)
+        }
+    }
+
+    #[inline]
+    fn call_on<R>(
+        place: &mut Option<I>,
+        slot: &HookSlot,
+        activation: &Activation,
+        call: impl FnOnce(&mut I, &Activation) -> Result<R, Fault>,
+    ) -> Option<R> {
+        activation.stats.calls.increment();
+        activation.policy.as_ref()?;
+        match Self::call_instance(place, activation, call) {
             Ok(answer) => {
-                wanted.succeeded();
+                activation.succeeded();
                 Some(answer)
             }
             Err(fault) => {
-                if let Some(trip) = wanted.failed(&fault) {
-                    slot.trip(wanted, trip);
+                if let Some(trip) = activation.failed(&fault) {
+                    slot.trip(activation, trip);
                 }
                 None
             }
@@ -73,15 +97,15 @@ impl<I: Instance> Warm<I> {
     #[inline]
     fn call_instance<R>(
         place: &mut Option<I>,
-        wanted: &Activation,
-        call: impl FnOnce(&mut I) -> Result<R, Fault>,
+        activation: &Activation,
+        call: impl FnOnce(&mut I, &Activation) -> Result<R, Fault>,
     ) -> Result<R, Fault> {
         // Taken out, and put back only after success: an instance never survives a fault.
         let mut instance = match place.take() {
             Some(instance) => instance,
-            None => I::make(wanted)?,
+            None => I::make(activation)?,
         };
-        let answer = call(&mut instance)?;
+        let answer = call(&mut instance, activation)?;
         *place = Some(instance);
         Ok(answer)
     }

@@ -21,18 +21,10 @@ pub use self::identity::{PolicyId, Version, check_name};
 use self::files::Description;
 use self::uploads::{Upload, Uploads};
 use super::durable::FileError;
+use crate::embedded::Shipped;
 use super::hook::Hook;
 use super::inspect::{self, Limits};
 use super::refusal::{Refusal, RefusalKind};
-
-/// A policy built into this program.
-#[derive(Clone, Copy, Debug)]
-pub struct Shipped {
-    /// Its name, which no upload may take.
-    pub name: &'static str,
-    /// The component.
-    pub wasm: &'static [u8],
-}
 
 /// Where a policy came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,19 +18,31 @@ const MONTHS: [&[u8]; 12] = [
     b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
 ];
 const DAYS: [&[u8]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
-const LONG_DAYS: [&[u8]; 7] =
-    [b"Monday", b"Tuesday", b"Wednesday", b"Thursday", b"Friday", b"Saturday", b"Sunday"];
+const LONG_DAYS: [&[u8]; 7] = [
+    b"Monday",
+    b"Tuesday",
+    b"Wednesday",
+    b"Thursday",
+    b"Friday",
+    b"Saturday",
+    b"Sunday",
+];
 
 /// Reads a date; a two-digit year is one that is at most 50 years after the year 2026.
 pub fn parse(value: &[u8]) -> Option<SystemTime> {
-    parse_near(value, UNIX_EPOCH.checked_add(Duration::from_secs(REFERENCE_SECS))?)
+    parse_near(
+        value,
+        UNIX_EPOCH.checked_add(Duration::from_secs(REFERENCE_SECS))?,
+    )
 }
 
 /// Reads a date; a two-digit year that would lie more than 50 years after `now` is the most recent
 /// one in the past that ends alike (RFC 9110 5.6.7).
 pub fn parse_near(value: &[u8], now: SystemTime) -> Option<SystemTime> {
     let value = value.trim_ascii();
-    fixdate(value).or_else(|| asctime(value)).or_else(|| rfc850(value, now))
+    fixdate(value)
+        .or_else(|| asctime(value))
+        .or_else(|| rfc850(value, now))
 }
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`
@@ -66,7 +78,10 @@ fn rfc850(value: &[u8], now: SystemTime) -> Option<SystemTime> {
     text.end()?;
     let now_secs = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let latest = now.checked_add(Duration::from_secs(50 * YEAR_SECS))?;
-    let century = i64::try_from(1970 + now_secs / YEAR_SECS).ok()?.div_euclid(100) * 100;
+    let century = i64::try_from(1970 + now_secs / YEAR_SECS)
+        .ok()?
+        .div_euclid(100)
+        * 100;
     [100, 0, -100, -200]
         .into_iter()
         .filter_map(|offset| instant(century + offset + year, month, day, second))
@@ -104,7 +119,9 @@ impl Cursor<'_> {
 
     /// Takes one of `names` and gives its position, counted from 1.
     fn name(&mut self, names: &[&[u8]]) -> Option<i64> {
-        (1..).zip(names).find_map(|(number, name)| self.literal(name).map(|()| number))
+        (1..)
+            .zip(names)
+            .find_map(|(number, name)| self.literal(name).map(|()| number))
     }
 
     /// Takes exactly `count` digits.
@@ -149,7 +166,11 @@ fn instant(year: i64, month: i64, day: i64, second: i64) -> Option<SystemTime> {
     }
     // Years that begin in March put the leap day last, so a year's days before each month are the
     // same in all of them.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let years = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     let days = years + (153 * month + 2) / 5 + day - 1;
     // Days from 1 March of year 0 to 1 January 1970.
@@ -170,7 +191,11 @@ mod tests {
     fn check(value: &str, expected: Option<i64>) {
         let expected = expected.map(|secs| {
             let distance = Duration::from_secs(secs.unsigned_abs());
-            if secs < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
+            if secs < 0 {
+                UNIX_EPOCH - distance
+            } else {
+                UNIX_EPOCH + distance
+            }
         });
         assert_eq!(parse(value.as_bytes()), expected, "{value}");
     }
@@ -228,10 +253,25 @@ mod tests {
             let time = parse_near(value, UNIX_EPOCH + Duration::from_secs(now)).unwrap();
             time.duration_since(UNIX_EPOCH).unwrap().as_secs() / YEAR_SECS + 1970
         };
-        assert_eq!(year(b"Friday, 15-Jun-75 00:00:00 GMT", REFERENCE_SECS), 2075);
-        assert_eq!(year(b"Friday, 15-Jun-76 00:00:00 GMT", REFERENCE_SECS), 1976);
-        assert_eq!(year(b"Friday, 15-Jun-26 00:00:00 GMT", REFERENCE_SECS), 2026);
-        assert_eq!(year(b"Friday, 15-Jun-05 00:00:00 GMT", REFERENCE_SECS + 50 * YEAR_SECS), 2105);
+        assert_eq!(
+            year(b"Friday, 15-Jun-75 00:00:00 GMT", REFERENCE_SECS),
+            2075
+        );
+        assert_eq!(
+            year(b"Friday, 15-Jun-76 00:00:00 GMT", REFERENCE_SECS),
+            1976
+        );
+        assert_eq!(
+            year(b"Friday, 15-Jun-26 00:00:00 GMT", REFERENCE_SECS),
+            2026
+        );
+        assert_eq!(
+            year(
+                b"Friday, 15-Jun-05 00:00:00 GMT",
+                REFERENCE_SECS + 50 * YEAR_SECS
+            ),
+            2105
+        );
     }
 
     proptest! {

@@ -83,7 +83,10 @@ fn element(text: &[u8]) -> (Option<EntityTag<'_>>, &[u8]) {
         Some((tag, rest)) => (Some(tag), rest.trim_ascii_start()),
         None => (None, text),
     };
-    let end = rest.iter().position(|&byte| byte == b',').unwrap_or(rest.len());
+    let end = rest
+        .iter()
+        .position(|&byte| byte == b',')
+        .unwrap_or(rest.len());
     let clean = end == 0;
     (tag.filter(|_| clean), rest.get(end..).unwrap_or_default())
 }
@@ -99,17 +102,28 @@ mod tests {
     use proptest::prelude::*;
 
     const fn strong(opaque: &[u8]) -> EntityTag<'_> {
-        EntityTag { strength: Strength::Strong, opaque }
+        EntityTag {
+            strength: Strength::Strong,
+            opaque,
+        }
     }
 
     const fn weak(opaque: &[u8]) -> EntityTag<'_> {
-        EntityTag { strength: Strength::Weak, opaque }
+        EntityTag {
+            strength: Strength::Weak,
+            opaque,
+        }
     }
 
     #[test]
     fn single_tags_are_read_to_the_letter() {
         let check = |value: &'static [u8], expected: Option<EntityTag<'static>>| {
-            assert_eq!(EntityTag::parse(value), expected, "{}", value.escape_ascii());
+            assert_eq!(
+                EntityTag::parse(value),
+                expected,
+                "{}",
+                value.escape_ascii()
+            );
         };
         check(b"\"a\"", Some(strong(b"a")));
         check(b" W/\"a\"\t", Some(weak(b"a")));
@@ -128,9 +142,17 @@ mod tests {
     #[test]
     fn lists_keep_commas_inside_tags_and_skip_what_is_none() {
         let check = |line: &'static [u8], expected: &[EntityTag<'static>]| {
-            assert_eq!(list(line).collect::<Vec<_>>(), expected, "{}", line.escape_ascii());
+            assert_eq!(
+                list(line).collect::<Vec<_>>(),
+                expected,
+                "{}",
+                line.escape_ascii()
+            );
         };
-        check(b"\"a\", W/\"b\",, \"c,d\" ,", &[strong(b"a"), weak(b"b"), strong(b"c,d")]);
+        check(
+            b"\"a\", W/\"b\",, \"c,d\" ,",
+            &[strong(b"a"), weak(b"b"), strong(b"c,d")],
+        );
         check(b"a, \"b\"", &[strong(b"b")]);
         check(b"\"a\"x, \"b\"", &[strong(b"b")]);
         check(b"\"a", &[]);

@@ -36,7 +36,11 @@ pub enum Presence {
 
 impl Presence {
     fn of(name: &HeaderName, headers: &HeaderMap) -> Self {
-        if headers.contains_key(name) { Self::Present } else { Self::Absent }
+        if headers.contains_key(name) {
+            Self::Present
+        } else {
+            Self::Absent
+        }
     }
 }
 
@@ -123,7 +127,10 @@ enum Sole<'a> {
 }
 
 fn sole<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Sole<'a> {
-    let mut lines = headers.get_all(name).iter().map(|line| line.as_bytes().trim_ascii());
+    let mut lines = headers
+        .get_all(name)
+        .iter()
+        .map(|line| line.as_bytes().trim_ascii());
     match lines.next() {
         None => Sole::Absent,
         Some(first) if lines.all(|line| line == first) => Sole::One(first),
@@ -134,7 +141,9 @@ fn sole<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Sole<'a> {
 /// Reads `Age`: the first member of what may be a list, ignored if it is no non-negative integer
 /// (RFC 9111 5.1).
 fn age(headers: &HeaderMap) -> Duration {
-    let first = headers.get(AGE).and_then(|line| list::elements(line.as_bytes()).next());
+    let first = headers
+        .get(AGE)
+        .and_then(|line| list::elements(line.as_bytes()).next());
     first.and_then(cache_control::seconds).unwrap_or_default()
 }
 
@@ -159,7 +168,11 @@ mod tests {
     fn age_is_the_first_member_or_nothing() {
         let check = |lines: &[&str], expected| {
             let fields: Vec<_> = lines.iter().map(|line| (AGE, *line)).collect();
-            assert_eq!(facts(&fields).age, Duration::from_secs(expected), "{lines:?}");
+            assert_eq!(
+                facts(&fields).age,
+                Duration::from_secs(expected),
+                "{lines:?}"
+            );
         };
         check(&[], 0);
         check(&["7"], 7);

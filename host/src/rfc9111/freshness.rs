@@ -40,7 +40,10 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { default_ttl: None, ttl_max: Duration::from_secs(MAX_SECS) }
+        Self {
+            default_ttl: None,
+            ttl_max: Duration::from_secs(MAX_SECS),
+        }
     }
 }
 
@@ -172,13 +175,17 @@ fn lifetime(response: &ResponseFacts, times: Times, bounds: &Bounds) -> (Basis, 
     }
     // RFC 9111 4.2.2: heuristics need a status that allows them, or `public`.
     let cacheable = storable::is_heuristically_cacheable(response.status);
-    let since_modified =
-        response.last_modified.and_then(|modified| date.duration_since(modified).ok());
+    let since_modified = response
+        .last_modified
+        .and_then(|modified| date.duration_since(modified).ok());
     if let Some(passed) = since_modified
         && !passed.is_zero()
         && (cacheable || directives.has(ResponseFlag::Public))
     {
-        return (Basis::Heuristic, (passed / HEURISTIC_DIVISOR).min(HEURISTIC_MAX));
+        return (
+            Basis::Heuristic,
+            (passed / HEURISTIC_DIVISOR).min(HEURISTIC_MAX),
+        );
     }
     // An error is not given a lifetime that nobody asked for: one request that provokes it would
     // deny the page to everybody.
@@ -201,7 +208,11 @@ fn reuse(response: &ResponseFacts) -> Reuse {
     let fresh_only = directives.s_maxage.is_some()
         || directives.has(ResponseFlag::MustRevalidate)
         || directives.has(ResponseFlag::ProxyRevalidate);
-    if fresh_only { Reuse::FreshOnly } else { Reuse::Normal }
+    if fresh_only {
+        Reuse::FreshOnly
+    } else {
+        Reuse::Normal
+    }
 }
 
 /// The corrected initial age (RFC 9111 4.2.3).

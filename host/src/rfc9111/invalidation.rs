@@ -46,7 +46,10 @@ pub fn invalidated<'a>(
 
 /// Whether a method is defined to change nothing (RFC 9110 9.2.1).
 pub fn is_safe(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
+    )
 }
 
 /// Resolves a reference against `base` (RFC 3986 5.2) and gives its path and query; `None` if it
@@ -57,7 +60,11 @@ fn resolve(base: EffectiveUri<'_>, reference: &str) -> Option<String> {
         return None;
     }
     let relative = match scheme(reference) {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case(base.scheme) && rest.starts_with("//") => rest,
+        Some((scheme, rest))
+            if scheme.eq_ignore_ascii_case(base.scheme) && rest.starts_with("//") =>
+        {
+            rest
+        }
         Some(_) => return None,
         None => reference,
     };
@@ -80,7 +87,9 @@ fn resolve(base: EffectiveUri<'_>, reference: &str) -> Option<String> {
     } else if path.is_empty() {
         (base_path.to_owned(), query.or(base_query))
     } else {
-        let directory = base_path.rfind('/').and_then(|slash| base_path.get(..=slash));
+        let directory = base_path
+            .rfind('/')
+            .and_then(|slash| base_path.get(..=slash));
         (format!("{}{path}", directory.unwrap_or("/")), query)
     };
     let mut target = without_dot_segments(&path);
@@ -96,16 +105,23 @@ fn scheme(reference: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = reference.split_once(':')?;
     let mut bytes = scheme.bytes();
     let first = bytes.next()?.is_ascii_alphabetic();
-    let others = bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
+    let others =
+        bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
     (first && others).then_some((scheme, rest))
 }
 
 /// Whether `authority` means the base's; one with user information means none.
 fn same_authority(base: EffectiveUri<'_>, authority: &str) -> bool {
-    let default = if base.scheme.eq_ignore_ascii_case("https") { ":443" } else { ":80" };
+    let default = if base.scheme.eq_ignore_ascii_case("https") {
+        ":443"
+    } else {
+        ":80"
+    };
     let plain = |authority: &'_ str| {
-        let bare = authority.strip_suffix(default).or_else(|| authority.strip_suffix(':'));
-        bare.unwrap_or(authority).to_ascii_lowercase()
+        let stripped = authority
+            .strip_suffix(default)
+            .or_else(|| authority.strip_suffix(':'));
+        stripped.unwrap_or(authority).to_ascii_lowercase()
     };
     plain(authority) == plain(base.authority)
 }
@@ -145,8 +161,11 @@ mod tests {
     use http::HeaderValue;
     use proptest::prelude::*;
 
-    const BASE: EffectiveUri<'static> =
-        EffectiveUri { scheme: "http", authority: "a.example", target: "/b/c/d;p?q" };
+    const BASE: EffectiveUri<'static> = EffectiveUri {
+        scheme: "http",
+        authority: "a.example",
+        target: "/b/c/d;p?q",
+    };
 
     #[test]
     fn references_resolve_as_in_the_examples_of_rfc_3986() {
@@ -154,11 +173,29 @@ mod tests {
             assert_eq!(resolve(BASE, reference).as_deref(), expected, "{reference}");
         };
         for (reference, expected) in [
-            ("g", "/b/c/g"), ("./g", "/b/c/g"), ("g/", "/b/c/g/"), ("/g", "/g"), ("?y", "/b/c/d;p?y"),
-            ("g?y", "/b/c/g?y"), ("#s", "/b/c/d;p?q"), ("g#s", "/b/c/g"), (";x", "/b/c/;x"),
-            ("", "/b/c/d;p?q"), (".", "/b/c/"), ("./", "/b/c/"), ("..", "/b/"), ("../g", "/b/g"),
-            ("../..", "/"), ("../../g", "/g"), ("../../../g", "/g"), ("/./g", "/g"), ("/../g", "/g"),
-            ("g.", "/b/c/g."), ("..g", "/b/c/..g"), ("./g/.", "/b/c/g/"), ("g;x=1/../y", "/b/c/y"),
+            ("g", "/b/c/g"),
+            ("./g", "/b/c/g"),
+            ("g/", "/b/c/g/"),
+            ("/g", "/g"),
+            ("?y", "/b/c/d;p?y"),
+            ("g?y", "/b/c/g?y"),
+            ("#s", "/b/c/d;p?q"),
+            ("g#s", "/b/c/g"),
+            (";x", "/b/c/;x"),
+            ("", "/b/c/d;p?q"),
+            (".", "/b/c/"),
+            ("./", "/b/c/"),
+            ("..", "/b/"),
+            ("../g", "/b/g"),
+            ("../..", "/"),
+            ("../../g", "/g"),
+            ("../../../g", "/g"),
+            ("/./g", "/g"),
+            ("/../g", "/g"),
+            ("g.", "/b/c/g."),
+            ("..g", "/b/c/..g"),
+            ("./g/.", "/b/c/g/"),
+            ("g;x=1/../y", "/b/c/y"),
             ("g?y/../x", "/b/c/g?y/../x"),
         ] {
             check(reference, Some(expected));
@@ -181,12 +218,19 @@ mod tests {
     fn only_unsafe_methods_that_succeed_invalidate() {
         let response = HeaderMap::from_iter([
             (LOCATION, HeaderValue::from_static("/new")),
-            (CONTENT_LOCATION, HeaderValue::from_static("http://b.example/other")),
+            (
+                CONTENT_LOCATION,
+                HeaderValue::from_static("http://b.example/other"),
+            ),
         ]);
         let check = |method: &str, status: u16, expected: &[&str]| {
             let method = Method::from_bytes(method.as_bytes()).unwrap();
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(invalidated(&method, BASE, status, &response), expected, "{method} {status}");
+            assert_eq!(
+                invalidated(&method, BASE, status, &response),
+                expected,
+                "{method} {status}"
+            );
         };
         for method in ["POST", "PUT", "DELETE", "PATCH", "UNHEARD-OF"] {
             check(method, 200, &[BASE.target, "/new"]);
@@ -202,7 +246,10 @@ mod tests {
     #[test]
     fn a_target_is_named_once() {
         let response = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static(BASE.target))]);
-        assert_eq!(invalidated(&Method::POST, BASE, StatusCode::OK, &response), [BASE.target]);
+        assert_eq!(
+            invalidated(&Method::POST, BASE, StatusCode::OK, &response),
+            [BASE.target]
+        );
     }
 
     proptest! {

@@ -9,7 +9,10 @@ use std::borrow::Cow;
 /// The elements of one field line that is a comma-separated list, without the whitespace around
 /// them. Empty elements are skipped (RFC 9110 5.6.1.2); commas in a quoted string do not separate.
 pub fn elements(line: &[u8]) -> Elements<'_> {
-    Elements { rest: line, quotes: Quotes::Count }
+    Elements {
+        rest: line,
+        quotes: Quotes::Count,
+    }
 }
 
 /// Iterator over the elements of a list; see [`elements`].
@@ -49,13 +52,14 @@ impl<'a> Elements<'a> {
         while let Some(&byte) = self.rest.get(at) {
             match (byte, self.quotes) {
                 (b',', _) => break,
-                (b'"', Quotes::Count) => match closing_quote(self.rest, at + 1) {
-                    Some(close) => at = close + 1,
-                    None => {
+                (b'"', Quotes::Count) => {
+                    if let Some(close) = closing_quote(self.rest, at + 1) {
+                        at = close;
+                    } else {
                         self.quotes = Quotes::Ignore;
-                        at += 1;
                     }
-                },
+                    at += 1;
+                }
                 _ => at += 1,
             }
         }
@@ -114,7 +118,10 @@ impl<'a> Argument<'a> {
 
 /// Reads one element as a directive; `None` if it does not even begin with a token.
 pub fn directive(element: &[u8]) -> Option<Directive<'_>> {
-    let end = element.iter().position(|&byte| !is_token_byte(byte)).unwrap_or(element.len());
+    let end = element
+        .iter()
+        .position(|&byte| !is_token_byte(byte))
+        .unwrap_or(element.len());
     let (name, rest) = element.split_at_checked(end)?;
     if name.is_empty() {
         return None;
@@ -159,7 +166,20 @@ const fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,
-            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
         )
 }
 
@@ -171,7 +191,12 @@ mod tests {
     #[test]
     fn lists_split_at_commas_outside_quoted_strings() {
         let check = |line: &[u8], expected: &[&[u8]]| {
-            assert_eq!(elements(line).collect::<Vec<_>>(), expected, "{}", line.escape_ascii());
+            assert_eq!(
+                elements(line).collect::<Vec<_>>(),
+                expected,
+                "{}",
+                line.escape_ascii()
+            );
         };
         check(b"", &[]);
         check(b" , ,\t", &[]);
@@ -187,7 +212,8 @@ mod tests {
 
     #[test]
     fn directives_are_read_to_the_letter() {
-        let check = |element: &'static [u8], expected: Option<(&'static [u8], Argument<'static>)>| {
+        let check = |element: &'static [u8],
+                     expected: Option<(&'static [u8], Argument<'static>)>| {
             let expected = expected.map(|(name, argument)| Directive { name, argument });
             assert_eq!(directive(element), expected, "{}", element.escape_ascii());
         };

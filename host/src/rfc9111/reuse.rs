@@ -38,7 +38,10 @@ pub fn judge(
     }
     let age = lifetime.age(now);
     let by = age.saturating_sub(lifetime.fresh_for);
-    let to_validate = Usable::Stale { by, on_error: covers_error(lifetime, by, request) };
+    let to_validate = Usable::Stale {
+        by,
+        on_error: covers_error(lifetime, by, request),
+    };
     if honour == Honour::All && demands_validation(usable, age, request) {
         return to_validate;
     }
@@ -78,7 +81,9 @@ fn accepts_stale(by: Duration, request: &RequestDirectives) -> bool {
 /// Whether a failing origin may be covered up for, by the response's word or by the request's
 /// (RFC 5861 4).
 fn covers_error(lifetime: &Lifetime, by: Duration, request: &RequestDirectives) -> bool {
-    let window = lifetime.stale_if_error.max(request.stale_if_error.unwrap_or_default());
+    let window = lifetime
+        .stale_if_error
+        .max(request.stale_if_error.unwrap_or_default());
     lifetime.reuse == Reuse::Normal && by < window
 }
 
@@ -108,11 +113,17 @@ mod tests {
 
     fn check(value: &'static str, at: u64, honour: Honour, expected: Usable) {
         let now = Moment::from_millis(at * 1000);
-        assert_eq!(judge(&LIFETIME, now, &directives(value), honour), expected, "{value} at {at}");
+        assert_eq!(
+            judge(&LIFETIME, now, &directives(value), honour),
+            expected,
+            "{value} at {at}"
+        );
     }
 
     const fn fresh(remaining: u64) -> Usable {
-        Usable::Fresh { remaining: secs(remaining) }
+        Usable::Fresh {
+            remaining: secs(remaining),
+        }
     }
 
     const fn background(by: u64) -> Usable {
@@ -120,7 +131,10 @@ mod tests {
     }
 
     const fn stale(by: u64, on_error: bool) -> Usable {
-        Usable::Stale { by: secs(by), on_error }
+        Usable::Stale {
+            by: secs(by),
+            on_error,
+        }
     }
 
     #[test]
@@ -160,7 +174,16 @@ mod tests {
             let now = Moment::from_millis(at * 1000);
             for value in ["max-stale", "max-stale=99, stale-if-error=99"] {
                 let usable = judge(&lifetime, now, &directives(value), Honour::All);
-                assert!(matches!(usable, Usable::Stale { on_error: false, .. }), "{value}");
+                assert!(
+                    matches!(
+                        usable,
+                        Usable::Stale {
+                            on_error: false,
+                            ..
+                        }
+                    ),
+                    "{value}"
+                );
             }
         }
     }

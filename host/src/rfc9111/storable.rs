@@ -123,7 +123,9 @@ fn status_refusal(response: &ResponseFacts) -> Option<Reason> {
     if directives.has(ResponseFlag::MustUnderstand) {
         return (!is_understood(response.status)).then_some(Reason::NotUnderstood);
     }
-    directives.has(ResponseFlag::NoStore).then_some(Reason::NoStore)
+    directives
+        .has(ResponseFlag::NoStore)
+        .then_some(Reason::NoStore)
 }
 
 /// Whether a response to a request with `Authorization` may answer others (RFC 9111 3.5).
@@ -143,7 +145,10 @@ pub fn has_explicit_expiration(response: &ResponseFacts) -> bool {
 /// Whether a cache may guess the lifetime of a response with this status (RFC 9110 15.1). Of that
 /// list only 206 is missing, whose partial content is not stored here.
 pub fn is_heuristically_cacheable(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
+    matches!(
+        status.as_u16(),
+        200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501
+    )
 }
 
 /// Whether this cache does all that the definition of a status asks of a cache (RFC 9111 3): the
@@ -164,7 +169,10 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     fn fields(fields: &[(HeaderName, &'static str)]) -> HeaderMap {
-        fields.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()
+        fields
+            .iter()
+            .map(|(name, value)| (name.clone(), HeaderValue::from_static(value)))
+            .collect()
     }
 
     fn judge(request: &HeaderMap, status: u16, response: &HeaderMap) -> Storable {
@@ -180,7 +188,11 @@ mod tests {
             "" => HeaderMap::new(),
             _ => fields(&[(CACHE_CONTROL, cache_control)]),
         };
-        assert_eq!(judge(&HeaderMap::new(), status, &response), expected, "{status} {cache_control}");
+        assert_eq!(
+            judge(&HeaderMap::new(), status, &response),
+            expected,
+            "{status} {cache_control}"
+        );
     }
 
     #[test]
@@ -217,8 +229,16 @@ mod tests {
     #[test]
     fn must_understand_overrides_no_store_where_the_status_is_understood() {
         check(200, "max-age=60, no-store, must-understand", Storable::Yes);
-        check(299, "max-age=60, no-store, must-understand", Storable::No(Reason::NotUnderstood));
-        check(299, "max-age=60, must-understand", Storable::No(Reason::NotUnderstood));
+        check(
+            299,
+            "max-age=60, no-store, must-understand",
+            Storable::No(Reason::NotUnderstood),
+        );
+        check(
+            299,
+            "max-age=60, must-understand",
+            Storable::No(Reason::NotUnderstood),
+        );
     }
 
     #[test]
@@ -229,7 +249,10 @@ mod tests {
             assert_eq!(judge(&request, 200, &response), expected, "{cache_control}");
         };
         check("max-age=60", Storable::No(Reason::Authorization));
-        check("max-age=60, proxy-revalidate", Storable::No(Reason::Authorization));
+        check(
+            "max-age=60, proxy-revalidate",
+            Storable::No(Reason::Authorization),
+        );
         check("max-age=60, public", Storable::Yes);
         check("max-age=60, must-revalidate", Storable::Yes);
         check("s-maxage=60", Storable::Yes);
@@ -240,23 +263,43 @@ mod tests {
     fn the_request_may_refuse_too() {
         let no_store = fields(&[(CACHE_CONTROL, "no-store")]);
         let fresh = fields(&[(CACHE_CONTROL, "max-age=60")]);
-        assert_eq!(judge(&no_store, 200, &fresh), Storable::No(Reason::RequestNoStore));
+        assert_eq!(
+            judge(&no_store, 200, &fresh),
+            Storable::No(Reason::RequestNoStore)
+        );
         for method in [Method::HEAD, Method::POST, Method::PUT, Method::OPTIONS] {
             let request = RequestFacts::new(&method, &HeaderMap::new());
             let response = ResponseFacts::new(StatusCode::OK, &fresh, UNIX_EPOCH);
-            assert_eq!(storable(&request, &response), Storable::No(Reason::Method), "{method}");
+            assert_eq!(
+                storable(&request, &response),
+                Storable::No(Reason::Method),
+                "{method}"
+            );
         }
     }
 
     #[test]
     fn cookies_and_vary_any_need_more_than_silence() {
         let check = |response: &[(HeaderName, &'static str)], expected| {
-            assert_eq!(judge(&HeaderMap::new(), 200, &fields(response)), expected, "{response:?}");
+            assert_eq!(
+                judge(&HeaderMap::new(), 200, &fields(response)),
+                expected,
+                "{response:?}"
+            );
         };
         check(&[(SET_COOKIE, "a=b")], Storable::No(Reason::SetCookie));
-        check(&[(SET_COOKIE, "a=b"), (CACHE_CONTROL, "max-age=60")], Storable::Yes);
-        check(&[(SET_COOKIE, "a=b"), (CACHE_CONTROL, "public")], Storable::Yes);
-        check(&[(VARY, "a, *"), (CACHE_CONTROL, "max-age=60")], Storable::No(Reason::VaryAny));
+        check(
+            &[(SET_COOKIE, "a=b"), (CACHE_CONTROL, "max-age=60")],
+            Storable::Yes,
+        );
+        check(
+            &[(SET_COOKIE, "a=b"), (CACHE_CONTROL, "public")],
+            Storable::Yes,
+        );
+        check(
+            &[(VARY, "a, *"), (CACHE_CONTROL, "max-age=60")],
+            Storable::No(Reason::VaryAny),
+        );
     }
 
     #[test]
@@ -266,10 +309,20 @@ mod tests {
             Private, RequestNoStore, SetCookie, VaryAny,
         };
         let all = [
-            Authorization, Conditional, Interim, Method, NoStore, NotCacheable, NotUnderstood,
-            Private, RequestNoStore, SetCookie, VaryAny,
+            Authorization,
+            Conditional,
+            Interim,
+            Method,
+            NoStore,
+            NotCacheable,
+            NotUnderstood,
+            Private,
+            RequestNoStore,
+            SetCookie,
+            VaryAny,
         ];
-        let names: std::collections::BTreeSet<_> = all.iter().map(|reason| reason.as_str()).collect();
+        let names: std::collections::BTreeSet<_> =
+            all.iter().map(|reason| reason.as_str()).collect();
         assert_eq!(names.len(), all.len());
     }
 }

@@ -16,8 +16,14 @@ use super::list;
 
 /// The fields by which a request asks for less than the whole current representation. A fill is
 /// made without the client's, since its outcome serves other clients too.
-pub const PRECONDITIONS: [HeaderName; 6] =
-    [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE, RANGE];
+pub const PRECONDITIONS: [HeaderName; 6] = [
+    IF_MATCH,
+    IF_NONE_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_UNMODIFIED_SINCE,
+    IF_RANGE,
+    RANGE,
+];
 
 /// Makes `request` a validation of the one response that has the fields `stored`, in place of any
 /// precondition or range it had (RFC 9111 4.3.1). Without a validator it becomes a plain request.
@@ -54,7 +60,11 @@ pub fn identifies(stored: &HeaderMap, not_modified: &HeaderMap) -> Identifies {
         // It names no representation, so it can only be about the one that was asked for.
         (None, None) => true,
     };
-    if same { Identifies::This } else { Identifies::Another }
+    if same {
+        Identifies::This
+    } else {
+        Identifies::Another
+    }
 }
 
 /// Compares the entity tag of a 304 with the stored one: strongly if it is strong, else weakly.
@@ -63,7 +73,10 @@ fn tags_agree(stored: Option<&HeaderValue>, received: &HeaderValue) -> bool {
     let Some(stored) = stored else {
         return false;
     };
-    match (EntityTag::parse(stored.as_bytes()), EntityTag::parse(received.as_bytes())) {
+    match (
+        EntityTag::parse(stored.as_bytes()),
+        EntityTag::parse(received.as_bytes()),
+    ) {
         (Some(stored), Some(received)) if received.strength == Strength::Strong => {
             stored.matches_strongly(received)
         }
@@ -112,11 +125,21 @@ fn is_excepted(name: &HeaderName) -> bool {
     const CONTENT: [HeaderName; 3] = [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE];
     // RFC 9111 3.1: what is for one connection or one proxy is not stored.
     const HOP: [HeaderName; 7] = [
-        CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+        CONNECTION,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
     ];
     // Also hop by hop; and the fields that each passage through a cache computes anew.
-    const OTHER: [&str; 4] =
-        ["keep-alive", "proxy-connection", "proxy-authentication-info", "cache-status"];
+    const OTHER: [&str; 4] = [
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authentication-info",
+        "cache-status",
+    ];
     CONTENT.contains(name) || HOP.contains(name) || *name == AGE || OTHER.contains(&name.as_str())
 }
 
@@ -130,12 +153,16 @@ fn is_connection_listed(name: &HeaderName, message: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::Identifies::{Another, This};
     use super::*;
     use http::header::{CACHE_CONTROL, CONTENT_TYPE, SET_COOKIE};
     use proptest::prelude::*;
 
     fn fields(lines: &[(HeaderName, &'static str)]) -> HeaderMap {
-        lines.iter().map(|(name, line)| (name.clone(), HeaderValue::from_static(line))).collect()
+        lines
+            .iter()
+            .map(|(name, line)| (name.clone(), HeaderValue::from_static(line)))
+            .collect()
     }
 
     #[test]
@@ -148,10 +175,17 @@ mod tests {
             (IF_UNMODIFIED_SINCE, "x"),
             (CACHE_CONTROL, "no-cache"),
         ]);
-        make_conditional(&mut request, &fields(&[(ETAG, "W/\"a\""), (LAST_MODIFIED, "then")]));
+        make_conditional(
+            &mut request,
+            &fields(&[(ETAG, "W/\"a\""), (LAST_MODIFIED, "then")]),
+        );
         assert_eq!(
             request,
-            fields(&[(CACHE_CONTROL, "no-cache"), (IF_NONE_MATCH, "W/\"a\""), (IF_MODIFIED_SINCE, "then")])
+            fields(&[
+                (CACHE_CONTROL, "no-cache"),
+                (IF_NONE_MATCH, "W/\"a\""),
+                (IF_MODIFIED_SINCE, "then")
+            ])
         );
         make_conditional(&mut request, &HeaderMap::new());
         assert_eq!(request, fields(&[(CACHE_CONTROL, "no-cache")]));
@@ -159,10 +193,15 @@ mod tests {
 
     #[test]
     fn a_304_is_about_the_response_it_names() {
-        let check = |stored: &[(HeaderName, &'static str)], update: &[(HeaderName, &'static str)], expected| {
-            assert_eq!(identifies(&fields(stored), &fields(update)), expected, "{stored:?} {update:?}");
+        let check = |stored: &[(HeaderName, &'static str)],
+                     update: &[(HeaderName, &'static str)],
+                     expected| {
+            assert_eq!(
+                identifies(&fields(stored), &fields(update)),
+                expected,
+                "{stored:?} {update:?}"
+            );
         };
-        use Identifies::{Another, This};
         check(&[(ETAG, "\"a\"")], &[(ETAG, "\"a\"")], This);
         check(&[(ETAG, "\"a\"")], &[(ETAG, "\"b\"")], Another);
         check(&[(ETAG, "W/\"a\"")], &[(ETAG, "\"a\"")], Another);
@@ -182,13 +221,17 @@ mod tests {
     fn head_freshens_what_it_agrees_with() {
         let stored = fields(&[(ETAG, "\"a\""), (CONTENT_LENGTH, "3")]);
         let check = |head: &[(HeaderName, &'static str)], expected| {
-            assert_eq!(head_identifies(&stored, &fields(head)), expected, "{head:?}");
+            assert_eq!(
+                head_identifies(&stored, &fields(head)),
+                expected,
+                "{head:?}"
+            );
         };
-        check(&[], Identifies::This);
-        check(&[(ETAG, "\"a\""), (CONTENT_LENGTH, "3")], Identifies::This);
-        check(&[(ETAG, "\"a\""), (CONTENT_LENGTH, "4")], Identifies::Another);
-        check(&[(ETAG, "\"b\"")], Identifies::Another);
-        check(&[(LAST_MODIFIED, "t")], Identifies::Another);
+        check(&[], This);
+        check(&[(ETAG, "\"a\""), (CONTENT_LENGTH, "3")], This);
+        check(&[(ETAG, "\"a\""), (CONTENT_LENGTH, "4")], Another);
+        check(&[(ETAG, "\"b\"")], Another);
+        check(&[(LAST_MODIFIED, "t")], Another);
     }
 
     #[test]
@@ -229,18 +272,25 @@ mod tests {
 
     fn some_fields() -> impl Strategy<Value = HeaderMap> {
         let name = prop::sample::select(vec![
-            CONTENT_TYPE, CONTENT_LENGTH, SET_COOKIE, CACHE_CONTROL, ETAG, AGE, CONNECTION,
+            CONTENT_TYPE,
+            CONTENT_LENGTH,
+            SET_COOKIE,
+            CACHE_CONTROL,
+            ETAG,
+            AGE,
+            CONNECTION,
             HeaderName::from_static("x-a"),
         ]);
         let value = prop::sample::select(vec!["1", "2", "x-a", "etag"]);
-        prop::collection::vec((name, value.prop_map(HeaderValue::from_static)), 0..8)
-            .prop_map(|fields| {
+        prop::collection::vec((name, value.prop_map(HeaderValue::from_static)), 0..8).prop_map(
+            |fields| {
                 let mut map = HeaderMap::new();
                 for (name, value) in fields {
                     map.append(name, value);
                 }
                 map
-            })
+            },
+        )
     }
 
     proptest! {

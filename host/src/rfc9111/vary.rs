@@ -4,10 +4,10 @@
 //! ignore what a field's own definition says does not matter, and nothing else: a field that is
 //! not known to be a list is compared as it came.
 
+use http::HeaderMap;
 use http::header::{
     ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, COOKIE, HeaderName, HeaderValue, VARY,
 };
-use http::HeaderMap;
 
 use super::list;
 
@@ -167,7 +167,11 @@ fn ranked<'a>(lines: impl Iterator<Item = &'a [u8]>, order: Order, out: &mut Vec
             sink_last(front, order);
         }
     }
-    join(sorted.iter().copied().chain(rest).chain(elements), b",", out);
+    join(
+        sorted.iter().copied().chain(rest).chain(elements),
+        b",",
+        out,
+    );
     if let Some(written) = out.get_mut(start..) {
         written.make_ascii_lowercase();
     }
@@ -178,7 +182,9 @@ fn sink_last(sorted: &mut [&[u8]], order: Order) {
     let Some((last, front)) = sorted.split_last() else {
         return;
     };
-    let place = front.iter().position(|earlier| before(last, earlier, order));
+    let place = front
+        .iter()
+        .position(|earlier| before(last, earlier, order));
     if let Some(tail) = place.and_then(|place| sorted.get_mut(place..)) {
         tail.rotate_right(1);
     }
@@ -190,8 +196,8 @@ fn before(one: &[u8], other: &[u8], order: Order) -> bool {
         std::cmp::Ordering::Greater => true,
         std::cmp::Ordering::Less => false,
         std::cmp::Ordering::Equal => {
-            let folded = |bytes: &'_ [u8]| bytes.iter().map(u8::to_ascii_lowercase).collect::<Vec<_>>();
-            order == Order::Free && folded(one) < folded(other)
+            let one = one.iter().map(u8::to_ascii_lowercase);
+            order == Order::Free && one.lt(other.iter().map(u8::to_ascii_lowercase))
         }
     }
 }
@@ -199,7 +205,10 @@ fn before(one: &[u8], other: &[u8], order: Order) -> bool {
 /// The weight of a list element in thousandths (RFC 9110 12.4.2); 1000 where there is none that
 /// can be read.
 fn weight(element: &[u8]) -> u16 {
-    let mut parameters = element.split(|&byte| byte == b';').skip(1).map(<[u8]>::trim_ascii);
+    let mut parameters = element
+        .split(|&byte| byte == b';')
+        .skip(1)
+        .map(<[u8]>::trim_ascii);
     let given = parameters.find_map(|parameter| match parameter {
         [b'q' | b'Q', b'=', value @ ..] => thousandths(value),
         _ => None,
@@ -247,7 +256,12 @@ mod tests {
             assert_eq!(Nominated::parse(&fields(&lines)), expected, "{lines:?}");
         };
         let named = |names: &[&'static str]| {
-            Nominated::Fields(names.iter().map(|name| HeaderName::from_static(name)).collect())
+            Nominated::Fields(
+                names
+                    .iter()
+                    .map(|name| HeaderName::from_static(name))
+                    .collect(),
+            )
         };
         check(&[], Nominated::Nothing);
         check(&["", " , "], Nominated::Nothing);
@@ -262,7 +276,12 @@ mod tests {
     fn equivalent_values_share_a_key_and_others_do_not() {
         let check = |name: &HeaderName, one: &[&str], other: &[&str], same: bool| {
             let request = |lines: &[&str]| {
-                fields(&lines.iter().map(|line| (name.clone(), *line)).collect::<Vec<_>>())
+                fields(
+                    &lines
+                        .iter()
+                        .map(|line| (name.clone(), *line))
+                        .collect::<Vec<_>>(),
+                )
             };
             let nominated = [name.clone()];
             let equal = key(&nominated, &request(one)) == key(&nominated, &request(other));
@@ -279,8 +298,18 @@ mod tests {
         check(&COOKIE, &["a=1", "b=2"], &["a=1; b=2"], true);
         check(&ACCEPT_ENCODING, &["gzip, br"], &["BR,gzip"], true);
         check(&ACCEPT_ENCODING, &["gzip", "br"], &["br ,, gzip"], true);
-        check(&ACCEPT_ENCODING, &["gzip;q=0.5, br"], &["br, gzip;q=0.5"], true);
-        check(&ACCEPT_ENCODING, &["gzip;q=0.5, br"], &["br;q=0.5, gzip"], false);
+        check(
+            &ACCEPT_ENCODING,
+            &["gzip;q=0.5, br"],
+            &["br, gzip;q=0.5"],
+            true,
+        );
+        check(
+            &ACCEPT_ENCODING,
+            &["gzip;q=0.5, br"],
+            &["br;q=0.5, gzip"],
+            false,
+        );
         check(&ACCEPT_ENCODING, &["gzip"], &["gzip, br"], false);
         check(&ACCEPT_LANGUAGE, &["en;q=0.5, de"], &["DE,en;q=0.5"], true);
         check(&ACCEPT_LANGUAGE, &["en, de"], &["de, en"], false);
@@ -293,8 +322,16 @@ mod tests {
     #[test]
     fn weights_are_thousandths() {
         for (element, expected) in [
-            ("a", 1000), ("a;q=1", 1000), ("a;q=0", 0), ("a; Q=0.5", 500), ("a;v=1;q=0.25", 250),
-            ("a;q=0.125", 125), ("a;q=1.5", 1000), ("a;q=0.1234", 1000), ("a;q=x", 1000), ("a;q=", 1000),
+            ("a", 1000),
+            ("a;q=1", 1000),
+            ("a;q=0", 0),
+            ("a; Q=0.5", 500),
+            ("a;v=1;q=0.25", 250),
+            ("a;q=0.125", 125),
+            ("a;q=1.5", 1000),
+            ("a;q=0.1234", 1000),
+            ("a;q=x", 1000),
+            ("a;q=", 1000),
         ] {
             assert_eq!(weight(element.as_bytes()), expected, "{element}");
         }
@@ -311,12 +348,16 @@ mod tests {
     type Asked = (Vec<u8>, Option<String>, Option<String>);
 
     fn asked() -> impl Strategy<Value = Asked> {
-        let value = || prop::option::of("[ab\u{1}]{0,3}".prop_map(|text| text.replace('\u{1}', ",")));
+        let value =
+            || prop::option::of("[ab\u{1}]{0,3}".prop_map(|text| text.replace('\u{1}', ",")));
         (prop::collection::vec(any::<u8>(), 0..4), value(), value())
     }
 
     fn asked_key((primary, one, other): &Asked) -> Vec<u8> {
-        let names = [HeaderName::from_static("x-a"), HeaderName::from_static("x-b")];
+        let names = [
+            HeaderName::from_static("x-a"),
+            HeaderName::from_static("x-b"),
+        ];
         let mut headers = HeaderMap::new();
         for (name, value) in names.iter().zip([one, other]) {
             if let Some(value) = value {

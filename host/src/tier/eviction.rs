@@ -88,7 +88,10 @@ pub mod pack {
         slot_word(slot) | 2 << 62
     }
 
-    #[expect(clippy::as_conversions, reason = "u64::from is not const; widening loses nothing")]
+    #[expect(
+        clippy::as_conversions,
+        reason = "u64::from is not const; widening loses nothing"
+    )]
     const fn slot_word(slot: u32) -> u64 {
         slot as u64
     }

@@ -107,7 +107,10 @@ struct Inner {
 impl Domain {
     /// An empty domain in native order.
     pub fn new(settings: DomainSettings) -> Self {
-        Self { inner: Arc::new(Inner::new(settings)), worker: Mutex::new(None) }
+        Self {
+            inner: Arc::new(Inner::new(settings)),
+            worker: Mutex::new(None),
+        }
     }
 
     /// The name shown to operators.
@@ -127,7 +130,10 @@ impl Domain {
 
     /// Looks without counting it or telling anyone.
     pub fn peek(&self, key: KeyView<'_>) -> Option<Arc<Entry>> {
-        self.inner.lock(self.inner.index(key.hash)).peek(key).map(Arc::clone)
+        self.inner
+            .lock(self.inner.index(key.hash))
+            .peek(key)
+            .map(Arc::clone)
     }
 
     /// Removes the entry of `key`, as an invalidation does.
@@ -146,7 +152,9 @@ impl Domain {
         let mut shard = self.inner.lock(self.inner.index(key.hash));
         if shard.peek(key).is_some_and(condition) {
             let charge = shard.remove(key, &mut departed)?;
-            self.inner.counters.evicted(EvictionReason::Purged, 1, charge);
+            self.inner
+                .counters
+                .evicted(EvictionReason::Purged, 1, charge);
         }
         self.inner.unlock(shard);
         departed.entries.pop()
@@ -174,7 +182,9 @@ impl Domain {
             let read = |gauge: &AtomicU64| gauge.load(Relaxed);
             stats.hits = stats.hits.saturating_add(read(&shard.gauges.hits));
             stats.misses = stats.misses.saturating_add(read(&shard.gauges.misses));
-            stats.lost_events = stats.lost_events.saturating_add(read(&shard.gauges.lost_events));
+            stats.lost_events = stats
+                .lost_events
+                .saturating_add(read(&shard.gauges.lost_events));
         }
         stats
     }
@@ -251,7 +261,10 @@ impl Inner {
         usize::try_from(hash >> 32 & 0xffff).unwrap_or(0) & mask
     }
 
-    #[expect(clippy::indexing_slicing, reason = "positions come from `index` and from the shards")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "positions come from `index` and from the shards"
+    )]
     fn shard(&self, index: usize) -> &Shard {
         &self.shards[index]
     }
@@ -260,7 +273,11 @@ impl Inner {
         self.shard(index).lock(&self.budget, || {
             self.counters.shard_resets.increment();
             let domain = &self.name;
-            tracing::error!(domain, shard = index, "a panic left the shard half changed: emptied");
+            tracing::error!(
+                domain,
+                shard = index,
+                "a panic left the shard half changed: emptied"
+            );
         })
     }
 
@@ -273,7 +290,10 @@ impl Inner {
     fn shard_limits(&self) -> ShardLimits {
         let count = u64::try_from(self.shards.len()).unwrap_or(u64::MAX);
         let max_entries = self.shards.first().map_or(0, |shard| shard.slots_max);
-        ShardLimits { capacity: self.budget.limit() / count, max_entries }
+        ShardLimits {
+            capacity: self.budget.limit() / count,
+            max_entries,
+        }
     }
 }
 
@@ -284,7 +304,10 @@ fn slots_max(max_entries: u32, count: u32) -> u32 {
     }
     let share = max_entries.div_ceil(count);
     // The spread of n keys over shards is about the root of n; this is beyond eight times that.
-    share.saturating_add(share / 4).saturating_add(64).min(max_entries)
+    share
+        .saturating_add(share / 4)
+        .saturating_add(64)
+        .min(max_entries)
 }
 
 /// Locks a value that is whole between any two instructions, so that a panic elsewhere under the

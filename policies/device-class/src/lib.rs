@@ -36,6 +36,7 @@ const MOBILE_WORDS: [&str; 6] = [
 ];
 
 /// The policy; see the crate's documentation.
+#[derive(Debug)]
 pub struct DeviceClass {
     bots: bool,
 }
@@ -60,19 +61,16 @@ larder_guest::keying!(DeviceClass);
 
 impl DeviceClass {
     fn class(&self, mobile_hint: Option<&str>, user_agent: &str) -> &'static str {
-        let user_agent = user_agent.to_ascii_lowercase();
-        let has_any = |words: &[&str]| words.iter().any(|word| user_agent.contains(word));
-        if self.bots && has_any(&BOT_WORDS) {
+        if self.bots && has_any(user_agent, &BOT_WORDS) {
             return "bot";
         }
         // The hint tells telephones from the rest; tablets say no to it, as desktops do.
         let is_mobile = match mobile_hint {
-            Some("?1") => true,
+            Some("?1") => return "mobile",
             Some("?0") => false,
-            _ => has_any(&MOBILE_WORDS),
+            _ => has_any(user_agent, &MOBILE_WORDS),
         };
-        let is_android_tablet = user_agent.contains("android") && !is_mobile;
-        if has_any(&TABLET_WORDS) || is_android_tablet {
+        if has_any(user_agent, &TABLET_WORDS) || (!is_mobile && has_any(user_agent, &["android"])) {
             "tablet"
         } else if is_mobile {
             "mobile"
@@ -81,3 +79,18 @@ impl DeviceClass {
         }
     }
 }
+
+/// Whether `text` has one of `words`, which are in lower case, in any case.
+fn has_any(text: &str, words: &[&str]) -> bool {
+    // One walk over the text: building a searcher for each word would cost more than this does.
+    (text.as_bytes().iter().enumerate()).any(|(start, first)| {
+        words.iter().any(|word| {
+            word.as_bytes().first() == Some(&first.to_ascii_lowercase())
+                && (text.as_bytes().get(start..start + word.len()))
+                    .is_some_and(|found| found.eq_ignore_ascii_case(word.as_bytes()))
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -13,13 +13,14 @@ const NONE: u32 = u32::MAX;
 const VACANT: u32 = u32::MAX - 1;
 
 /// The policy; see the crate's documentation.
+#[derive(Debug)]
 pub struct Lru {
     nodes: Slots<Node>,
     newest: u32,
     oldest: u32,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Node {
     newer: u32,
     older: u32,
@@ -103,3 +104,6 @@ impl Lru {
         self.newest = slot;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,7 +40,9 @@ const TRACKING: [&str; 24] = [
     "s_kwcid",
 ];
 
-struct NormalizeQuery {
+/// The policy; see the crate's documentation.
+#[derive(Debug)]
+pub struct NormalizeQuery {
     drop: Names,
     keep: Option<Names>,
 }
@@ -76,10 +78,11 @@ impl NormalizeQuery {
         if query.is_empty() || self.is_normal(query) {
             return None;
         }
-        let mut parameters: Vec<(&str, &str)> = (query.split('&'))
-            .map(|piece| (name(piece), piece))
-            .filter(|(name, piece)| !piece.is_empty() && self.keeps(name))
-            .collect();
+        let mut parameters: Vec<(&str, &str)> = Vec::with_capacity(16);
+        parameters.extend(
+            (query.split('&').map(|piece| (name(piece), piece)))
+                .filter(|(name, piece)| !piece.is_empty() && self.keeps(name)),
+        );
         // Stable: the order of parameters of one name can carry meaning.
         parameters.sort_by_key(|(name, _)| *name);
 
@@ -114,6 +117,7 @@ fn name(piece: &str) -> &str {
 }
 
 /// A set of names, each whole or a beginning.
+#[derive(Debug)]
 struct Names {
     whole: Vec<String>,
     beginnings: Vec<String>,
@@ -121,17 +125,14 @@ struct Names {
 
 impl Names {
     fn new<'a>(patterns: impl Iterator<Item = &'a str>) -> Self {
-        let mut names = Self {
-            whole: Vec::new(),
-            beginnings: Vec::new(),
-        };
+        let (mut whole, mut beginnings) = (Vec::new(), Vec::new());
         for pattern in patterns {
             match pattern.strip_suffix('*') {
-                Some(beginning) => names.beginnings.push(beginning.to_owned()),
-                None => names.whole.push(pattern.to_owned()),
+                Some(beginning) => beginnings.push(beginning.to_owned()),
+                None => whole.push(pattern.to_owned()),
             }
         }
-        names
+        Self { whole, beginnings }
     }
 
     fn contains(&self, name: &str) -> bool {
@@ -142,3 +143,6 @@ impl Names {
                 .any(|beginning| name.starts_with(beginning.as_str()))
     }
 }
+
+#[cfg(test)]
+mod tests;

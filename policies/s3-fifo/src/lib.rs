@@ -20,7 +20,7 @@ mod queue;
 use ghosts::Ghosts;
 use larder_guest::eviction::{Insert, Limits, Slots, Victims};
 use larder_guest::{Eviction, Params};
-use queue::{Node, Nodes, Queue};
+use queue::{Link, Links, Queue};
 
 /// Hits that are counted for an entry; more say nothing more.
 const HITS_MAX: u8 = 3;
@@ -38,15 +38,25 @@ const IN_EITHER: u8 = IN_SMALL | IN_MAIN;
 const VACANT: u8 = 0;
 
 /// The policy; see the crate's documentation.
+#[derive(Debug)]
 pub struct S3Fifo {
     states: Slots<u8, 65_536>,
-    nodes: Nodes,
+    facts: Slots<Facts>,
+    links: Links,
     small: Queue,
     main: Queue,
     ghosts: Ghosts,
     small_percent: u64,
     /// Larger entries do not enter the small queue.
     small_size_max: u64,
+}
+
+/// What is needed of an entry when it enters, leaves, or is promoted.
+#[derive(Clone, Copy, Debug)]
+struct Facts {
+    size_bytes: u64,
+    /// Half of the key's hash: enough to know it again.
+    hash: u32,
 }
 
 impl Eviction for S3Fifo {
@@ -57,7 +67,14 @@ impl Eviction for S3Fifo {
         }
         Ok(Self {
             states: Slots::new(limits.max_entries, VACANT),
-            nodes: Slots::new(limits.max_entries, Node::VACANT),
+            facts: Slots::new(
+                limits.max_entries,
+                Facts {
+                    size_bytes: 0,
+                    hash: 0,
+                },
+            ),
+            links: Slots::new(limits.max_entries, Link::VACANT),
             small: Queue::EMPTY,
             main: Queue::EMPTY,
             ghosts: Ghosts::new(),
@@ -67,11 +84,10 @@ impl Eviction for S3Fifo {
     }
 
     fn hit(&mut self, slot: u32) {
-        if let Some(state) = self.states.get_mut(slot)
-            && *state != VACANT
-            && *state & HITS < HITS_MAX
-        {
-            *state += 1;
+        if let Some(state) = self.states.get_mut(slot) {
+            // An addition in any case, as no processor predicts who is hit for which time.
+            let counts = *state != VACANT && *state & HITS != HITS_MAX;
+            *state += u8::from(counts);
         }
     }
 
@@ -79,73 +95,85 @@ impl Eviction for S3Fifo {
         let Insert {
             slot, size_bytes, ..
         } = insert;
-        let hash = half(insert.hash);
-        if self.nodes.get(slot).is_some_and(|known| known.hash == hash)
-            && self.resize(slot, size_bytes)
-        {
-            self.hit(slot);
-            return;
+        let facts = Facts {
+            size_bytes,
+            hash: half(insert.hash),
+        };
+        if self.states.get(slot).is_some_and(|state| *state != VACANT) {
+            if self.replace(slot, facts) {
+                self.hit(slot);
+                return;
+            }
+            // Another key in a slot that was not reported free: what was there has left.
+            self.remove(slot);
         }
-        // Another key in a slot that was not reported free: what was there has left.
-        self.remove(slot);
-        let length = self.ghosts_remembered();
-        let (Some(state), Some(_)) = (self.states.get_or_grow(slot), self.nodes.get_or_grow(slot))
-        else {
+        let ghosts_max = self.ghosts_max();
+        let (Some(state), Some(known), Some(_)) = (
+            self.states.get_or_grow(slot),
+            self.facts.get_or_grow(slot),
+            self.links.get_or_grow(slot),
+        ) else {
             return;
         };
-        let to_main = self.ghosts.take(hash, length) || size_bytes > self.small_size_max;
-        let queue = if to_main {
-            *state = IN_MAIN;
-            &mut self.main
+        *known = facts;
+        let to_main = self.ghosts.take(facts.hash, ghosts_max) || size_bytes > self.small_size_max;
+        let (queue, in_queue) = if to_main {
+            (&mut self.main, IN_MAIN)
         } else {
-            *state = IN_SMALL;
-            &mut self.small
+            (&mut self.small, IN_SMALL)
         };
-        queue.push(&mut self.nodes, slot, Node::new(hash, size_bytes));
+        *state = in_queue;
+        queue.push(&mut self.links, slot, size_bytes);
     }
 
     fn remove(&mut self, slot: u32) {
-        if let Some(state) = self.states.get_mut(slot) {
-            let queue = match *state & IN_EITHER {
-                IN_SMALL => &mut self.small,
-                IN_MAIN => &mut self.main,
-                _ => return,
-            };
-            *state = VACANT;
-            queue.unlink(&mut self.nodes, slot);
+        let (Some(state), Some(facts)) = (self.states.get_mut(slot), self.facts.get(slot)) else {
+            return;
+        };
+        match *state & IN_EITHER {
+            IN_SMALL => self.small.remove(&mut self.links, slot, facts.size_bytes),
+            IN_MAIN => self.main.remove(&mut self.links, slot, facts.size_bytes),
+            _ => {}
         }
+        *state = VACANT;
     }
 
     fn victims(&mut self, victims: &mut Victims) {
         let mut moves_left = MOVES_MAX;
         while victims.missing_bytes() > 0 {
             let from_small = self.small_is_over_its_share();
-            let (queue, hits_to_stay) = if from_small {
-                (&mut self.small, HITS_TO_PROMOTE)
+            let queue = if from_small {
+                &mut self.small
             } else {
-                (&mut self.main, 1)
+                &mut self.main
             };
-            let slot = queue.oldest();
-            let (Some(node), Some(state)) = (
-                queue.unlink(&mut self.nodes, slot),
-                self.states.get_mut(slot),
-            ) else {
+            let Some(slot) = queue.oldest() else { break };
+            let Some(state) = self.states.get_mut(slot) else {
                 break;
             };
             let hits = *state & HITS;
-            if hits >= hits_to_stay && moves_left > 0 {
+            if !from_small && hits > 0 && moves_left > 0 {
                 moves_left -= 1;
-                // Who is promoted begins anew; who gets another round has paid for it.
-                *state = IN_MAIN | if from_small { 0 } else { hits - 1 };
-                self.main.push(&mut self.nodes, slot, node);
+                *state -= 1;
+                queue.another_round(&mut self.links);
+                continue;
+            }
+            let Some(facts) = self.facts.get(slot).copied() else {
+                break;
+            };
+            queue.remove(&mut self.links, slot, facts.size_bytes);
+            if from_small && hits >= HITS_TO_PROMOTE && moves_left > 0 {
+                moves_left -= 1;
+                *state = IN_MAIN;
+                self.main.push(&mut self.links, slot, facts.size_bytes);
                 continue;
             }
             *state = VACANT;
             if from_small {
-                let length = self.ghosts_remembered();
-                self.ghosts.insert(node.hash, length);
+                let ghosts_max = self.ghosts_max();
+                self.ghosts.insert(facts.hash, ghosts_max);
             }
-            victims.name(slot, node.size_bytes);
+            victims.name(slot, facts.size_bytes);
         }
     }
 }
@@ -153,28 +181,35 @@ impl Eviction for S3Fifo {
 larder_guest::eviction!(S3Fifo);
 
 impl S3Fifo {
-    /// Changes the size of the entry in `slot`; false if there is none.
-    fn resize(&mut self, slot: u32, size_bytes: u64) -> bool {
+    /// Takes note of a new size if `slot` holds the key already; false if it does not.
+    fn replace(&mut self, slot: u32, facts: Facts) -> bool {
+        let Some(known) = self
+            .facts
+            .get_mut(slot)
+            .filter(|known| known.hash == facts.hash)
+        else {
+            return false;
+        };
         let queue = match self.states.get(slot).map(|state| *state & IN_EITHER) {
             Some(IN_SMALL) => &mut self.small,
             Some(IN_MAIN) => &mut self.main,
             _ => return false,
         };
-        queue.resize(&mut self.nodes, slot, size_bytes);
+        queue.bytes = queue.bytes - known.size_bytes + facts.size_bytes;
+        *known = facts;
         true
     }
 
     fn small_is_over_its_share(&self) -> bool {
-        let share = self
-            .small_percent
-            .saturating_mul(self.small.bytes() + self.main.bytes());
-        !self.small.is_empty()
-            && (self.main.is_empty() || self.small.bytes().saturating_mul(100) >= share)
+        let all_bytes = self.small.bytes + self.main.bytes;
+        let is_over =
+            self.small.bytes.saturating_mul(100) >= self.small_percent.saturating_mul(all_bytes);
+        self.small.len > 0 && (is_over || self.main.len == 0)
     }
 
     /// Entries that the main queue would have with its share of the residents.
-    fn ghosts_remembered(&self) -> u32 {
-        let residents = u64::from(self.small.len()) + u64::from(self.main.len());
+    fn ghosts_max(&self) -> u32 {
+        let residents = u64::from(self.small.len) + u64::from(self.main.len);
         u32::try_from(residents * (100 - self.small_percent) / 100).unwrap_or(u32::MAX)
     }
 }
@@ -187,3 +222,6 @@ impl S3Fifo {
 fn half(hash: u64) -> u32 {
     hash as u32
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,47 +1,42 @@
 //! A first-in-first-out queue of slots with removal from its middle.
 //!
 //! The links of all queues lie in one table, as a slot is in one queue at most. The caller knows
-//! which, and asks a queue only about slots that are in it.
+//! which, and asks a queue only about slots that are in it. Links are kept apart from all else
+//! about an entry, so that another round in a queue reads and writes eight bytes of it.
 
 use larder_guest::eviction::Slots;
 
 /// Ends a queue; no slot has this number.
 const NONE: u32 = u32::MAX;
 
-/// The links and facts of every slot.
-pub(crate) type Nodes = Slots<Node>;
+/// The links of every slot.
+pub(crate) type Links = Slots<Link>;
 
-/// One entry.
+/// The neighbours of one slot in its queue. What the oldest slot has as older, and the newest as
+/// newer, is stale and not read.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Node {
+pub(crate) struct Link {
     newer: u32,
     older: u32,
-    /// Half of the key's hash: enough to know it again.
-    pub(crate) hash: u32,
-    pub(crate) size_bytes: u64,
 }
 
-impl Node {
-    pub(crate) const VACANT: Self = Self::new(0, 0);
-
-    /// An entry that is in no queue.
-    pub(crate) const fn new(hash: u32, size_bytes: u64) -> Self {
-        Self {
-            newer: NONE,
-            older: NONE,
-            hash,
-            size_bytes,
-        }
-    }
+impl Link {
+    /// In no queue.
+    pub(crate) const VACANT: Self = Self {
+        newer: NONE,
+        older: NONE,
+    };
 }
 
-/// The ends of a queue and what it holds.
+/// The ends of a queue, and how much is in it.
 #[derive(Debug)]
 pub(crate) struct Queue {
     newest: u32,
     oldest: u32,
-    len: u32,
-    bytes: u64,
+    /// Entries in the queue.
+    pub(crate) len: u32,
+    /// Bytes that they are charged.
+    pub(crate) bytes: u64,
 }
 
 impl Queue {
@@ -52,63 +47,58 @@ impl Queue {
         bytes: 0,
     };
 
-    pub(crate) const fn len(&self) -> u32 {
-        self.len
+    /// The slot that entered first; none in an empty queue.
+    pub(crate) fn oldest(&self) -> Option<u32> {
+        (self.len > 0).then_some(self.oldest)
     }
 
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    pub(crate) const fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// The slot that entered first; of an empty queue, one that no table has.
-    pub(crate) const fn oldest(&self) -> u32 {
-        self.oldest
-    }
-
-    /// Enters `node`, which is in no queue, under `slot`, whose place in `nodes` exists.
-    pub(crate) fn push(&mut self, nodes: &mut Nodes, slot: u32, node: Node) {
-        let older = self.newest;
-        if let Some(place) = nodes.get_mut(slot) {
-            *place = Node {
-                newer: NONE,
-                older,
-                ..node
-            };
+    /// Enters `slot`, which is in no queue and has its place in `links`.
+    pub(crate) fn push(&mut self, links: &mut Links, slot: u32, size_bytes: u64) {
+        if self.len == 0 {
+            // What the ends of an empty queue say is stale.
+            self.oldest = slot;
+            self.newest = NONE;
         }
-        match nodes.get_mut(older) {
-            Some(older) => older.newer = slot,
-            None => self.oldest = slot,
-        }
-        self.newest = slot;
+        self.link(links, slot);
         self.len += 1;
-        self.bytes += node.size_bytes;
+        self.bytes += size_bytes;
     }
 
-    /// Takes out `slot` and answers what it was; `None` for the oldest slot of an empty queue.
-    pub(crate) fn unlink(&mut self, nodes: &mut Nodes, slot: u32) -> Option<Node> {
-        let node = *nodes.get(slot)?;
-        match nodes.get_mut(node.newer) {
-            Some(newer) => newer.older = node.older,
-            None => self.newest = node.older,
+    /// Takes out `slot`, which is charged `size_bytes`.
+    pub(crate) fn remove(&mut self, links: &mut Links, slot: u32, size_bytes: u64) {
+        let link = links.get(slot).copied().unwrap_or(Link::VACANT);
+        if slot == self.oldest {
+            self.oldest = link.newer;
+        } else if let Some(older) = links.get_mut(link.older) {
+            older.newer = link.newer;
         }
-        match nodes.get_mut(node.older) {
-            Some(older) => older.newer = node.newer,
-            None => self.oldest = node.newer,
+        if slot == self.newest {
+            self.newest = link.older;
+        } else if let Some(newer) = links.get_mut(link.newer) {
+            newer.older = link.older;
         }
         self.len -= 1;
-        self.bytes -= node.size_bytes;
-        Some(node)
+        self.bytes -= size_bytes;
     }
 
-    /// Sets the bytes that the entry in `slot` is charged.
-    pub(crate) fn resize(&mut self, nodes: &mut Nodes, slot: u32, size_bytes: u64) {
-        if let Some(node) = nodes.get_mut(slot) {
-            self.bytes = self.bytes - node.size_bytes + size_bytes;
-            node.size_bytes = size_bytes;
+    /// Enters the oldest slot anew.
+    pub(crate) fn another_round(&mut self, links: &mut Links) {
+        let slot = self.oldest;
+        if slot != self.newest {
+            self.oldest = links.get(slot).map_or(NONE, |link| link.newer);
+            self.link(links, slot);
         }
+    }
+
+    /// Puts `slot` at the newest end.
+    fn link(&mut self, links: &mut Links, slot: u32) {
+        let older = self.newest;
+        if let Some(older) = links.get_mut(older) {
+            older.newer = slot;
+        }
+        if let Some(link) = links.get_mut(slot) {
+            *link = Link { newer: NONE, older };
+        }
+        self.newest = slot;
     }
 }

@@ -14,11 +14,13 @@ use larder_guest::params::parse_duration;
 use larder_guest::{Freshness, Params};
 
 /// The policy; see the crate's documentation.
+#[derive(Debug)]
 pub struct TtlByPath {
     rules: Vec<Rule>,
     default: Option<Duration>,
 }
 
+#[derive(Debug)]
 struct Rule {
     /// What the pattern has between its asterisks, in order; one part: no asterisk.
     parts: Vec<String>,
@@ -91,3 +93,6 @@ impl Rule {
         rest.ends_with(last.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,4 +47,3 @@ impl fmt::Display for Names<'_> {
         }
     }
 }
-

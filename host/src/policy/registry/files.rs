@@ -121,7 +121,13 @@ pub(super) fn scan(
                 .and_then(|version| PolicyId::new(&name, version));
             let Ok(id) = id else { continue };
             match extension {
-                "wasm" => found.extend(load(root, id, limits)?),
+                // One bad file does not keep the others from being served.
+                "wasm" => match load(root, id.clone(), limits) {
+                    Ok(described) => found.extend(described),
+                    Err(error) => {
+                        tracing::warn!(policy = %id, reason = %error.source, "ignored: {error}");
+                    }
+                },
                 "json" if !path(root, &id, "wasm").exists() => remove(root, &id)?,
                 _ => {}
             }

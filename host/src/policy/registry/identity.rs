@@ -28,7 +28,10 @@ impl Version {
     /// The version of the component with this digest.
     pub fn of_digest(digest: &blake3::Hash) -> Self {
         let mut version = [0; VERSION_BYTES];
-        version.iter_mut().zip(digest.as_bytes()).for_each(|(to, from)| *to = *from);
+        version
+            .iter_mut()
+            .zip(digest.as_bytes())
+            .for_each(|(to, from)| *to = *from);
         Self(version)
     }
 }

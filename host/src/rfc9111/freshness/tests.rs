@@ -38,7 +38,10 @@ fn judge_with(
         .iter()
         .map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap()))
         .collect();
-    let times = Times { request_time: now() - delay, response_time: now() };
+    let times = Times {
+        request_time: now() - delay,
+        response_time: now(),
+    };
     let status = StatusCode::from_u16(status).unwrap();
     native(
         &RequestFacts::new(&Method::GET, &HeaderMap::new()),
@@ -60,14 +63,34 @@ fn cache_control(value: &str) -> (HeaderName, String) {
 fn the_first_source_of_a_lifetime_wins() {
     let check = |fields: &[(HeaderName, String)], basis, lifetime| {
         let native = judge(200, fields);
-        assert_eq!((native.basis, native.lifetime), (basis, secs(lifetime)), "{fields:?}");
+        assert_eq!(
+            (native.basis, native.lifetime),
+            (basis, secs(lifetime)),
+            "{fields:?}"
+        );
     };
     let expires = || (EXPIRES, ahead(50));
     let modified = || (LAST_MODIFIED, ago(1000));
-    check(&[cache_control("s-maxage=70, max-age=60"), expires()], Basis::Explicit, 70);
-    check(&[cache_control("max-age=60"), expires(), modified()], Basis::Explicit, 60);
-    check(&[cache_control("max-age=x"), expires(), modified()], Basis::Explicit, 0);
-    check(&[cache_control("s-maxage=x, max-age=60")], Basis::Explicit, 0);
+    check(
+        &[cache_control("s-maxage=70, max-age=60"), expires()],
+        Basis::Explicit,
+        70,
+    );
+    check(
+        &[cache_control("max-age=60"), expires(), modified()],
+        Basis::Explicit,
+        60,
+    );
+    check(
+        &[cache_control("max-age=x"), expires(), modified()],
+        Basis::Explicit,
+        0,
+    );
+    check(
+        &[cache_control("s-maxage=x, max-age=60")],
+        Basis::Explicit,
+        0,
+    );
     check(&[expires(), modified()], Basis::Explicit, 50);
     check(&[expires(), (DATE, ago(10))], Basis::Explicit, 60);
     check(&[expires(), (DATE, "today".into())], Basis::Explicit, 50);
@@ -75,11 +98,20 @@ fn the_first_source_of_a_lifetime_wins() {
     check(&[(EXPIRES, "0".into()), modified()], Basis::Explicit, 0);
     check(&[modified()], Basis::Heuristic, 100);
     check(&[modified(), (DATE, ago(500))], Basis::Heuristic, 50);
-    check(&[(LAST_MODIFIED, ago(100_000_000))], Basis::Heuristic, 86_400);
+    check(
+        &[(LAST_MODIFIED, ago(100_000_000))],
+        Basis::Heuristic,
+        86_400,
+    );
     check(&[(LAST_MODIFIED, ahead(10))], Basis::None, 0);
+    check(&[(LAST_MODIFIED, ago(0))], Basis::None, 0);
     check(&[(LAST_MODIFIED, "x".into())], Basis::None, 0);
     check(&[], Basis::None, 0);
-    check(&[(EXPIRES, "Fri, 31 Dec 9999 23:59:59 GMT".into())], Basis::Explicit, MAX_SECS);
+    check(
+        &[(EXPIRES, "Fri, 31 Dec 9999 23:59:59 GMT".into())],
+        Basis::Explicit,
+        MAX_SECS,
+    );
 }
 
 #[test]
@@ -93,15 +125,26 @@ fn guesses_need_a_status_that_allows_them() {
     }
     for status in [201, 302, 307, 403, 500, 503] {
         check(status, &[modified()], Basis::None);
-        check(status, &[modified(), cache_control("public")], Basis::Heuristic);
+        check(
+            status,
+            &[modified(), cache_control("public")],
+            Basis::Heuristic,
+        );
     }
 }
 
 #[test]
 fn a_default_lifetime_is_the_last_resort_and_not_for_errors() {
-    let bounds = Bounds { default_ttl: Some(secs(30)), ..Bounds::default() };
+    let bounds = Bounds {
+        default_ttl: Some(secs(30)),
+        ..Bounds::default()
+    };
     let check = |status, fields: &[(HeaderName, String)], basis| {
-        assert_eq!(judge_with(status, fields, Duration::ZERO, &bounds).basis, basis, "{status}");
+        assert_eq!(
+            judge_with(status, fields, Duration::ZERO, &bounds).basis,
+            basis,
+            "{status}"
+        );
     };
     check(200, &[], Basis::Default);
     check(301, &[], Basis::Default);
@@ -114,7 +157,10 @@ fn a_default_lifetime_is_the_last_resort_and_not_for_errors() {
 
 #[test]
 fn no_lifetime_is_longer_than_the_site_allows() {
-    let bounds = Bounds { ttl_max: secs(10), ..Bounds::default() };
+    let bounds = Bounds {
+        ttl_max: secs(10),
+        ..Bounds::default()
+    };
     let native = judge_with(200, &[cache_control("max-age=60")], Duration::ZERO, &bounds);
     assert_eq!(native.lifetime, secs(10));
 }
@@ -136,10 +182,14 @@ fn age_is_the_larger_of_what_date_and_age_tell() {
 #[test]
 fn a_part_of_a_second_after_date_is_no_age() {
     let response_time = now() + Duration::from_millis(900);
-    let headers: HeaderMap =
-        [(DATE, HeaderValue::from_str(&ago(0)).unwrap())].into_iter().collect();
+    let headers: HeaderMap = [(DATE, HeaderValue::from_str(&ago(0)).unwrap())]
+        .into_iter()
+        .collect();
     let response = ResponseFacts::new(StatusCode::OK, &headers, response_time);
-    let times = Times { request_time: response_time, response_time };
+    let times = Times {
+        request_time: response_time,
+        response_time,
+    };
     assert_eq!(initial_age(&response, times), Duration::ZERO);
 }
 
@@ -162,7 +212,12 @@ fn directives_decide_on_reuse_and_close_stale_windows() {
 
 #[test]
 fn named_fields_are_withheld() {
-    let native = judge(200, &[cache_control("max-age=60, private=\"b, a\", no-cache=\"c, a\"")]);
+    let native = judge(
+        200,
+        &[cache_control(
+            "max-age=60, private=\"b, a\", no-cache=\"c, a\"",
+        )],
+    );
     let names: Vec<_> = native.withheld.iter().map(HeaderName::as_str).collect();
     assert_eq!(names, ["a", "b", "c"]);
     assert_eq!(native.storable, Storable::Yes);
@@ -177,14 +232,35 @@ fn what_could_never_answer_is_pointless_to_store() {
     check(&[], Storable::Pointless);
     check(&[tag()], Storable::Yes);
     check(&[cache_control("max-age=60")], Storable::Yes);
-    check(&[cache_control("max-age=60"), (AGE, "60".into())], Storable::Pointless);
-    check(&[cache_control("max-age=60"), (AGE, "60".into()), tag()], Storable::Yes);
+    check(
+        &[cache_control("max-age=60"), (AGE, "60".into())],
+        Storable::Pointless,
+    );
+    check(
+        &[cache_control("max-age=60"), (AGE, "60".into()), tag()],
+        Storable::Yes,
+    );
     check(&[cache_control("max-age=0")], Storable::Pointless);
-    check(&[cache_control("max-age=0, stale-if-error=9")], Storable::Yes);
-    check(&[cache_control("max-age=0, stale-while-revalidate=9")], Storable::Yes);
-    check(&[cache_control("max-age=60, no-cache")], Storable::Pointless);
-    check(&[cache_control("max-age=60, no-cache"), tag()], Storable::Yes);
-    check(&[cache_control("no-store")], Storable::No(storable::Reason::NoStore));
+    check(
+        &[cache_control("max-age=0, stale-if-error=9")],
+        Storable::Yes,
+    );
+    check(
+        &[cache_control("max-age=0, stale-while-revalidate=9")],
+        Storable::Yes,
+    );
+    check(
+        &[cache_control("max-age=60, no-cache")],
+        Storable::Pointless,
+    );
+    check(
+        &[cache_control("max-age=60, no-cache"), tag()],
+        Storable::Yes,
+    );
+    check(
+        &[cache_control("no-store")],
+        Storable::No(storable::Reason::NoStore),
+    );
 }
 
 /// How far an answer is from fresh; it never decreases as time passes.
@@ -193,7 +269,9 @@ fn rank(usable: Usable) -> u8 {
         Usable::Fresh { .. } => 0,
         Usable::StaleWhileRevalidate { .. } => 1,
         Usable::Stale { on_error: true, .. } => 2,
-        Usable::Stale { on_error: false, .. } => 3,
+        Usable::Stale {
+            on_error: false, ..
+        } => 3,
     }
 }
 

@@ -81,7 +81,10 @@ impl Budget {
     pub(super) fn release(&self, bytes: u64, entries: u64) {
         let had_bytes = self.bytes.fetch_sub(bytes, Relaxed);
         let had_entries = self.entries.fetch_sub(entries, Relaxed);
-        debug_assert!(had_bytes >= bytes && had_entries >= entries, "released more than was held");
+        debug_assert!(
+            had_bytes >= bytes && had_entries >= entries,
+            "released more than was held"
+        );
         self.show_limit();
     }
 
@@ -117,7 +120,11 @@ pub(super) struct Hold<'a> {
 impl<'a> Hold<'a> {
     /// Holds nothing yet.
     pub(super) fn new(budget: &'a Budget) -> Self {
-        Self { budget, bytes: 0, entries: 0 }
+        Self {
+            budget,
+            bytes: 0,
+            entries: 0,
+        }
     }
 
     /// Takes over what was acquired elsewhere: a reservation, or an entry that left.
@@ -168,7 +175,10 @@ impl<'a> Hold<'a> {
     pub(super) fn spend_after(&mut self, charge: u64, replaced: Option<u64>) {
         let (freed, entries) = replaced.map_or((0, 1), |freed| (freed, 0));
         self.absorb(freed, 0);
-        debug_assert!(charge <= self.bytes && entries <= self.entries, "spent more than was held");
+        debug_assert!(
+            charge <= self.bytes && entries <= self.entries,
+            "spent more than was held"
+        );
         self.bytes = self.bytes.saturating_sub(charge);
         self.entries = self.entries.saturating_sub(entries);
     }
@@ -218,7 +228,11 @@ mod tests {
         let check = |bytes, entries, expected| {
             let budget = Budget::new(100, 3);
             let mut hold = Hold::new(&budget);
-            assert_eq!(hold.top_up(bytes, entries), expected, "{bytes} bytes, {entries} entries");
+            assert_eq!(
+                hold.top_up(bytes, entries),
+                expected,
+                "{bytes} bytes, {entries} entries"
+            );
             assert!(budget.bytes() <= 100 && budget.entries() <= 3);
         };
         check(100, 3, Ok(()));

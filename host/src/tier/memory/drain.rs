@@ -15,7 +15,7 @@ use super::Inner;
 use super::budget::Short;
 use super::ordered::{Answer, Ordered};
 use super::shard::{CHUNK, Departed, Named};
-use super::signals::{Desired, Marks};
+use super::signals::{Desired, Marks, Signals};
 use super::stats::EvictionReason;
 use crate::clock;
 use crate::tier::eviction::{OrderFault, OrderSource};
@@ -35,6 +35,15 @@ pub(super) struct Worker {
     spare: Vec<u64>,
 }
 
+/// Tells those who wait that the thread has ended, however it did.
+struct Ending<'a>(&'a Signals);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// What left a shard.
 #[derive(Clone, Copy, Debug, Default)]
 struct Freed {
@@ -46,7 +55,13 @@ impl Worker {
     /// A worker that has done nothing yet.
     pub(super) fn new(inner: Arc<Inner>) -> Self {
         let orders = inner.shards.iter().map(|_| None).collect();
-        Self { inner, source: None, generation: 0, orders, spare: Vec::new() }
+        Self {
+            inner,
+            source: None,
+            generation: 0,
+            orders,
+            spare: Vec::new(),
+        }
     }
 
     /// Starts the thread. `None`, and the native order, if there is none to be had.
@@ -68,6 +83,7 @@ impl Worker {
     fn run(mut self) {
         let inner = Arc::clone(&self.inner);
         let signals = &inner.signals;
+        let _ending = Ending(signals);
         while !signals.is_stopped() {
             signals.take_wake();
             let ticket = signals.asked();
@@ -78,11 +94,10 @@ impl Worker {
             }
         }
         self.become_native();
-        signals.end();
     }
 
     /// One round; a panic in an order ends the orders, not the thread.
-    fn guarded_round(&mut self) {
+    pub(super) fn guarded_round(&mut self) {
         if catch_unwind(AssertUnwindSafe(|| self.round())).is_err() {
             let domain = &self.inner.name;
             tracing::error!(domain, "an eviction order panicked: native order");
@@ -143,7 +158,9 @@ impl Worker {
     /// Makes an order for a shard that has none, and tells it of the residents.
     fn guide(&mut self, index: usize) {
         let Some(source) = &self.source else { return };
-        let Some(place @ None) = self.orders.get_mut(index) else { return };
+        let Some(place @ None) = self.orders.get_mut(index) else {
+            return;
+        };
         match source.order(self.inner.shard_limits()) {
             Ok(order) => {
                 let mut shard = self.inner.lock(index);
@@ -167,7 +184,9 @@ impl Worker {
     }
 
     fn tell_residents(&mut self, index: usize) -> Result<(), OrderFault> {
-        let Some(Some(ordered)) = self.orders.get_mut(index) else { return Ok(()) };
+        let Some(Some(ordered)) = self.orders.get_mut(index) else {
+            return Ok(());
+        };
         let (now, now_ms) = (clock::now(), unix_ms());
         let mut residents = Vec::new();
         let mut from = 0;
@@ -185,7 +204,9 @@ impl Worker {
 
     /// Tells a shard's order of what was recorded.
     fn drain(&mut self, index: usize) {
-        let Some(Some(ordered)) = self.orders.get_mut(index) else { return };
+        let Some(Some(ordered)) = self.orders.get_mut(index) else {
+            return;
+        };
         let taken = self.inner.lock(index).take_events(&mut self.spare);
         let Some(horizon) = taken else {
             self.inner.counters.resyncs.increment();
@@ -222,8 +243,14 @@ impl Worker {
         let mut owed_bytes = bytes.saturating_sub(marks.low_bytes);
         let mut owed_entries = entries.saturating_sub(marks.low_entries);
         while self.source.is_some() && (owed_bytes > 0 || owed_entries > 0) {
-            let by = if owed_bytes > 0 { Short::Bytes } else { Short::Entries };
-            let Some(index) = self.inner.fullest(by) else { return };
+            let by = if owed_bytes > 0 {
+                Short::Bytes
+            } else {
+                Short::Entries
+            };
+            let Some(index) = self.inner.fullest(by) else {
+                return;
+            };
             let freed = self.evict_lot(index, owed_bytes, owed_entries);
             if freed.entries == 0 {
                 return;
@@ -238,7 +265,11 @@ impl Worker {
         let gauges = &self.inner.shard(index).gauges;
         let bytes = gauges.bytes.load(Relaxed);
         let mean = (bytes / gauges.entries.load(Relaxed).max(1)).max(1);
-        let owed = if owed_bytes > 0 { owed_bytes } else { owed_entries.saturating_mul(mean) };
+        let owed = if owed_bytes > 0 {
+            owed_bytes
+        } else {
+            owed_entries.saturating_mul(mean)
+        };
         let need = mean.saturating_mul(LOT_ENTRIES).min(owed).min(bytes);
         self.drain(index);
         let (mut freed, changed) = match self.evict_named(index, need, mean) {
@@ -283,7 +314,7 @@ impl Worker {
                 match shard.evict_named(*slot, ordered.horizon, &mut departed) {
                     Named::Changed => changed = changed.saturating_add(1),
                     Named::Left(bytes, inserted) => {
-                        let new = inserted > ordered.asked;
+                        let new = ordered.asked.is_some_and(|asked| inserted > asked);
                         for sum in [Some(&mut freed), new.then_some(&mut refused)] {
                             let Some(sum) = sum else { continue };
                             sum.bytes = sum.bytes.saturating_add(bytes);
@@ -294,7 +325,7 @@ impl Worker {
             }
             self.inner.unlock(shard);
         }
-        ordered.asked = ordered.horizon;
+        ordered.asked = Some(ordered.horizon);
         let overflowed = freed.bytes >= most && answer == Answer::Wrong;
         if answer == Answer::Wrong {
             ordered.wrong_answer();
@@ -323,7 +354,9 @@ impl Worker {
                 if freed.bytes >= need {
                     break;
                 }
-                let Some(bytes) = shard.evict_oldest(&mut departed) else { break };
+                let Some(bytes) = shard.evict_oldest(&mut departed) else {
+                    break;
+                };
                 freed.bytes = freed.bytes.saturating_add(bytes);
                 freed.entries = freed.entries.saturating_add(1);
             }
@@ -333,7 +366,9 @@ impl Worker {
             }
         }
         let reason = EvictionReason::NativeFallback;
-        self.inner.counters.evicted(reason, freed.entries, freed.bytes);
+        self.inner
+            .counters
+            .evicted(reason, freed.entries, freed.bytes);
         freed
     }
 }

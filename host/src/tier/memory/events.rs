@@ -85,11 +85,21 @@ impl EventLog {
             return Err(Dropped);
         }
         self.words.push(pack::hit(slot));
-        Ok(if self.words.len() == BATCH_WORDS { Wake::Yes } else { Wake::No })
+        Ok(if self.words.len() == BATCH_WORDS {
+            Wake::Yes
+        } else {
+            Wake::No
+        })
     }
 
     /// Records an insert, or a replacement if `slot` is already known.
-    pub(super) fn insert(&mut self, slot: u32, hash: u64, size: u64, lifetime: Option<u64>) -> Wake {
+    pub(super) fn insert(
+        &mut self,
+        slot: u32,
+        hash: u64,
+        size: u64,
+        lifetime: Option<u64>,
+    ) -> Wake {
         self.record(&pack::insert(slot, hash, size, lifetime))
     }
 
@@ -109,7 +119,11 @@ impl EventLog {
             return Wake::Yes;
         }
         self.words.extend_from_slice(event);
-        if before < BATCH_WORDS && after >= BATCH_WORDS { Wake::Yes } else { Wake::No }
+        if before < BATCH_WORDS && after >= BATCH_WORDS {
+            Wake::Yes
+        } else {
+            Wake::No
+        }
     }
 }
 
@@ -133,9 +147,15 @@ pub(super) fn split_first(words: &[u64]) -> Option<(Event<'_>, &[u64])> {
     let first = words.first()?;
     let slot = u32::try_from(first & u64::from(u32::MAX)).ok()?;
     match first >> 62 {
-        0 => words.split_at_checked(1).map(|(event, rest)| (Event::Hit(slot, event), rest)),
-        1 => words.split_at_checked(3).map(|(event, rest)| (Event::Insert(slot, event), rest)),
-        _ => words.split_at_checked(1).map(|(event, rest)| (Event::Remove(slot, event), rest)),
+        0 => words
+            .split_at_checked(1)
+            .map(|(event, rest)| (Event::Hit(slot, event), rest)),
+        1 => words
+            .split_at_checked(3)
+            .map(|(event, rest)| (Event::Insert(slot, event), rest)),
+        _ => words
+            .split_at_checked(1)
+            .map(|(event, rest)| (Event::Remove(slot, event), rest)),
     }
 }
 
@@ -149,7 +169,9 @@ mod tests {
         assert_eq!(log.hit(1), Ok(Wake::No), "nobody listens");
         assert!(log.words.is_empty());
         log.start();
-        let wakes = (0..HITS_UNTIL).filter(|_| log.hit(7) == Ok(Wake::Yes)).count();
+        let wakes = (0..HITS_UNTIL)
+            .filter(|_| log.hit(7) == Ok(Wake::Yes))
+            .count();
         assert_eq!(wakes, 1);
         assert_eq!(log.hit(7), Err(Dropped));
         let capacity = log.words.capacity();

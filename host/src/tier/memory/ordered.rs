@@ -5,7 +5,7 @@
 //! and nobody else's, and a slot that changed since it last looked is nobody's.
 
 use super::events::{BATCH_WORDS, Event, split_first};
-use super::shard::Listed;
+use super::shard::walk::Listed;
 use crate::tier::eviction::{EvictionOrder, OrderFault, pack};
 
 /// A set of slots.
@@ -17,7 +17,10 @@ struct SlotSet {
 
 impl SlotSet {
     fn split(slot: u32) -> (usize, u64) {
-        (usize::try_from(slot / 64).unwrap_or(usize::MAX), 1 << (slot % 64))
+        (
+            usize::try_from(slot / 64).unwrap_or(usize::MAX),
+            1 << (slot % 64),
+        )
     }
 
     fn contains(&self, slot: u32) -> bool {
@@ -68,15 +71,21 @@ pub(super) struct Ordered {
     batch: Vec<u64>,
     /// Insertions up to this one have been told.
     pub(super) horizon: u64,
-    /// Insertions up to this one had been told when victims were last asked for.
-    pub(super) asked: u64,
+    /// Insertions up to this one had been told when victims were last asked for, if ever.
+    pub(super) asked: Option<u64>,
 }
 
 impl Ordered {
     /// An order that is to be told of the residents inserted up to `horizon`.
     pub(super) fn new(order: Box<dyn EvictionOrder>, horizon: u64) -> Self {
         let batch = Vec::with_capacity(BATCH_WORDS);
-        Self { order, known: SlotSet::default(), batch, horizon, asked: horizon }
+        Self {
+            order,
+            known: SlotSet::default(),
+            batch,
+            horizon,
+            asked: None,
+        }
     }
 
     /// Tells of `residents`, in this sequence.
@@ -111,7 +120,11 @@ impl Ordered {
     pub(super) fn victims(&mut self, need: u64) -> Result<(Vec<u32>, Answer), OrderFault> {
         let mut named = self.order.victims(need)?;
         // No honest answer is longer than the residents; an endless one is not looked through.
-        let mut answer = if named.len() > self.known.len { Answer::Wrong } else { Answer::Right };
+        let mut answer = if named.len() > self.known.len {
+            Answer::Wrong
+        } else {
+            Answer::Right
+        };
         named.truncate(self.known.len);
         named.retain(|slot| {
             let known = self.known.remove(*slot);

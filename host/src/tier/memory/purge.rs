@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::Domain;
-use super::shard::{CHUNK, Contents, Departed, Locked};
+use super::shard::{CHUNK, Contents, Departed, Locked, SLOTS};
 use super::stats::EvictionReason;
 use crate::entry::{Entry, SiteId, Tag};
 use crate::tier::Purged;
@@ -66,13 +66,20 @@ impl Domain {
             }
             let mut slots = 0..end;
             let chunk = |shard: &mut Locked<'_>, departed: &mut Departed<'_>| {
-                for at in slots.by_ref().take(CHUNK) {
+                for (looked, at) in (1..).zip(slots.by_ref()) {
                     if let Some(entry) = shard.of_site(at, site, horizon) {
                         let hash = entry.key.view().hash;
                         shard.take(hash, departed);
                     }
+                    if looked >= SLOTS || departed.entries.len() >= CHUNK {
+                        break;
+                    }
                 }
-                if slots.is_empty() { Progress::Done } else { Progress::More }
+                if slots.is_empty() {
+                    Progress::Done
+                } else {
+                    Progress::More
+                }
             };
             purged += self.in_chunks(index, chunk);
         }
@@ -95,13 +102,17 @@ impl Domain {
     pub fn for_each(&self, site: SiteId, visit: &mut dyn FnMut(&Entry)) {
         let mut chunk: Vec<Arc<Entry>> = Vec::new();
         for index in 0..self.inner.shards.len() {
-            let mut from = 0;
+            let mut from = 0_u32;
             loop {
                 let shard = self.inner.lock(index);
                 let (end, horizon) = (shard.slots_end(), shard.horizon());
-                let until = end.min(from + u32::try_from(CHUNK).unwrap_or(u32::MAX));
+                let until = end.min(from.saturating_add(SLOTS));
                 let slots = from..until;
-                chunk.extend(slots.filter_map(|at| shard.of_site(at, site, horizon)).cloned());
+                chunk.extend(
+                    slots
+                        .filter_map(|at| shard.of_site(at, site, horizon))
+                        .cloned(),
+                );
                 drop(shard);
                 chunk.drain(..).for_each(|entry| visit(&entry));
                 from = until;
@@ -149,7 +160,9 @@ impl Domain {
     }
 
     fn count(&self, entries: u64, bytes: u64) -> Purged {
-        self.inner.counters.evicted(EvictionReason::Purged, entries, bytes);
+        self.inner
+            .counters
+            .evicted(EvictionReason::Purged, entries, bytes);
         Purged { entries, bytes }
     }
 }

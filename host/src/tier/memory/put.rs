@@ -50,7 +50,9 @@ impl Reservation {
     /// Sets aside `more` bytes, evicting for them if need be. Answers whether it did: not if the
     /// rest of the capacity is reserved, or if so large an entry would be rejected anyway.
     pub fn grow(&mut self, more: u64) -> bool {
-        let Some(bytes) = self.bytes.checked_add(more) else { return false };
+        let Some(bytes) = self.bytes.checked_add(more) else {
+            return false;
+        };
         let acquired = self.domain.acquire(bytes, more);
         if acquired {
             self.bytes = bytes;
@@ -79,7 +81,10 @@ enum Placed {
 impl Domain {
     /// Sets `bytes` aside. `None` if [`Reservation::grow`] would not.
     pub fn reserve(&self, bytes: u64) -> Option<Reservation> {
-        let mut reservation = Reservation { domain: Arc::clone(&self.inner), bytes: 0 };
+        let mut reservation = Reservation {
+            domain: Arc::clone(&self.inner),
+            bytes: 0,
+        };
         reservation.grow(bytes).then_some(reservation)
     }
 
@@ -144,7 +149,8 @@ impl Inner {
             return Put::Superseded;
         }
         if let Some(charge) = shard.remove(key, departed) {
-            self.counters.evicted(EvictionReason::RejectedPut, 1, charge);
+            self.counters
+                .evicted(EvictionReason::RejectedPut, 1, charge);
         }
         self.unlock(shard);
         match rejected {
@@ -164,7 +170,9 @@ impl Inner {
     ) -> Placed {
         let index = self.index(entry.key.view().hash);
         let lifetime = self.signals.is_guided().then(clock::now);
-        let lifetime = lifetime.and_then(|now| entry.remaining(now)).map(|left| left.as_secs());
+        let lifetime = lifetime
+            .and_then(|now| entry.remaining(now))
+            .map(|left| left.as_secs());
         loop {
             let mut shard = self.lock(index);
             if !may_store() {
@@ -204,11 +212,21 @@ impl Inner {
                 Ok(()) if shard.has_slot(hash) => return Ok(()),
                 // The budget has room and the shard has no slot: nobody else can help.
                 Ok(()) => (Short::Entries, true),
-                Err(short) => (short, self.is_above_share(index, short)),
+                Err(short) => (short, self.pays_itself(index, short)),
             };
-            match if pays { shard.evict_oldest(departed) } else { None } {
+            match if pays {
+                shard.evict_oldest(departed)
+            } else {
+                None
+            } {
                 Some(charge) => self.counters.evicted(self.native_reason(), 1, charge),
-                None => return Err(Wanted { bytes, entries, short }),
+                None => {
+                    return Err(Wanted {
+                        bytes,
+                        entries,
+                        short,
+                    });
+                }
             }
         }
     }

@@ -30,14 +30,22 @@ impl Inner {
     /// The shard that holds the most, if any holds anything.
     pub(super) fn fullest(&self, by: Short) -> Option<usize> {
         let sizes = self.shards.iter().map(|shard| size(shard, by)).enumerate();
-        sizes.filter(|(_, size)| *size > 0).max_by_key(|(_, size)| *size).map(|(index, _)| index)
+        sizes
+            .filter(|(_, size)| *size > 0)
+            .max_by_key(|(_, size)| *size)
+            .map(|(index, _)| index)
     }
 
-    /// Whether a shard holds at least its even share of what all of them hold.
-    pub(super) fn is_above_share(&self, index: usize, by: Short) -> bool {
-        let all = self.shards.iter().fold(0_u64, |sum, shard| sum.saturating_add(size(shard, by)));
-        let count = u64::try_from(self.shards.len()).unwrap_or(u64::MAX);
-        size(self.shard(index), by).saturating_mul(count) >= all
+    /// Whether a shard makes room for itself: unless another is clearly fuller.
+    pub(super) fn pays_itself(&self, index: usize, by: Short) -> bool {
+        let most = self
+            .shards
+            .iter()
+            .map(|shard| size(shard, by))
+            .max()
+            .unwrap_or(0);
+        // Shards that differ by less do so by chance, and another lock would buy nothing.
+        size(self.shard(index), by) >= most - most / 8
     }
 
     /// The reason for an eviction that a put cannot wait for.
@@ -52,13 +60,17 @@ impl Inner {
     /// Evicts from the fullest shard until `departed` holds what is wanted, or a chunk left.
     /// Answers whether there was anything to evict.
     pub(super) fn evict_elsewhere(&self, wanted: Wanted, departed: &mut Departed<'_>) -> bool {
-        let Some(index) = self.fullest(wanted.short) else { return false };
+        let Some(index) = self.fullest(wanted.short) else {
+            return false;
+        };
         let mut shard = self.lock(index);
         for _ in 0..CHUNK {
             if departed.hold.top_up(wanted.bytes, wanted.entries).is_ok() {
                 break;
             }
-            let Some(charge) = shard.evict_oldest(departed) else { break };
+            let Some(charge) = shard.evict_oldest(departed) else {
+                break;
+            };
             self.counters.evicted(self.native_reason(), 1, charge);
         }
         self.unlock(shard);
@@ -71,7 +83,11 @@ impl Inner {
             return false;
         }
         let mut departed = Departed::new(&self.budget);
-        let wanted = Wanted { bytes: more, entries: 0, short: Short::Bytes };
+        let wanted = Wanted {
+            bytes: more,
+            entries: 0,
+            short: Short::Bytes,
+        };
         while departed.hold.top_up(more, 0).is_err() {
             if !self.evict_elsewhere(wanted, &mut departed) {
                 return false;
@@ -86,14 +102,18 @@ impl Inner {
     pub(super) fn shrink_to_limit(&self) {
         loop {
             let over = self.budget.bytes().saturating_sub(self.budget.limit());
-            let Some(index) = self.fullest(Short::Bytes).filter(|_| over > 0) else { return };
+            let Some(index) = self.fullest(Short::Bytes).filter(|_| over > 0) else {
+                return;
+            };
             let mut departed = Departed::new(&self.budget);
             let mut shard = self.lock(index);
             for _ in 0..CHUNK {
                 if departed.hold.bytes() >= over {
                     break;
                 }
-                let Some(charge) = shard.evict_oldest(&mut departed) else { break };
+                let Some(charge) = shard.evict_oldest(&mut departed) else {
+                    break;
+                };
                 self.counters.evicted(EvictionReason::Capacity, 1, charge);
             }
             self.unlock(shard);

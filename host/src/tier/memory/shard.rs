@@ -6,6 +6,10 @@
 //! `INVARIANT`: every resident has one slot, every slot in use one resident, and the gauges are
 //! the sums over the residents.
 
+#[cfg(test)]
+mod audit;
+pub(super) mod walk;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,11 +21,12 @@ use super::budget::{Budget, Hold};
 use super::events::{EventLog, Recording, Wake};
 use super::slots::{Slot, Slots};
 use super::tags::{NONE, TagIndex};
-use crate::clock::Moment;
-use crate::entry::{Entry, KeyView, SiteId, Tag};
+use crate::entry::{Entry, KeyView, SiteId};
 
-/// Entries or slots that one hold of the lock deals with at most.
-pub(super) const CHUNK: usize = 256;
+/// Entries that one hold of the lock removes at most, so that a hit waits for some microseconds.
+pub(super) const CHUNK: usize = 32;
+/// Slots that one hold of the lock looks at, at most.
+pub(super) const SLOTS: u32 = 512;
 
 /// Passes a hash through: table keys are keyed hashes already.
 #[derive(Clone, Copy, Debug, Default)]
@@ -122,7 +127,11 @@ pub(super) struct Shard {
 impl Shard {
     /// An empty shard.
     pub(super) fn new(slots_max: u32) -> Self {
-        Self { state: Mutex::new(State::new(slots_max)), gauges: Gauges::default(), slots_max }
+        Self {
+            state: Mutex::new(State::new(slots_max)),
+            gauges: Gauges::default(),
+            slots_max,
+        }
     }
 
     /// Locks the shard. If a panic left it half changed it is emptied first, which `reset` hears
@@ -132,7 +141,11 @@ impl Shard {
             Ok(state) => (state, false),
             Err(poisoned) => (PoisonError::into_inner(poisoned), true),
         };
-        let mut locked = Locked { state, shard: self, wake: Wake::No };
+        let mut locked = Locked {
+            state,
+            shard: self,
+            wake: Wake::No,
+        };
         if poisoned {
             locked.reset(budget);
             self.state.clear_poison();
@@ -154,7 +167,10 @@ pub(super) struct Departed<'a> {
 impl<'a> Departed<'a> {
     /// Nobody yet.
     pub(super) fn new(budget: &'a Budget) -> Self {
-        Self { hold: Hold::new(budget), entries: Vec::new() }
+        Self {
+            hold: Hold::new(budget),
+            entries: Vec::new(),
+        }
     }
 
     fn take(&mut self, entry: Arc<Entry>) {
@@ -189,21 +205,6 @@ pub(super) enum Named {
     Left(u64, u64),
     /// It was freed or filled again after the order last looked.
     Changed,
-}
-
-/// A resident as an order that starts late is told of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Listed {
-    /// Orders residents by use, least recent first.
-    pub(super) last_access: u64,
-    /// Its slot.
-    pub(super) slot: u32,
-    /// Keyed hash of its key.
-    pub(super) hash: u64,
-    /// Its charge.
-    pub(super) size: u64,
-    /// Seconds of lifetime left.
-    pub(super) lifetime: Option<u64>,
 }
 
 /// A locked shard.
@@ -252,7 +253,10 @@ impl Locked<'_> {
     /// The budget, in bytes and entries, that an entry with this hash would have when it replaces
     /// what is there.
     pub(super) fn frees(&self, hash: u64) -> (u64, u64) {
-        self.state.residents.peek(&hash).map_or((0, 0), |old| (old.entry.charge(), 1))
+        self.state
+            .residents
+            .peek(&hash)
+            .map_or((0, 0), |old| (old.entry.charge(), 1))
     }
 
     /// Whether there is a slot for an entry with this hash.
@@ -271,9 +275,17 @@ impl Locked<'_> {
         let state = &mut *self.state;
         let hash = entry.key.view().hash;
         let charge = entry.charge();
-        let old = state.residents.peek(&hash).map(|old| (old.slot, old.entry.charge()));
+        let old = state
+            .residents
+            .peek(&hash)
+            .map(|old| (old.slot, old.entry.charge()));
         state.insertions = state.insertions.wrapping_add(1);
-        let mut slot = Slot { hash, inserted: state.insertions, site: entry.site, tags: NONE };
+        let mut slot = Slot {
+            hash,
+            inserted: state.insertions,
+            site: entry.site,
+            tags: NONE,
+        };
         let Some(at) = old.map(|(at, _)| at).or_else(|| state.slots.fill(slot)) else {
             debug_assert!(false, "an insert without a slot");
             return;
@@ -292,10 +304,16 @@ impl Locked<'_> {
             self.wake = Wake::Yes;
         }
         state.accesses = state.accesses.wrapping_add(1);
-        let resident = Resident { entry, slot: at, last_access: state.accesses };
+        let resident = Resident {
+            entry,
+            slot: at,
+            last_access: state.accesses,
+        };
         let replaced = state.residents.put(hash, resident);
         let gauges = &self.shard.gauges;
-        departed.hold.spend_after(charge, replaced.as_ref().map(|old| old.entry.charge()));
+        departed
+            .hold
+            .spend_after(charge, replaced.as_ref().map(|old| old.entry.charge()));
         add(&gauges.bytes, charge);
         match replaced {
             Some(old) => {
@@ -340,7 +358,9 @@ impl Locked<'_> {
             return Named::Changed;
         };
         let (hash, inserted) = (found.hash, found.inserted);
-        let Some(resident) = self.state.residents.pop(&hash) else { return Named::Changed };
+        let Some(resident) = self.state.residents.pop(&hash) else {
+            return Named::Changed;
+        };
         let charge = resident.entry.charge();
         self.depart(resident, Tell::Nobody, departed);
         Named::Left(charge, inserted)
@@ -362,45 +382,6 @@ impl Locked<'_> {
         departed.take(resident.entry);
     }
 
-    /// Residents.
-    pub(super) fn entries(&self) -> u64 {
-        self.shard.gauges.entries.load(Relaxed)
-    }
-
-    /// The number of the latest insertion.
-    pub(super) fn horizon(&self) -> u64 {
-        self.state.insertions
-    }
-
-    /// One past the highest slot.
-    pub(super) fn slots_end(&self) -> u32 {
-        self.state.slots.end()
-    }
-
-    /// Entries that carry `tag`, and their bytes.
-    pub(super) fn count_tag(&self, tag: Tag) -> (u64, u64) {
-        self.state.tags.count(tag)
-    }
-
-    /// Entries of `site`.
-    pub(super) fn count_site(&self, site: SiteId) -> u64 {
-        self.state.sites.get(&site).copied().unwrap_or(0)
-    }
-
-    /// The oldest insertion that carries `tag`, if it is no later than `horizon`.
-    pub(super) fn oldest_tagged(&self, tag: Tag, horizon: u64) -> Option<u64> {
-        let slot = self.state.slots.get(self.state.tags.oldest(tag)?)?;
-        (slot.inserted <= horizon).then_some(slot.hash)
-    }
-
-    /// The entry in `slot` if it is one of `site`, inserted no later than `horizon`.
-    pub(super) fn of_site(&self, slot: u32, site: SiteId, horizon: u64) -> Option<&Arc<Entry>> {
-        let slot = self.state.slots.get(slot)?;
-        let wanted = slot.site == site && slot.inserted <= horizon;
-        let resident = wanted.then(|| self.state.residents.peek(&slot.hash))??;
-        Some(&resident.entry)
-    }
-
     /// Takes everything out at once. A listening order falls behind.
     pub(super) fn empty(&mut self, budget: &Budget) -> Contents {
         let mut fresh = State::new(self.shard.slots_max);
@@ -415,33 +396,17 @@ impl Locked<'_> {
         let bytes = gauges.bytes.swap(0, Relaxed);
         budget.release(bytes, entries);
         self.wake = Wake::Yes;
-        Contents { _state: state, entries, bytes }
+        Contents {
+            _state: state,
+            entries,
+            bytes,
+        }
     }
 
     /// Replaces a state that a panic may have left half changed.
     fn reset(&mut self, budget: &Budget) {
         // Its table was not half changed itself: `lru` calls only our hasher, which cannot panic.
         drop(self.empty(budget));
-    }
-
-    /// Lists up to a chunk of residents, from slot `from`, inserted no later than `horizon`.
-    pub(super) fn list(&self, from: u32, horizon: u64, now: Moment, into: &mut Vec<Listed>) -> u32 {
-        let until = from.saturating_add(u32::try_from(CHUNK).unwrap_or(u32::MAX));
-        for at in from..until.min(self.slots_end()) {
-            let Some(slot) = self.state.slots.get(at).filter(|s| s.inserted <= horizon) else {
-                continue;
-            };
-            if let Some(resident) = self.state.residents.peek(&slot.hash) {
-                into.push(Listed {
-                    last_access: resident.last_access,
-                    slot: at,
-                    hash: slot.hash,
-                    size: resident.entry.charge(),
-                    lifetime: resident.entry.remaining(now).map(|left| left.as_secs()),
-                });
-            }
-        }
-        until
     }
 
     /// Starts recording events for an order that knows no resident yet.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 
 use super::budget::Budget;
+use super::drain::LOT_ENTRIES;
 use super::lock;
 use crate::tier::eviction::OrderSource;
 
@@ -51,16 +52,20 @@ pub(super) struct Marks {
 impl Marks {
     /// The marks of a domain whose entries are charged `mean` bytes on average.
     pub(super) fn new(budget: &Budget, mean: u64) -> Self {
-        // Room for a lot of 64 newcomers, or a 64th where that is more; an eighth at most.
-        const LOT: u64 = super::drain::LOT_ENTRIES;
+        // Room for a lot of newcomers, or a 64th where that is more; an eighth at most. Evicting
+        // begins a lot above the low mark, so that most of it is left for what comes meanwhile.
         let headroom = |all: u64, lot: u64| (all / 64).max(lot).min(all / 8);
-        let bytes = headroom(budget.limit(), mean.saturating_mul(LOT));
-        let entries = headroom(budget.max_entries(), LOT);
+        let marks = |all: u64, lot: u64| {
+            let headroom = headroom(all, lot);
+            (all - headroom + lot.min(headroom / 2), all - headroom)
+        };
+        let (high_bytes, low_bytes) = marks(budget.limit(), mean.saturating_mul(LOT_ENTRIES));
+        let (high_entries, low_entries) = marks(budget.max_entries(), LOT_ENTRIES);
         Self {
-            high_bytes: budget.limit() - bytes / 2,
-            low_bytes: budget.limit() - bytes,
-            high_entries: budget.max_entries() - entries / 2,
-            low_entries: budget.max_entries() - entries,
+            high_bytes,
+            low_bytes,
+            high_entries,
+            low_entries,
         }
     }
 }
@@ -191,7 +196,10 @@ impl Signals {
         let ticket = settling.asked;
         self.wake();
         while settling.done < ticket && !settling.ended {
-            settling = self.settled.wait(settling).unwrap_or_else(PoisonError::into_inner);
+            settling = self
+                .settled
+                .wait(settling)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 

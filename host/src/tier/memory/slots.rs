@@ -30,7 +30,11 @@ pub(super) struct Slots {
 impl Slots {
     /// No slot in use; never more than `max`.
     pub(super) fn new(max: u32) -> Self {
-        Self { places: Vec::new(), free: Vec::new(), max }
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+            max,
+        }
     }
 
     /// Whether [`Self::fill`] would find a slot.
@@ -64,7 +68,10 @@ impl Slots {
 
     /// Puts `slot` over the one in use at `at`.
     pub(super) fn replace(&mut self, at: u32, slot: Slot) {
-        if let Some(place) = usize::try_from(at).ok().and_then(|at| self.places.get_mut(at)) {
+        if let Some(place) = usize::try_from(at)
+            .ok()
+            .and_then(|at| self.places.get_mut(at))
+        {
             *place = Some(slot);
         }
     }
@@ -79,9 +86,16 @@ impl Slots {
     /// The slots in use.
     #[cfg(test)]
     pub(super) fn in_use(&self) -> impl Iterator<Item = (u32, &Slot)> {
-        assert!(self.free.iter().all(|at| self.get(*at).is_none()), "a free slot is in use");
+        assert!(
+            self.free.iter().all(|at| self.get(*at).is_none()),
+            "a free slot is in use"
+        );
         let filled = self.places.iter().filter(|slot| slot.is_some()).count();
-        assert_eq!(filled + self.free.len(), self.places.len(), "a slot is neither free nor in use");
+        assert_eq!(
+            filled + self.free.len(),
+            self.places.len(),
+            "a slot is neither free nor in use"
+        );
         (0..self.end()).filter_map(|at| self.get(at).map(|slot| (at, slot)))
     }
 }
@@ -92,15 +106,29 @@ mod tests {
 
     #[test]
     fn slots_stay_dense_and_below_the_limit() {
-        let slot = |hash| Slot { hash, inserted: 1, site: SiteId(0), tags: u32::MAX };
+        let slot = |hash| Slot {
+            hash,
+            inserted: 1,
+            site: SiteId(0),
+            tags: u32::MAX,
+        };
         let mut slots = Slots::new(3);
         let taken: Vec<_> = (0..4).map(|hash| slots.fill(slot(hash))).collect();
         assert_eq!(taken, [Some(0), Some(1), Some(2), None]);
         assert!(!slots.has_room());
         assert_eq!(slots.free(1).map(|slot| slot.hash), Some(1));
-        assert!(slots.free(1).is_none() && slots.free(9).is_none(), "free slots stay free");
+        assert!(
+            slots.free(1).is_none() && slots.free(9).is_none(),
+            "free slots stay free"
+        );
         assert!(slots.has_room() && slots.get(1).is_none());
         assert_eq!(slots.fill(slot(7)), Some(1));
-        assert_eq!(slots.in_use().map(|(_, slot)| slot.hash).collect::<Vec<_>>(), [0, 7, 2]);
+        assert_eq!(
+            slots
+                .in_use()
+                .map(|(_, slot)| slot.hash)
+                .collect::<Vec<_>>(),
+            [0, 7, 2]
+        );
     }
 }

@@ -109,7 +109,10 @@ impl Stats {
 
     /// What left for `reason`.
     pub fn evicted(&self, reason: EvictionReason) -> Evicted {
-        self.evictions().find(|(each, _)| *each == reason).map(|(_, n)| n).unwrap_or_default()
+        self.evictions()
+            .find(|(each, _)| *each == reason)
+            .map(|(_, n)| n)
+            .unwrap_or_default()
     }
 }
 

@@ -41,7 +41,11 @@ pub(super) struct TagIndex {
 
 impl Default for TagIndex {
     fn default() -> Self {
-        Self { rings: HashMap::default(), nodes: Vec::new(), free: NONE }
+        Self {
+            rings: HashMap::default(),
+            nodes: Vec::new(),
+            free: NONE,
+        }
     }
 }
 
@@ -54,7 +58,13 @@ impl TagIndex {
             if tags.iter().take(position).any(|earlier| earlier == tag) {
                 continue;
             }
-            let node = Node { tag: *tag, slot, previous: NONE, next: NONE, sibling: first };
+            let node = Node {
+                tag: *tag,
+                slot,
+                previous: NONE,
+                next: NONE,
+                sibling: first,
+            };
             let Some(at) = self.place(node) else { break };
             self.join(at, *tag, bytes);
             first = at;
@@ -77,12 +87,17 @@ impl TagIndex {
 
     /// The slot that has carried `tag` the longest.
     pub(super) fn oldest(&self, tag: Tag) -> Option<u32> {
-        self.rings.get(&tag).and_then(|ring| self.node(ring.oldest)).map(|node| node.slot)
+        self.rings
+            .get(&tag)
+            .and_then(|ring| self.node(ring.oldest))
+            .map(|node| node.slot)
     }
 
     /// Entries that carry `tag`, and the bytes they are charged.
     pub(super) fn count(&self, tag: Tag) -> (u64, u64) {
-        self.rings.get(&tag).map_or((0, 0), |ring| (u64::from(ring.entries), ring.bytes))
+        self.rings
+            .get(&tag)
+            .map_or((0, 0), |ring| (u64::from(ring.entries), ring.bytes))
     }
 
     fn node(&self, at: u32) -> Option<Node> {
@@ -99,19 +114,29 @@ impl TagIndex {
             *self.node_mut(at)? = node;
             return Some(at);
         }
-        let at = u32::try_from(self.nodes.len()).ok().filter(|at| *at != NONE)?;
+        let at = u32::try_from(self.nodes.len())
+            .ok()
+            .filter(|at| *at != NONE)?;
         self.nodes.push(node);
         Some(at)
     }
 
     /// Puts the node into the ring of its tag, as the youngest.
     fn join(&mut self, at: u32, tag: Tag, bytes: u64) {
-        let ring = self.rings.entry(tag).or_insert(Ring { oldest: at, entries: 0, bytes: 0 });
+        let ring = self.rings.entry(tag).or_insert(Ring {
+            oldest: at,
+            entries: 0,
+            bytes: 0,
+        });
         ring.entries = ring.entries.saturating_add(1);
         ring.bytes = ring.bytes.saturating_add(bytes);
         let oldest = ring.oldest;
         // In a ring of one, the node is its own neighbour on both sides.
-        let youngest = if oldest == at { at } else { self.node(oldest).map_or(at, |o| o.previous) };
+        let youngest = if oldest == at {
+            at
+        } else {
+            self.node(oldest).map_or(at, |o| o.previous)
+        };
         self.connect(at, oldest);
         self.connect(youngest, at);
     }
@@ -143,7 +168,9 @@ impl TagIndex {
     /// The slots that carry `tag`, oldest first.
     #[cfg(test)]
     pub(super) fn slots(&self, tag: Tag) -> Vec<u32> {
-        let Some(ring) = self.rings.get(&tag) else { return Vec::new() };
+        let Some(ring) = self.rings.get(&tag) else {
+            return Vec::new();
+        };
         let mut slots = Vec::new();
         let mut at = ring.oldest;
         loop {
@@ -172,7 +199,9 @@ mod tests {
     fn a_tag_lists_its_slots_oldest_first() {
         let mut index = TagIndex::default();
         let [a, b] = [Tag(1), Tag(2)];
-        let first: Vec<u32> = (0..4).map(|slot| index.link(slot, &[a, b, a], 10)).collect();
+        let first: Vec<u32> = (0..4)
+            .map(|slot| index.link(slot, &[a, b, a], 10))
+            .collect();
         assert_eq!(index.slots(a), [0, 1, 2, 3]);
         assert_eq!(index.count(a), (4, 40), "a tag named twice counts once");
         index.unlink(first[0], 10);

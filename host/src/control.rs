@@ -1,0 +1,278 @@
+//! Everything an operator can do to a running edge, whatever carries the request: activate and
+//! roll back policies, purge, explain, read the counts, reload.
+//!
+//! Changes are made one at a time: what is wanted is worked out and tried first, written down,
+//! and only then put in effect, so that a refused change leaves everything as it was.
+
+mod arrangement;
+mod purge;
+mod report;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+pub use arrangement::file_value;
+pub use purge::{PurgeReceipt, PurgeRequest};
+
+use crate::clock;
+use crate::config::Config;
+use crate::front::origin::Deadlines;
+use crate::front::site::{Site, Sites};
+use crate::front::worker::{Edge, RequestLimits};
+use crate::policy::hook::Hook;
+use crate::policy::inspect;
+use crate::policy::library::{Library, PolicyLimits, PushReport};
+use crate::policy::refusal::{Refusal, RefusalKind};
+use crate::policy::registry::{Listed, PolicyId};
+use crate::policy::sandbox::Limits;
+use crate::policy::state::{Activations, Effective, Record, Table, effective};
+use arrangement::Arranged;
+use purge::Receipts;
+
+/// A running edge, as its operator sees it.
+#[derive(Debug)]
+pub struct Control {
+    edge: Arc<Edge>,
+    library: Library,
+    activations: Activations,
+    arranged: Mutex<Arranged>,
+    receipts: Receipts,
+    started: Instant,
+}
+
+/// A change of what runs at a hook.
+#[derive(Clone, Debug, Serialize)]
+pub struct Changed {
+    /// The site.
+    pub site: String,
+    /// The hook.
+    pub hook: Hook,
+    /// What runs now.
+    pub active: String,
+    /// What ran before.
+    pub previous: String,
+    /// Counts every change of every site.
+    pub generation: u64,
+}
+
+impl Control {
+    /// Opens the policies and builds the sites of `config`. Nothing listens yet.
+    ///
+    /// # Errors
+    /// A directory cannot be used, or a policy that the configuration names cannot run.
+    pub fn open(config: &Config) -> anyhow::Result<Arc<Self>> {
+        let data_dir = config.data_dir.as_deref();
+        let limits = &config.limits;
+        let component_bytes = limits.policy_upload.length();
+        let library = Library::open(data_dir, PolicyLimits {
+            upload: inspect::Limits { component_bytes, ..inspect::Limits::default() },
+            instance: Limits {
+                memory: limits.policy_memory.bytes(),
+                deadline: limits.policy_deadline.duration(),
+            },
+        })?;
+        let edge = Edge {
+            cache: crate::cache::Cache::default(),
+            sites: Sites::default(),
+            limits: RequestLimits {
+                target: limits.target.length(),
+                body: limits.request_body.bytes(),
+            },
+            deadlines: Deadlines {
+                connect: limits.connect.duration(),
+                first_byte: limits.first_byte.duration(),
+                idle: limits.origin_idle.duration(),
+            },
+            trusted: config.trusted.clone(),
+            access_log: config.log.access == crate::config::Access::Json,
+            metrics: crate::front::worker::EdgeMetrics::default(),
+        };
+        let control = Arc::new(Self {
+            edge: Arc::new(edge),
+            library,
+            activations: Activations::open(data_dir)?,
+            arranged: Mutex::default(),
+            receipts: Receipts::default(),
+            started: clock::instant(),
+        });
+        control.reload(config)?;
+        Ok(control)
+    }
+
+    /// What the workers share.
+    pub fn edge(&self) -> &Arc<Edge> {
+        &self.edge
+    }
+
+    /// Takes the sites, policies and memory sizes of `config` over. Addresses, limits and the data
+    /// directory are those of the start.
+    ///
+    /// # Errors
+    /// A policy cannot run; nothing was changed.
+    pub fn reload(&self, config: &Config) -> Result<(), arrangement::NotArranged> {
+        let mut arranged = self.arranged();
+        let mut table = self.activations.table();
+        let plan = arranged.plan(config, &table, &self.library)?;
+        if plan.pin(&mut table) {
+            self.activations.commit(table)?;
+        }
+        arranged.apply(plan, config, &self.edge, &self.library);
+        Ok(())
+    }
+
+    /// Stores a policy. Blocks while it is compiled.
+    ///
+    /// # Errors
+    /// Why it was refused.
+    pub fn push(&self, name: &str, wasm: &[u8]) -> Result<PushReport, Refusal> {
+        self.library.push(name, wasm)
+    }
+
+    /// Every policy.
+    pub fn policies(&self) -> Vec<Listed> {
+        self.library.list()
+    }
+
+    /// Deletes a policy that nothing uses.
+    ///
+    /// # Errors
+    /// It is unknown, shipped or in use.
+    pub fn delete(&self, id: &PolicyId) -> Result<(), Refusal> {
+        let arranged = self.arranged();
+        let table = self.activations.table();
+        self.library.delete(id, |id| {
+            let label = id.to_string();
+            arranged.uses(&label) || table.is_recorded(&label)
+        })
+    }
+
+    /// Puts `policy` (a name, `name@version` or `native:...`) with `params` in effect at a hook of
+    /// `site`; the only hook that the policy offers, if none is named. Blocks while it is compiled.
+    ///
+    /// # Errors
+    /// The site or policy is unknown, or the policy refuses; what ran goes on.
+    pub fn activate(
+        &self,
+        site: &str,
+        hook: Option<Hook>,
+        policy: &str,
+        params: Map<String, Value>,
+    ) -> Result<Changed, Refusal> {
+        let mut arranged = self.arranged();
+        let hook = hook.map_or_else(|| self.only_hook(policy), Ok)?;
+        let config = arranged.config.clone();
+        let position = position(&config, site)?;
+        let policy = match policy.starts_with("native:") {
+            true => policy.to_owned(),
+            false => self.library.resolve(policy)?.to_string(),
+        };
+        let file_value = config.sites.get(position).map_or(Value::Null, |site| file_value(site, hook));
+        let mut table = self.activations.table();
+        let before = arranged.label(site, hook);
+        let change = table.activate(site, hook, Record { policy, params, file_value });
+        let plan = arranged.plan(&config, &table, &self.library).map_err(Refusal::from)?;
+        self.commit(table)?;
+        arranged.apply(plan, &config, &self.edge, &self.library);
+        let active = arranged.label(site, hook);
+        let generation = change.generation;
+        Ok(Changed { site: site.to_owned(), hook, active, previous: before, generation })
+    }
+
+    /// Takes back the last change of a hook of `site`, or of whichever hook was changed last.
+    ///
+    /// # Errors
+    /// There is none, or what ran before cannot run any more; what runs goes on.
+    pub fn roll_back(&self, site: &str, hook: Option<Hook>) -> Result<Changed, Refusal> {
+        let mut arranged = self.arranged();
+        let config = arranged.config.clone();
+        let position = position(&config, site)?;
+        let configured = config.sites.get(position);
+        let mut table = self.activations.table();
+        let change = table
+            .roll_back(site, hook, |hook| configured.map_or(Value::Null, |site| file_value(site, hook)))
+            .map_err(|error| {
+                let hint = "`larder stat` shows what runs at each hook";
+                Refusal::new(RefusalKind::InUse, "nothing_to_roll_back", error.to_string(), hint)
+            })?;
+        let before = arranged.label(site, change.hook);
+        let plan = arranged.plan(&config, &table, &self.library).map_err(Refusal::from)?;
+        self.commit(table)?;
+        arranged.apply(plan, &config, &self.edge, &self.library);
+        let active = arranged.label(site, change.hook);
+        let generation = change.generation;
+        Ok(Changed { site: site.to_owned(), hook: change.hook, active, previous: before, generation })
+    }
+
+    /// Waits until what was recorded before has been observed by the eviction policies and the
+    /// tiers are as full as they are kept. Blocks.
+    pub fn flush(&self) {
+        for domain in self.edge.sites.table().domains() {
+            domain.settle();
+        }
+    }
+
+    /// Ends the threads of the tiers.
+    pub fn stop(&self) {
+        for domain in self.edge.sites.table().domains() {
+            domain.stop();
+        }
+    }
+
+    fn commit(&self, table: Table) -> Result<(), Refusal> {
+        self.activations.commit(table).map_err(|error| {
+            let hint = "free space in the data directory, or check its permissions";
+            Refusal::new(RefusalKind::Host, "not_saved", error.to_string(), hint)
+        })
+    }
+
+    fn only_hook(&self, policy: &str) -> Result<Hook, Refusal> {
+        let hooks: Vec<Hook> = if policy.starts_with("native:") {
+            Hook::ALL.into_iter().filter(|hook| hook.native() == policy).collect()
+        } else {
+            let id = self.library.resolve(policy)?;
+            let known = self.library.list().into_iter().find(|listed| listed.id == id);
+            known.map(|listed| listed.hooks).unwrap_or_default()
+        };
+        match hooks[..] {
+            [hook] => Ok(hook),
+            _ => {
+                let names: Vec<_> = hooks.iter().map(|hook| hook.as_str()).collect();
+                Err(Refusal::new(
+                    RefusalKind::Malformed,
+                    "hook_needed",
+                    format!("{policy} offers {} hooks: {}", hooks.len(), names.join(", ")),
+                    "name the one to use it at",
+                ))
+            }
+        }
+    }
+
+    fn site(&self, name: &str) -> Result<Arc<Site>, Refusal> {
+        let table = self.edge.sites.table();
+        let known = || table.sites().iter().map(|site| site.name.clone()).collect::<Vec<_>>();
+        table.named(name).cloned().ok_or_else(|| unknown_site(name, &known()))
+    }
+
+    fn arranged(&self) -> MutexGuard<'_, Arranged> {
+        self.arranged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn position(config: &Config, site: &str) -> Result<usize, Refusal> {
+    let known = || config.sites.iter().map(|site| site.name.clone()).collect::<Vec<_>>();
+    let position = config.sites.iter().position(|each| each.name == site);
+    position.ok_or_else(|| unknown_site(site, &known()))
+}
+
+fn unknown_site(name: &str, known: &[String]) -> Refusal {
+    Refusal::new(
+        RefusalKind::NotFound,
+        "unknown_site",
+        format!("there is no site called {name:?}"),
+        format!("the sites are: {}", known.join(", ")),
+    )
+}

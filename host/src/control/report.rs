@@ -1,0 +1,388 @@
+//! What a running edge tells about itself: counts, metrics, and the explanation of one URL.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Value, json};
+
+use super::Control;
+use super::arrangement::WantedBy;
+use super::purge::Url;
+use crate::cache::Lookup;
+use crate::clock;
+use crate::entry::{Entry, Usable};
+use crate::front::exchange::{compose, readable};
+use crate::front::site::{CacheOutcome, Site};
+use crate::metrics::Exposition;
+use crate::policy::hook::Hook;
+use crate::policy::keying::{Input, Keyed, Keyer};
+use crate::policy::local::Instance;
+use crate::policy::refusal::{Refusal, RefusalKind};
+use crate::policy::sandbox::FaultKind;
+use crate::tier::Usage;
+use crate::tier::memory::stats::{EvictionReason, Stats};
+
+/// The name of the only tier so far.
+const MEMORY: &str = "memory";
+
+impl Control {
+    /// Every count, for scripts.
+    pub fn stats(&self) -> Value {
+        let (usage, stats) = self.memory();
+        let evictions: serde_json::Map<String, Value> = stats
+            .evictions()
+            .map(|(reason, evicted)| (reason.as_str().to_owned(), json!(evicted.entries)))
+            .collect();
+        let tier = json!({
+            "name": MEMORY,
+            "entries": usage.entries,
+            "bytes": usage.bytes,
+            "reserved": usage.reserved,
+            "capacity": usage.capacity,
+            "lookups": stats.lookups(),
+            "hits": stats.hits,
+            "misses": stats.misses,
+            "errors": 0,
+            "writes": stats.puts,
+            "write_failures": stats.rejected_no_room,
+            "rejected": stats.rejected_too_large + stats.rejected_no_room + stats.rejected_disabled,
+            "superseded": stats.superseded,
+            "backfills": 0,
+            "evictions": evictions,
+            "lost_events": stats.lost_events,
+            "guest_memory": usage.guest_memory,
+        });
+        let table = self.edge.sites.table();
+        let sites: Vec<Value> = table.sites().iter().map(|site| self.site_stats(site)).collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_s": self.started.elapsed().as_secs(),
+            "tiers": [tier],
+            "sites": sites,
+            "policies": self.policy_stats(),
+            "connections": {
+                "open": self.open_connections(),
+                "accepted": self.edge.metrics.connections.get(),
+                "timed_out": self.edge.metrics.connections_timed_out.get(),
+            },
+            "flights": self.edge.cache.flights.len(),
+            "refused_requests": self.edge.metrics.refused.get(),
+        })
+    }
+
+    fn open_connections(&self) -> u64 {
+        let metrics = &self.edge.metrics;
+        metrics.connections.get().saturating_sub(metrics.connections_closed.get())
+    }
+
+    fn memory(&self) -> (Usage, Stats) {
+        let (mut usage, mut stats) = (Usage::default(), Stats::default());
+        for domain in self.edge.sites.table().domains() {
+            usage += domain.usage();
+            stats += domain.stats();
+        }
+        (usage, stats)
+    }
+
+    fn site_stats(&self, site: &Site) -> Value {
+        let arranged = self.arranged();
+        let mut policies = serde_json::Map::new();
+        for hook in Hook::ALL {
+            let slot = site.hooks.slot(hook);
+            let current = slot.current();
+            let wanted = arranged.wanted(&site.name, hook);
+            let tripped = slot.tripped().map(|tripped| {
+                json!({
+                    "policy": &*tripped.label,
+                    "reason": tripped.trip.as_str(),
+                    "faults": tripped.faults,
+                })
+            });
+            policies.insert(hook.as_str().to_owned(), json!({
+                "active": &*current.label,
+                "params": serde_json::from_str::<Value>(&current.params).unwrap_or(Value::Null),
+                "source": wanted.map_or(WantedBy::File, |wanted| wanted.source).as_str(),
+                "tripped": tripped,
+            }));
+        }
+        drop(arranged);
+        let mut counts = serde_json::Map::new();
+        let mut requests = 0;
+        for outcome in CacheOutcome::ALL {
+            let count = site.metrics.outcome(outcome);
+            requests += count;
+            counts.insert(outcome.as_str().to_owned(), json!(count));
+        }
+        json!({
+            "name": site.name,
+            "hosts": site.hosts,
+            "origin": site.origin,
+            "requests": requests,
+            "hits": site.metrics.outcome(CacheOutcome::Hit),
+            "outcomes": counts,
+            "origin_requests": site.metrics.origin_requests.get(),
+            "origin_failures": site.metrics.origin_failures.get(),
+            "memory_capacity": site.domain.usage().capacity,
+            "policies": policies,
+        })
+    }
+
+    fn policy_stats(&self) -> Vec<Value> {
+        let totals = self.library.ledger().totals();
+        totals
+            .iter()
+            .map(|(label, hook, stats)| {
+                let (name, version) = label.split_once('@').unwrap_or((label, ""));
+                let faults: serde_json::Map<String, Value> = FaultKind::ALL
+                    .iter()
+                    .zip(&stats.faults)
+                    .map(|(kind, count)| (kind.as_str().to_owned(), json!(count.get())))
+                    .collect();
+                json!({
+                    "name": name,
+                    "version": (!version.is_empty()).then_some(version),
+                    "hook": hook,
+                    "calls": stats.calls.get(),
+                    "faults": faults,
+                })
+            })
+            .collect()
+    }
+
+    /// The text of `/metrics`.
+    pub fn metrics(&self) -> String {
+        let mut out = Exposition::default();
+        out.gauges("larder_build_info", "The running version.");
+        out.sample("larder_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+        self.expose_requests(&mut out);
+        self.expose_memory(&mut out);
+        self.library.ledger().expose(&mut out);
+        let counts = self.library.artefact_counts();
+        out.counters("larder_artefacts_total", "Compiled policies, by what became of them.");
+        for (outcome, count) in [
+            ("loaded", &counts.loaded),
+            ("rejected", &counts.rejected),
+            ("compiled", &counts.compiled),
+            ("write_failed", &counts.write_failures),
+        ] {
+            out.sample("larder_artefacts_total", &[("outcome", outcome)], count.get());
+        }
+        out.into_text()
+    }
+
+    fn expose_requests(&self, out: &mut Exposition) {
+        let table = self.edge.sites.table();
+        let metrics = &self.edge.metrics;
+        out.counters("larder_requests_total", "Answered requests, by what the cache did.");
+        for site in table.sites() {
+            for (outcome, class, count) in site.metrics.requests().filter(|(.., count)| *count > 0) {
+                let class = format!("{class}xx");
+                let labels =
+                    [("site", &*site.name), ("cache_status", outcome.as_str()), ("status_class", &class)];
+                out.sample("larder_requests_total", &labels, count);
+            }
+        }
+        out.counters("larder_origin_requests_total", "Requests sent to origins.");
+        for site in table.sites() {
+            let count = site.metrics.origin_requests.get();
+            out.sample("larder_origin_requests_total", &[("site", &site.name)], count);
+        }
+        out.counters("larder_origin_failures_total", "Requests to origins that got no answer.");
+        for site in table.sites() {
+            let count = site.metrics.origin_failures.get();
+            out.sample("larder_origin_failures_total", &[("site", &site.name)], count);
+        }
+        for (name, help, count) in [
+            ("larder_collapsed_total", "Requests that joined a fetch under way.", &metrics.collapsed),
+            ("larder_refused_requests_total", "Requests that reached no site.", &metrics.refused),
+            ("larder_connections_total", "Connections accepted.", &metrics.connections),
+            (
+                "larder_connections_timed_out_total",
+                "Connections closed because their client was too slow.",
+                &metrics.connections_timed_out,
+            ),
+            ("larder_accept_errors_total", "Connections not accepted.", &metrics.accept_errors),
+        ] {
+            out.counters(name, help);
+            out.sample(name, &[], count.get());
+        }
+        out.gauges("larder_connections", "Open connections.");
+        out.sample("larder_connections", &[], self.open_connections());
+        out.gauges("larder_flights", "Fetches under way.");
+        let flights = u64::try_from(self.edge.cache.flights.len()).unwrap_or(u64::MAX);
+        out.sample("larder_flights", &[], flights);
+        out.histograms(
+            "larder_request_duration_seconds",
+            "Time from the head of a request to the head of its answer.",
+        );
+        out.histogram("larder_request_duration_seconds", &[], &metrics.request_seconds);
+    }
+
+    fn expose_memory(&self, out: &mut Exposition) {
+        let (usage, stats) = self.memory();
+        let tier = [("tier", MEMORY)];
+        for (name, help, count) in [
+            ("larder_tier_lookups_total", "Lookups.", stats.lookups()),
+            ("larder_tier_hits_total", "Lookups that found an entry.", stats.hits),
+            ("larder_tier_misses_total", "Lookups that found none.", stats.misses),
+            ("larder_tier_errors_total", "Lookups that failed.", 0),
+            ("larder_tier_writes_total", "Entries stored.", stats.puts),
+            ("larder_tier_write_failures_total", "Entries not stored for lack of room.", stats.rejected_no_room),
+            ("larder_tier_backfills_total", "Entries copied from a slower tier.", 0),
+            ("larder_tier_rejected_too_large_total", "Entries too large for the tier.", stats.rejected_too_large),
+            ("larder_tier_superseded_total", "Stores that a purge overtook.", stats.superseded),
+            ("larder_tier_lost_events_total", "Hits that no policy was told of.", stats.lost_events),
+            ("larder_tier_resyncs_total", "Policies told of all residents anew.", stats.resyncs),
+            ("larder_tier_shard_resets_total", "Shards emptied after a panic.", stats.shard_resets),
+        ] {
+            out.counters(name, help);
+            out.sample(name, &tier, count);
+        }
+        out.counters("larder_evictions_total", "Entries that left a tier, by reason.");
+        for (reason, evicted) in stats.evictions() {
+            let labels = [("tier", MEMORY), ("reason", EvictionReason::as_str(reason))];
+            out.sample("larder_evictions_total", &labels, evicted.entries);
+        }
+        out.counters("larder_evicted_bytes_total", "Bytes that left a tier, by reason.");
+        for (reason, evicted) in stats.evictions() {
+            let labels = [("tier", MEMORY), ("reason", EvictionReason::as_str(reason))];
+            out.sample("larder_evicted_bytes_total", &labels, evicted.bytes);
+        }
+        for (name, help, value) in [
+            ("larder_tier_bytes", "Bytes in use.", usage.bytes),
+            ("larder_tier_capacity_bytes", "Bytes that may be used.", usage.capacity),
+            ("larder_tier_entries", "Entries.", usage.entries),
+            ("larder_tier_reserved_bytes", "Bytes set aside for responses that arrive.", usage.reserved),
+            ("larder_policy_memory_bytes", "Memory of eviction policies.", usage.guest_memory),
+        ] {
+            out.gauges(name, help);
+            out.sample(name, &tier, value);
+        }
+    }
+
+    /// Why a GET of `url` with the fields `fields` (`name: value`) would be answered as it would.
+    /// Asks the policy without counting the call.
+    ///
+    /// # Errors
+    /// The URL or a field is malformed, or no site answers for it.
+    pub fn explain(&self, url: &str, fields: &[String]) -> Result<Value, Refusal> {
+        let url = Url::parse(url)?;
+        let headers = fields_of(fields)?;
+        let table = self.edge.sites.table();
+        let site = table.find(url.host()).and_then(|position| table.get(position));
+        let site = site.ok_or_else(|| {
+            let message = format!("no site answers for {}", url.host());
+            let hint = "see the hosts of the sites in the configuration";
+            Refusal::new(RefusalKind::NotFound, "unknown_host", message, hint)
+        })?;
+        let activation = site.hooks.keying.current();
+        let input = Input {
+            method: "GET",
+            authority: &url.authority,
+            target: &url.target,
+            headers: &headers,
+        };
+        let (keyed, namespace, fault) = match &activation.policy {
+            None => (native_key(), 0, None),
+            Some(_) => match Keyer::make(&activation).and_then(|mut keyer| keyer.key(input, &activation)) {
+                Ok(keyed) => (keyed, activation.namespace, None),
+                Err(fault) => (native_key(), 0, Some(fault.to_string())),
+            },
+        };
+        let mut report = json!({
+            "url": format!("http://{}{}", url.authority, url.target),
+            "site": site.name,
+            "keying": { "policy": &*activation.label, "fault": fault },
+            "freshness": &*site.hooks.freshness.current().label,
+            "eviction": &*site.hooks.eviction.current().label,
+        });
+        let answer = match keyed {
+            Keyed::Pass => json!({
+                "verdict": "pass",
+                "why": "the keying policy passes this request: neither looked up nor stored",
+            }),
+            Keyed::Key { target, variant } => {
+                let asked = target.as_deref().unwrap_or(&url.target);
+                let mut key = Vec::new();
+                compose(&mut key, site, namespace, &url.authority, asked, &variant);
+                let key = self.edge.cache.hasher.key(&key);
+                let mut answer = json!({
+                    "key": String::from_utf8_lossy(&readable(key.bytes)),
+                    "asked_of_origin": asked,
+                    "variant": variant,
+                });
+                let lookup = self.edge.cache.peek(&site.domain, key, &headers);
+                merge(&mut answer, self.explain_lookup(&lookup));
+                answer
+            }
+        };
+        merge(&mut report, answer);
+        Ok(report)
+    }
+
+    fn explain_lookup(&self, lookup: &Lookup) -> Value {
+        match lookup {
+            Lookup::UriMiss => json!({
+                "verdict": "miss", "tiers": [], "why": "nothing is stored under this key",
+            }),
+            Lookup::VaryMiss { .. } => json!({
+                "verdict": "miss", "tiers": [],
+                "why": "responses are stored for this URL, none for these values of the fields in Vary",
+            }),
+            Lookup::Found(entry) => explain_entry(entry),
+        }
+    }
+}
+
+fn explain_entry(entry: &Entry) -> Value {
+    let Some(stored) = entry.response() else { return Value::Null };
+    let lifetime = &stored.lifetime;
+    let now = clock::now();
+    let (verdict, why) = match lifetime.judge(now) {
+        Usable::Fresh { .. } => ("hit", "it is fresh"),
+        Usable::StaleWhileRevalidate { .. } => {
+            ("stale", "it is stale, and served while it is validated in the background")
+        }
+        Usable::Stale { on_error: true, .. } => {
+            ("validate", "it is stale, and served only after the origin confirms it or fails")
+        }
+        Usable::Stale { .. } => ("validate", "it may be served only after the origin confirms it"),
+    };
+    json!({
+        "verdict": verdict,
+        "why": why,
+        "tiers": [MEMORY],
+        "status": stored.status.as_u16(),
+        "bytes": stored.body.len(),
+        "age_s": lifetime.age(now).as_secs(),
+        "lifetime_s": lifetime.fresh_for.as_secs(),
+        "remaining_s": lifetime.remaining(now).as_secs(),
+        "stale_while_revalidate_s": lifetime.stale_while_revalidate.as_secs(),
+        "stale_if_error_s": lifetime.stale_if_error.as_secs(),
+        "lifetime_decided_by": &*stored.decided_by,
+    })
+}
+
+fn native_key() -> Keyed {
+    Keyed::Key { target: None, variant: String::new() }
+}
+
+fn merge(into: &mut Value, from: Value) {
+    if let (Value::Object(into), Value::Object(from)) = (into, from) {
+        into.extend(from);
+    }
+}
+
+fn fields_of(lines: &[String]) -> Result<HeaderMap, Refusal> {
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let parsed = line.split_once(':').and_then(|(name, value)| {
+            let name = HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
+            Some((name, HeaderValue::from_str(value.trim()).ok()?))
+        });
+        let (name, value) = parsed.ok_or_else(|| {
+            let message = format!("{line:?} is not a field");
+            Refusal::new(RefusalKind::Malformed, "bad_field", message, "write it as 'name: value'")
+        })?;
+        headers.append(name, value);
+    }
+    Ok(headers)
+}

@@ -1,0 +1,233 @@
+//! The front: one thread, one runtime and one listening socket a core, sharing a port.
+//!
+//! A connection stays on the thread that accepted it, and so do its requests, so that policies can
+//! be called without a lock. The bound on connections is shared; a worker that meets it waits
+//! before it accepts again, and the kernel's queue holds the rest.
+
+pub mod answer;
+pub mod authority;
+pub mod body;
+pub mod cache_status;
+pub mod conditional;
+pub mod connection;
+pub mod exchange;
+pub mod fetch;
+pub mod fields;
+pub mod fill;
+pub mod framing;
+pub mod intake;
+pub mod origin;
+pub mod pass;
+pub mod range;
+pub mod site;
+pub mod storing;
+pub mod worker;
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use socket2::{Domain as Family, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{Semaphore, watch};
+
+use connection::{Connection, ConnectionLimits, Connections, SWEEP};
+use worker::{Edge, Worker};
+
+/// Connections the kernel holds for each worker until they are accepted.
+const BACKLOG: i32 = 4096;
+/// After a failed accept (no more files, above all) a worker rests instead of spinning.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the front is started with.
+#[derive(Clone, Copy, Debug)]
+pub struct FrontSettings {
+    /// Where it listens; port 0 is any free one.
+    pub listen: SocketAddr,
+    /// Threads.
+    pub workers: usize,
+    /// Connections at once, of all workers.
+    pub connections: usize,
+    /// Bounds on each connection.
+    pub limits: ConnectionLimits,
+    /// How long connections get to end when the front is stopped.
+    pub drain: Duration,
+}
+
+/// The running front.
+#[derive(Debug)]
+pub struct Front {
+    address: SocketAddr,
+    stop: watch::Sender<Stop>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// How far the front is from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    No,
+    Drain,
+}
+
+impl Front {
+    /// Binds, and starts the workers.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or a thread cannot be made.
+    pub fn start(edge: &Arc<Edge>, settings: FrontSettings) -> io::Result<Self> {
+        let sockets = bind(settings.listen, settings.workers.max(1))?;
+        let address = match sockets.first() {
+            Some(socket) => socket.local_addr()?,
+            None => settings.listen,
+        };
+        let (stop, stopped) = watch::channel(Stop::No);
+        let places = Arc::new(Semaphore::new(settings.connections.min(Semaphore::MAX_PERMITS)));
+        let mut workers = Vec::with_capacity(sockets.len());
+        for (number, socket) in sockets.into_iter().enumerate() {
+            let (edge, stopped) = (Arc::clone(edge), stopped.clone());
+            let places = Arc::clone(&places);
+            let thread = std::thread::Builder::new().name(format!("larder-worker-{number}"));
+            workers.push(thread.spawn(move || run(edge, socket, &settings, &places, stopped))?);
+        }
+        Ok(Self { address, stop, workers })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts nothing more, lets requests in flight end for as long as the settings say, and
+    /// waits for the workers.
+    pub fn stop(self) {
+        self.stop.send_replace(Stop::Drain);
+        for worker in self.workers {
+            if worker.join().is_err() {
+                tracing::error!("a worker panicked");
+            }
+        }
+    }
+}
+
+/// One socket a worker, all on the same port.
+fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    // Sockets that share a port may belong to two processes, so a first one that does not share
+    // finds out whether the port is taken.
+    let probe = listener(address, Sharing::No)?;
+    let address = SocketAddr::new(address.ip(), probe.local_addr()?.port());
+    drop(probe);
+    (0..count).map(|_| listener(address, Sharing::Yes)).collect()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    Yes,
+    No,
+}
+
+fn listener(address: SocketAddr, sharing: Sharing) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Family::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(sharing == Sharing::Yes)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    if sharing == Sharing::Yes {
+        socket.listen(BACKLOG)?;
+    }
+    Ok(socket.into())
+}
+
+fn run(
+    edge: Arc<Edge>,
+    socket: std::net::TcpListener,
+    settings: &FrontSettings,
+    places: &Arc<Semaphore>,
+    stopped: watch::Receiver<Stop>,
+) {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return tracing::error!(%error, "a worker has no runtime"),
+    };
+    runtime.block_on(async {
+        match TcpListener::from_std(socket) {
+            Ok(listener) => serve(edge, listener, settings, places, stopped).await,
+            Err(error) => tracing::error!(%error, "a worker cannot listen"),
+        }
+    });
+    // Whatever is left was given its time.
+    runtime.shutdown_background();
+}
+
+async fn serve(
+    edge: Arc<Edge>,
+    listener: TcpListener,
+    settings: &FrontSettings,
+    places: &Arc<Semaphore>,
+    mut stopped: watch::Receiver<Stop>,
+) {
+    let worker = Rc::new(Worker::new(edge));
+    let connections = Rc::new(Connections::default());
+    let limits = settings.limits;
+    let sweeping = {
+        let (worker, connections) = (Rc::clone(&worker), Rc::clone(&connections));
+        async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                let ended = connections.sweep(&limits);
+                worker.edge.metrics.connections_timed_out.add(ended);
+            }
+        }
+    };
+    let accepting = accept(&worker, &connections, &listener, &limits, places);
+    tokio::select! {
+        () = sweeping => {}
+        () = accepting => {}
+        _ = stopped.wait_for(|stop| *stop == Stop::Drain) => {}
+    }
+    drop(listener);
+    connections.drain();
+    if tokio::time::timeout(settings.drain, worker.tasks.idle()).await.is_err() {
+        let left = worker.tasks.running();
+        tracing::warn!(left, "connections and fetches were given up at the end of the drain time");
+    }
+}
+
+async fn accept(
+    worker: &Rc<Worker>,
+    connections: &Rc<Connections>,
+    listener: &TcpListener,
+    limits: &ConnectionLimits,
+    places: &Arc<Semaphore>,
+) {
+    let metrics = &worker.edge.metrics;
+    loop {
+        let Ok(place) = Arc::clone(places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, client)) => {
+                metrics.connections.increment();
+                // Small responses must not wait for the acknowledgement of the one before.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "a client left at once");
+                }
+                let client = client.ip().to_canonical();
+                let connection = Connection::new(worker, connections, limits, (stream, client));
+                let edge = Arc::clone(&worker.edge);
+                worker.tasks.spawn(async move {
+                    connection.await;
+                    drop(place);
+                    edge.metrics.connections_closed.increment();
+                });
+            }
+            Err(error) => {
+                metrics.accept_errors.increment();
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}

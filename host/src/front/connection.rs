@@ -1,0 +1,341 @@
+//! One client connection: its bytes watched on their way in, its deadlines, its end.
+//!
+//! Deadlines cost a request nothing but a store: each connection notes when it last moved, and a
+//! sweep of the worker, a few times a second, ends those that have rested too long.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::exchange::{self, Answer};
+use super::framing::{Framing, Phase};
+use super::worker::Worker;
+
+/// How often a worker looks at its connections.
+pub const SWEEP: Duration = Duration::from_millis(100);
+
+/// What is allowed to a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// Bytes buffered for a request head.
+    pub head_bytes: usize,
+    /// Fields of a request head.
+    pub fields: usize,
+    /// Time for a request head, from its first byte.
+    pub head: Duration,
+    /// Time without a byte: between requests, within a body, while a response waits for the
+    /// client to take it.
+    pub idle: Duration,
+}
+
+/// The connections of one worker.
+#[derive(Debug, Default)]
+pub struct Connections {
+    open: RefCell<Vec<Rc<Watch>>>,
+    /// Sweeps so far: the clock of the deadlines.
+    now: Cell<u64>,
+    draining: Cell<bool>,
+}
+
+/// What the sweep sees of a connection.
+#[derive(Debug)]
+struct Watch {
+    place: Cell<usize>,
+    /// When the connection last moved.
+    moved: Cell<u64>,
+    /// When the head that is arriving began.
+    head_began: Cell<Option<u64>>,
+    /// Whether an answer is being worked on, which is no fault of the client.
+    working: Cell<bool>,
+    order: Cell<Order>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// What the sweep wants of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Order {
+    GoOn,
+    /// End after the current request.
+    Drain,
+    Close,
+}
+
+impl Connections {
+    fn open(&self) -> Rc<Watch> {
+        let mut open = self.open.borrow_mut();
+        let watch = Rc::new(Watch {
+            place: Cell::new(open.len()),
+            moved: Cell::new(self.now.get()),
+            head_began: Cell::new(None),
+            working: Cell::new(false),
+            order: Cell::new(if self.draining.get() { Order::Drain } else { Order::GoOn }),
+            waker: RefCell::new(None),
+        });
+        open.push(Rc::clone(&watch));
+        watch
+    }
+
+    fn close(&self, watch: &Watch) {
+        let mut open = self.open.borrow_mut();
+        let place = watch.place.get();
+        if place < open.len() {
+            open.swap_remove(place);
+            if let Some(moved) = open.get(place) {
+                moved.place.set(place);
+            }
+        }
+    }
+
+    /// Connections that are open.
+    pub fn count(&self) -> usize {
+        self.open.borrow().len()
+    }
+
+    /// Advances the clock and ends connections that are over a deadline. How many those were.
+    pub fn sweep(&self, limits: &ConnectionLimits) -> u64 {
+        let now = self.now.get() + 1;
+        self.now.set(now);
+        let sweeps = |time: Duration| {
+            u64::try_from(time.as_millis() / SWEEP.as_millis()).unwrap_or(u64::MAX).max(1)
+        };
+        let (head, idle) = (sweeps(limits.head), sweeps(limits.idle));
+        let mut ended = 0;
+        for watch in self.open.borrow().iter() {
+            let slow_head = watch.head_began.get().is_some_and(|began| now - began > head);
+            let resting = !watch.working.get() && now - watch.moved.get() > idle;
+            if slow_head || resting {
+                ended += 1;
+                watch.demand(Order::Close);
+            }
+        }
+        ended
+    }
+
+    /// Ends every connection after its current request, the ones to come too.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        for watch in self.open.borrow().iter() {
+            watch.demand(Order::Drain);
+        }
+    }
+}
+
+impl Watch {
+    fn demand(&self, order: Order) {
+        self.order.set(self.order.get().max(order));
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// Serves the requests of one connection until it ends.
+pub struct Connection {
+    http: http1::Connection<TokioIo<Watched>, Requests>,
+    watch: Rc<Watch>,
+    connections: Rc<Connections>,
+    draining: bool,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("watch", &self.watch).finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Serves `stream`, which belongs to `client`.
+    pub fn new(
+        worker: &Rc<Worker>,
+        connections: &Rc<Connections>,
+        limits: &ConnectionLimits,
+        (stream, client): (TcpStream, IpAddr),
+    ) -> Self {
+        let watch = connections.open();
+        let io = Watched {
+            stream,
+            framing: Framing::default(),
+            watch: Rc::clone(&watch),
+            connections: Rc::clone(connections),
+        };
+        let requests = Requests { worker: Rc::clone(worker), client, watch: Rc::clone(&watch) };
+        let http = http1::Builder::new()
+            // The sweep does it, at no cost to a request.
+            .header_read_timeout(None)
+            .max_headers(limits.fields)
+            .max_buf_size(limits.head_bytes)
+            .half_close(false)
+            .pipeline_flush(true)
+            .serve_connection(TokioIo::new(io), requests);
+        Self { http, watch, connections: Rc::clone(connections), draining: false }
+    }
+}
+
+impl Future for Connection {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let connection = self.get_mut();
+        match connection.watch.order.get() {
+            Order::Close => return Poll::Ready(()),
+            Order::Drain if !connection.draining => {
+                connection.draining = true;
+                Pin::new(&mut connection.http).graceful_shutdown();
+            }
+            Order::Drain | Order::GoOn => {}
+        }
+        {
+            let mut waker = connection.watch.waker.borrow_mut();
+            if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                *waker = Some(cx.waker().clone());
+            }
+        }
+        // How a connection ended matters to nobody: broken responses were counted where they broke.
+        Pin::new(&mut connection.http).poll(cx).map(|ended| {
+            if let Err(error) = ended {
+                tracing::trace!(%error, "a client connection ended");
+            }
+        })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.connections.close(&self.watch);
+    }
+}
+
+/// Hands requests to the exchange.
+#[derive(Debug)]
+pub struct Requests {
+    worker: Rc<Worker>,
+    client: IpAddr,
+    watch: Rc<Watch>,
+}
+
+impl Service<Request<Incoming>> for Requests {
+    type Response = http::Response<super::body::ResponseBody>;
+    type Error = std::convert::Infallible;
+    type Future = Working;
+
+    fn call(&self, request: Request<Incoming>) -> Working {
+        let answer = exchange::answer(&self.worker, request, self.client);
+        let watch = matches!(answer, Answer::Later(_)).then(|| Rc::clone(&self.watch));
+        if let Some(watch) = &watch {
+            watch.working.set(true);
+        }
+        Working { answer, watch }
+    }
+}
+
+/// An answer being worked on.
+#[derive(Debug)]
+pub struct Working {
+    answer: Answer,
+    watch: Option<Rc<Watch>>,
+}
+
+impl Future for Working {
+    type Output = <Answer as Future>::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.get_mut().answer).poll(cx)
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.working.set(false);
+        }
+    }
+}
+
+/// The stream of a connection, watched.
+#[derive(Debug)]
+pub struct Watched {
+    stream: TcpStream,
+    framing: Framing,
+    watch: Rc<Watch>,
+    connections: Rc<Connections>,
+}
+
+impl Watched {
+    #[inline]
+    fn moved(&self) {
+        self.watch.moved.set(self.connections.now.get());
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let watched = self.get_mut();
+        let before = buf.filled().len();
+        std::task::ready!(Pin::new(&mut watched.stream).poll_read(cx, buf))?;
+        let Some(new) = buf.filled_mut().get_mut(before..).filter(|new| !new.is_empty()) else {
+            return Poll::Ready(Ok(()));
+        };
+        watched.framing.watch(new);
+        watched.moved();
+        let began = &watched.watch.head_began;
+        match watched.framing.phase() {
+            Phase::Head if began.get().is_none() => began.set(Some(watched.connections.now.get())),
+            Phase::Head => {}
+            Phase::Between | Phase::Content => began.set(None),
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let watched = self.get_mut();
+        let written = std::task::ready!(Pin::new(&mut watched.stream).poll_write(cx, bytes))?;
+        watched.moved();
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let watched = self.get_mut();
+        let stream = Pin::new(&mut watched.stream);
+        let written = std::task::ready!(stream.poll_write_vectored(cx, slices))?;
+        watched.moved();
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,245 @@
+//! A request that no fresh stored response answers: it joins the one flight for its key, or starts
+//! it, and is answered from what the flight brings.
+
+use std::sync::Arc;
+
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH};
+use http::{HeaderValue, Method, Response, StatusCode};
+
+use super::answer;
+use super::body::ResponseBody;
+use super::cache_status::{Forward, Outcome};
+use super::conditional::{self, Precondition};
+use super::exchange::{Exchange, Miss, Shown, seconds};
+use super::fill;
+use super::pass;
+use super::site::CacheOutcome;
+use crate::cache::flight::{Failure, Flight, Head, Landing, Reader, Shared};
+use crate::cache::flights::Turn;
+use crate::clock;
+use crate::entry::{CacheKey, Entry, Usable};
+use crate::rfc9111::cache_control::{RequestDirectives, RequestFlag};
+
+/// Flights that one request joins before it gives up or goes alone.
+const FLIGHTS_MAX: usize = 3;
+
+/// Answers `exchange`, whose lookup ended in `miss`.
+pub async fn fetch(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
+    let directives = RequestDirectives::parse(&exchange.head.headers);
+    if let Some((entry, Usable::StaleWhileRevalidate { .. })) = &miss.stale {
+        // RFC 5861 3: answer now, validate in the background, once for all requests.
+        let cache = &exchange.worker.edge.cache;
+        let turn = cache.flights.take(miss.key.view(), exchange.site.id, || exchange.tags());
+        if let Turn::Fly(pilot) = turn {
+            fill::start(&exchange, &miss, pilot);
+        }
+        return stale(&exchange, entry);
+    }
+    if directives.has(RequestFlag::OnlyIfCached) {
+        let message = "nothing usable is stored and the request forbids to fetch\n";
+        return exchange.finish(
+            CacheOutcome::Error,
+            answer::own(StatusCode::GATEWAY_TIMEOUT, message),
+        );
+    }
+    follow(exchange, miss).await
+}
+
+/// Joins or starts flights until one answers.
+async fn follow(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
+    let cache = &exchange.worker.edge.cache;
+    let mut turn = cache.flights.take(miss.key.view(), exchange.site.id, || exchange.tags());
+    let mut failures = 0;
+    for _ in 0..FLIGHTS_MAX {
+        let (flight, mine, collapsed) = match turn {
+            Turn::Join(flight) => {
+                exchange.worker.edge.metrics.collapsed.increment();
+                (flight, None, true)
+            }
+            Turn::Fly(pilot) => {
+                let flight = Arc::clone(pilot.flight());
+                // Aboard before anything moves: a flight that nobody reads may end itself.
+                let reader = flight.board();
+                fill::start(&exchange, &miss, pilot);
+                (flight, reader, false)
+            }
+        };
+        let head = match flight.landing().await {
+            Landing::Validated(entry) => return validated(&exchange, &miss, &entry, collapsed),
+            Landing::Response(head) => head,
+            Landing::Failed(failure) => {
+                failures += 1;
+                if let Some(entry) = usable_on_error(&miss) {
+                    return stale(&exchange, entry);
+                }
+                // Those who joined a failed flight elect one of them to try once more.
+                if !collapsed || failures > 1 {
+                    return failed(&exchange, failure);
+                }
+                turn = cache.flights.take(miss.key.view(), exchange.site.id, || exchange.tags());
+                continue;
+            }
+        };
+        if is_server_failure(head.status)
+            && let Some(entry) = usable_on_error(&miss)
+        {
+            return stale(&exchange, entry);
+        }
+        if let Some(reader) = mine {
+            return from_flight(&exchange, &miss, &flight, &head, (reader, collapsed));
+        }
+        turn = match aboard(&exchange, &miss, &flight, &head) {
+            Aboard::Yes(reader) => {
+                return from_flight(&exchange, &miss, &flight, &head, (reader, collapsed));
+            }
+            Aboard::Late => cache.flights.replace(&flight),
+            Aboard::Other(key) => {
+                cache.flights.take(key.view(), exchange.site.id, || exchange.tags())
+            }
+            Aboard::NotShared => break,
+        };
+    }
+    // What is not for sharing is fetched by each request for itself, all at the same time.
+    pass::pass(exchange, miss.reason).await
+}
+
+/// Whether a request that did not start a flight may be answered by it.
+enum Aboard {
+    Yes(Reader),
+    /// Its first bytes are gone.
+    Late,
+    /// It brings another variant; this one's is under `key`.
+    Other(CacheKey),
+    NotShared,
+}
+
+fn aboard(exchange: &Exchange, miss: &Miss, flight: &Arc<Flight>, head: &Head) -> Aboard {
+    let Shared::With { nominated, key } = &head.shared else { return Aboard::NotShared };
+    let cache = &exchange.worker.edge.cache;
+    let mine = cache.secondary(miss.primary.view(), nominated, &exchange.head.headers);
+    if mine != *key {
+        return Aboard::Other(mine);
+    }
+    flight.board().map_or(Aboard::Late, Aboard::Yes)
+}
+
+fn usable_on_error(miss: &Miss) -> Option<&Arc<Entry>> {
+    match &miss.stale {
+        Some((entry, Usable::Stale { on_error: true, .. })) => Some(entry),
+        _ => None,
+    }
+}
+
+/// The statuses for which a stale response may stand in (RFC 5861 4).
+fn is_server_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+}
+
+/// Answers from a stale stored response.
+fn stale(exchange: &Exchange, entry: &Entry) -> Response<ResponseBody> {
+    let outcome = |by: i64| Outcome::Hit { ttl: by };
+    from_entry(exchange, entry, CacheOutcome::Stale, outcome)
+}
+
+/// Answers from a stored response that the origin has just confirmed.
+fn validated(
+    exchange: &Exchange,
+    miss: &Miss,
+    entry: &Entry,
+    collapsed: bool,
+) -> Response<ResponseBody> {
+    let forward = |ttl| {
+        Outcome::Forward(Forward {
+            status: Some(StatusCode::NOT_MODIFIED),
+            ttl: Some(ttl),
+            stored: true,
+            collapsed,
+            ..Forward::new(miss.reason)
+        })
+    };
+    from_entry(exchange, entry, CacheOutcome::Validated, forward)
+}
+
+fn from_entry(
+    exchange: &Exchange,
+    entry: &Entry,
+    outcome: CacheOutcome,
+    status: impl FnOnce(i64) -> Outcome,
+) -> Response<ResponseBody> {
+    let Some(stored) = entry.response() else {
+        return failed(exchange, Failure::Abandoned);
+    };
+    let age = stored.lifetime.age(clock::now());
+    let left = seconds(stored.lifetime.fresh_for) - seconds(age);
+    let shown = Shown::new(&exchange.worker, exchange.client, entry, &stored.decided_by);
+    let status = shown.status(status(left));
+    let head = &exchange.head;
+    let response = answer::from_stored(&head.method, &head.headers, stored, |headers| {
+        let text = &mut exchange.worker.local().text;
+        answer::fill_places(headers, Some(age.as_secs()), &status, text);
+    });
+    exchange.finish(outcome, response)
+}
+
+/// Answers with what `flight` brings, as it arrives.
+fn from_flight(
+    exchange: &Exchange,
+    miss: &Miss,
+    flight: &Arc<Flight>,
+    head: &Arc<Head>,
+    (reader, collapsed): (Reader, bool),
+) -> Response<ResponseBody> {
+    let request = &exchange.head;
+    let stored = head.stored && !flight.is_purged();
+    let forward = Forward {
+        status: Some(head.status),
+        ttl: stored.then(|| i64::try_from(head.ttl).unwrap_or(i64::MAX)),
+        stored,
+        collapsed,
+        ..Forward::new(miss.reason)
+    };
+    let condition =
+        conditional::evaluate(&request.method, &request.headers, head.status, &head.headers);
+    let not_modified = condition == Precondition::NotModified;
+    let mut headers = if not_modified {
+        conditional::not_modified_fields(&head.headers)
+    } else {
+        head.headers.clone()
+    };
+    if !collapsed {
+        for (name, value) in &head.withheld {
+            headers.append(name, value.clone());
+        }
+    }
+    let shown = Shown::of_key(&exchange.worker, exchange.client, &miss.key, &miss.freshness.label);
+    let status = shown.status(Outcome::Forward(forward));
+    let age = (head.age > 0 || collapsed).then_some(head.age);
+    answer::fill_places(&mut headers, age, &status, &mut exchange.worker.local().text);
+    let outcome = if collapsed { CacheOutcome::Collapsed } else { CacheOutcome::Miss };
+    if not_modified {
+        let response = answer::respond(StatusCode::NOT_MODIFIED, headers, ResponseBody::Empty);
+        return exchange.finish(outcome, response);
+    }
+    if request.method == Method::HEAD {
+        if let Some(length) = head.length {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        return exchange
+            .finish(outcome, answer::respond(head.status, headers, ResponseBody::Empty));
+    }
+    let catch_up = fill::catch_up(exchange, miss, head);
+    let body = ResponseBody::flight(reader, head.length, catch_up);
+    exchange.finish(outcome, answer::respond(head.status, headers, body))
+}
+
+/// The origin failed and nothing stored may stand in.
+pub fn failed(exchange: &Exchange, failure: Failure) -> Response<ResponseBody> {
+    let (status, message) = match failure {
+        Failure::Unreachable => (StatusCode::BAD_GATEWAY, "the origin cannot be reached\n"),
+        Failure::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "the origin took too long\n"),
+        Failure::Abandoned => (StatusCode::BAD_GATEWAY, "the fetch was given up\n"),
+    };
+    let mut response = answer::own(status, message);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    exchange.finish(CacheOutcome::Error, response)
+}

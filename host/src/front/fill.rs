@@ -1,0 +1,531 @@
+//! Flies one flight: asks the origin, decides what becomes of the answer, hands the content to
+//! every reader while it is set aside for the tier, and stores it when it is whole.
+//!
+//! The fill is a task of its worker and belongs to no client: the one that caused it may leave. It
+//! goes on if a tier will store what it brings, and otherwise for as long as somebody reads.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::header::{
+    CONTENT_LENGTH, DATE, ETAG, HOST, IF_RANGE, LAST_MODIFIED, RANGE, VIA,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+
+use super::answer;
+use super::body::{CatchUp, Rest};
+use super::exchange::{Exchange, Miss};
+use super::fields;
+use super::intake::{self, Intake};
+use super::origin::{OriginBody, Outgoing};
+use super::site::Site;
+use super::storing::{self, Decision, PolicyBounds};
+use super::worker::Worker;
+use crate::cache::flight::{Failure, Flight, Head, Landing, Pilot, Room, Shared};
+use crate::clock;
+use crate::config::Forward;
+use crate::entry::{CacheKey, Content, Entry, StoredBody, StoredResponse, Tag};
+use crate::policy::activation::Activation;
+use crate::policy::freshness::Input;
+use crate::rfc9111::facts::{RequestFacts, ResponseFacts};
+use crate::rfc9111::freshness::{Native, Times, native};
+use crate::rfc9111::storable::Storable;
+use crate::rfc9111::validation::{self, Identifies};
+use crate::rfc9111::vary::Nominated;
+use crate::tier::memory::put::Reservation;
+
+/// Content whose length is unknown is set aside up to this many bytes: whoever sends without end
+/// must not fill the memory before it is noticed.
+const UNKNOWN_MAX: u64 = 16 << 20;
+/// Content whose length is unknown is reserved for in steps of this many bytes.
+const STEP: u64 = 256 << 10;
+/// Reserved for the key, the fields and the bookkeeping of an entry.
+const HEAD_BYTES: u64 = 8 << 10;
+
+/// Everything a fill needs once the request that caused it is gone.
+struct Fill {
+    worker: Rc<Worker>,
+    site: Arc<Site>,
+    position: usize,
+    /// What is asked of the origin.
+    target: String,
+    /// The request's own fields, which nominations and rules refer to.
+    request: HeaderMap,
+    /// The fields that are sent.
+    outgoing: HeaderMap,
+    original_target: String,
+    primary: CacheKey,
+    stale: Option<Arc<Entry>>,
+    freshness: Arc<Activation>,
+    tags: Vec<Tag>,
+}
+
+/// Starts the fill of `pilot`'s flight.
+pub fn start(exchange: &Exchange, miss: &Miss, pilot: Pilot) {
+    let worker = Rc::clone(&exchange.worker);
+    let fill = Fill {
+        worker: Rc::clone(&exchange.worker),
+        site: Arc::clone(&exchange.site),
+        position: exchange.position,
+        target: exchange.asked_target().to_owned(),
+        request: exchange.head.headers.clone(),
+        outgoing: outgoing_fields(exchange, miss),
+        original_target: exchange.original_target().to_owned(),
+        primary: miss.primary.clone(),
+        stale: miss.stale.as_ref().map(|(entry, _)| Arc::clone(entry)),
+        freshness: Arc::clone(&miss.freshness),
+        tags: exchange.tags(),
+    };
+    worker.tasks.spawn(fill.fly(pilot));
+}
+
+/// The fields of a request for the whole, unconditional representation.
+fn outgoing_fields(exchange: &Exchange, miss: &Miss) -> HeaderMap {
+    let mut headers = exchange.head.headers.clone();
+    if exchange.site.forward == Forward::Declared {
+        let undeclared: Vec<_> = headers
+            .keys()
+            .filter(|name| **name != HOST && !miss.declared.contains(name))
+            .cloned()
+            .collect();
+        for name in undeclared {
+            headers.remove(name);
+        }
+    }
+    fields::remove_hop_by_hop(&mut headers);
+    fields::remove_from_proxies_only(&mut headers);
+    for name in [RANGE, IF_RANGE, CONTENT_LENGTH, http::header::EXPECT] {
+        headers.remove(name);
+    }
+    for name in validation::PRECONDITIONS {
+        headers.remove(name);
+    }
+    set_host(&mut headers, &exchange.site, &exchange.authority);
+    fields::append_via(&mut headers, Version::HTTP_11);
+    headers
+}
+
+/// The client's authority, or the one that the site is configured with.
+pub fn set_host(headers: &mut HeaderMap, site: &Site, authority: &str) {
+    let own = || HeaderValue::from_str(authority).ok().filter(|value| !value.is_empty());
+    let origin = || HeaderValue::from_str(&site.origin).ok();
+    if let Some(host) = site.host.clone().or_else(own).or_else(origin) {
+        headers.insert(HOST, host);
+    }
+}
+
+/// A request to the origin of `site`.
+///
+/// # Errors
+/// The target is none that can be sent.
+pub fn request(
+    method: &Method,
+    site: &Site,
+    target: &str,
+    headers: HeaderMap,
+    body: Outgoing,
+) -> Result<Request<Outgoing>, Failure> {
+    let uri = http::Uri::builder()
+        .scheme("http")
+        .authority(site.origin.as_str())
+        .path_and_query(target)
+        .build()
+        .map_err(|_| Failure::Unreachable)?;
+    let mut request = Request::new(body);
+    *request.method_mut() = method.clone();
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// Takes a flight out of the table when the fill ends, however it ends.
+struct Listed {
+    worker: Rc<Worker>,
+    flight: Arc<Flight>,
+    alias: Option<CacheKey>,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let flights = &self.worker.edge.cache.flights;
+        flights.remove(&self.flight, &self.flight.key);
+        if let Some(alias) = &self.alias {
+            flights.remove(&self.flight, alias);
+        }
+    }
+}
+
+/// An answer of the origin, judged.
+struct Judged {
+    status: StatusCode,
+    headers: HeaderMap,
+    native: Native,
+    decision: Decision,
+    nominated: Nominated,
+}
+
+impl Fill {
+    async fn fly(self, pilot: Pilot) {
+        let flight = Arc::clone(pilot.flight());
+        let listed = Listed { worker: Rc::clone(&self.worker), flight, alias: None };
+        let stale = self.stale.as_ref().and_then(|entry| entry.response());
+        let mut conditional = stale.filter(|stored| has_validator(&stored.headers));
+        loop {
+            let sent = clock::wall();
+            let mut headers = self.outgoing.clone();
+            if let Some(stored) = conditional {
+                validation::make_conditional(&mut headers, &stored.headers);
+            }
+            match self.send(headers).await {
+                Err(failure) => {
+                    drop(listed);
+                    return pilot.land(Landing::Failed(failure));
+                }
+                Ok(response) if response.status() == StatusCode::NOT_MODIFIED => {
+                    let Some(stored) = conditional.take() else {
+                        return pilot.land(Landing::Failed(Failure::Unreachable));
+                    };
+                    if self.freshen(stored, response.headers(), sent, &pilot) {
+                        return;
+                    }
+                    // The 304 was about something else: ask again for the whole.
+                }
+                Ok(response) => return self.receive(response, sent, pilot, listed).await,
+            }
+        }
+    }
+
+    async fn send(&self, headers: HeaderMap) -> Result<Response<OriginBody>, Failure> {
+        self.site.metrics.origin_requests.increment();
+        let request = request(&Method::GET, &self.site, &self.target, headers, Outgoing::Empty)?;
+        let answer = self.worker.client.send(request).await;
+        if answer.is_err() {
+            self.site.metrics.origin_failures.increment();
+        }
+        answer
+    }
+
+    /// Native rule, freshness policy, floor.
+    fn judge(&self, status: StatusCode, headers: HeaderMap, sent: SystemTime, length: Option<u64>) -> Judged {
+        let times = Times { request_time: sent, response_time: clock::wall() };
+        let request = RequestFacts::new(&Method::GET, &self.request);
+        let response = ResponseFacts::new(status, &headers, times.response_time);
+        let native = native(&request, &response, times, &self.site.bounds);
+        let answer = if matches!(native.storable, Storable::No(_)) {
+            None
+        } else {
+            let input = Input {
+                target: &self.original_target,
+                status: status.as_u16(),
+                now_ms: clock::unix_millis(times.response_time),
+                age: native.initial_age,
+                length,
+                native: storing::describe(&native),
+                request: &self.request,
+                response: &headers,
+            };
+            let mut local = self.worker.local();
+            local.hooks.get_mut(self.position).and_then(|hooks| {
+                let slot = &self.site.hooks.freshness;
+                let answer = hooks.freshener.call_as_of(slot, &self.freshness, |freshener, activation| {
+                    freshener.judge(&input, activation)
+                });
+                answer.map(|answer| (answer, Arc::clone(&self.freshness.label)))
+            })
+        };
+        let bounds = PolicyBounds { min: self.site.ttl_min, max: self.site.bounds.ttl_max };
+        let decision = storing::decide(&native, answer, bounds, clock::now());
+        Judged { status, headers, native, decision, nominated: response.nominated }
+    }
+
+    /// Freshens `stored` by a 304, if the 304 is about it (RFC 9111 4.3.4).
+    fn freshen(
+        &self,
+        stored: &StoredResponse,
+        update: &HeaderMap,
+        sent: SystemTime,
+        pilot: &Pilot,
+    ) -> bool {
+        let Some(stale) = &self.stale else { return false };
+        if validation::identifies(&stored.headers, update) == Identifies::Another {
+            return false;
+        }
+        let mut update = update.clone();
+        fields::remove_hop_by_hop(&mut update);
+        if update.contains_key(VIA) {
+            fields::append_via(&mut update, Version::HTTP_11);
+        }
+        let headers = validation::freshen(&stored.headers, &update);
+        let length = Some(stored.body.len());
+        let mut judged = self.judge(stored.status, headers, sent, length);
+        withhold(&mut judged.headers, &judged.native.withheld);
+        let domain = &self.site.domain;
+        let lifetime = judged.decision.lifetime;
+        let response = StoredResponse {
+            status: stored.status,
+            headers: kept(judged.headers),
+            body: stored.body.clone(),
+            lifetime: lifetime.unwrap_or_else(|| judged.native.to_lifetime(clock::now())),
+            decided_by: judged.decision.decided_by,
+        };
+        let tags = self.all_tags(&judged.decision.tags);
+        let entry = Entry::new(stale.key.clone(), self.site.id, tags, Content::Response(response));
+        let entry = Arc::new(entry);
+        if lifetime.is_some() {
+            // Whether it was stored shows in the tier's own counts.
+            let _ = self.worker.edge.cache.store(domain, pilot.flight(), &entry, None);
+        } else {
+            domain.remove(stale.key.view());
+        }
+        pilot.land(Landing::Validated(entry));
+        true
+    }
+
+    async fn receive(
+        self,
+        response: Response<OriginBody>,
+        sent: SystemTime,
+        pilot: Pilot,
+        mut listed: Listed,
+    ) {
+        let (head, body) = response.into_parts();
+        let length = body.length();
+        let judged = self.judge(head.status, end_to_end(head.headers), sent, length);
+        let lifetime = judged.decision.lifetime;
+        let key = self.response_key(&judged, &mut listed);
+        let mut reservation = lifetime.and_then(|_| {
+            let bytes = length.unwrap_or(STEP).saturating_add(HEAD_BYTES);
+            self.site.domain.reserve(bytes)
+        });
+        let shared = match &judged.nominated {
+            Nominated::Any => Shared::No,
+            _ if lifetime.is_none() => Shared::No,
+            nominated => Shared::With { nominated: names(nominated), key: key.clone() },
+        };
+        let mut headers = judged.headers;
+        let withheld = withhold(&mut headers, &judged.native.withheld);
+        let headers = kept(headers);
+        let left = lifetime.map(|lifetime| lifetime.remaining(clock::now()));
+        pilot.land(Landing::Response(Arc::new(Head {
+            status: judged.status,
+            headers: headers.clone(),
+            length,
+            age: judged.native.initial_age.as_secs(),
+            ttl: left.unwrap_or_default().as_secs(),
+            shared,
+            withheld,
+            stored: reservation.is_some(),
+        })));
+        let entry = |pieces: Vec<Bytes>, lifetime| {
+            let response = StoredResponse {
+                status: judged.status,
+                headers,
+                body: StoredBody::new(intake::join(pieces)),
+                lifetime,
+                decided_by: Arc::clone(&judged.decision.decided_by),
+            };
+            let tags = self.all_tags(&judged.decision.tags);
+            Arc::new(Entry::new(key, self.site.id, tags, Content::Response(response)))
+        };
+        let store = |pilot: &Pilot, pieces: Vec<Bytes>, reservation: Reservation| {
+            let Some(lifetime) = lifetime else { return };
+            let entry = entry(pieces, lifetime);
+            let cache = &self.worker.edge.cache;
+            // Whether it was stored shows in the tier's own counts.
+            let _ = cache.store(&self.site.domain, pilot.flight(), &entry, Some(reservation));
+        };
+        if reservation.is_none() && lifetime.is_some() {
+            // What is stored for this key is out of date, and nothing will replace it.
+            self.site.domain.remove(listed.flight.key.view());
+        }
+        let carried = carry(&pilot, body, length, &mut reservation, store).await;
+        // A request that comes now finds what was stored; one that came before reads on.
+        drop(listed);
+        if carried.is_ok() {
+            pilot.complete();
+        }
+    }
+
+    /// The key of the response: secondary where it nominates fields. Requests that come from now
+    /// on find the flight under that key.
+    fn response_key(&self, judged: &Judged, listed: &mut Listed) -> CacheKey {
+        let fields = names(&judged.nominated);
+        if fields.is_empty() || judged.decision.lifetime.is_none() {
+            return self.primary.clone();
+        }
+        let cache = &self.worker.edge.cache;
+        let primary = self.primary.view();
+        let key = cache.secondary(primary, &fields, &self.request);
+        cache.nominate(&self.site.domain, primary, self.site.id, &self.tags, &fields);
+        if key != listed.flight.key {
+            cache.flights.alias(&listed.flight, &key);
+            listed.alias = Some(key.clone());
+        }
+        key
+    }
+
+    fn all_tags(&self, added: &[String]) -> Vec<Tag> {
+        let hasher = &self.worker.edge.cache.hasher;
+        let added = added.iter().map(|tag| hasher.tag(self.site.id, tag.as_bytes()));
+        self.tags.iter().copied().chain(added).collect()
+    }
+}
+
+fn names(nominated: &Nominated) -> Vec<http::HeaderName> {
+    match nominated {
+        Nominated::Fields(names) => names.clone(),
+        Nominated::Nothing | Nominated::Any => Vec::new(),
+    }
+}
+
+/// The origin's content broke off.
+struct BrokenOff;
+
+/// Carries content from the origin to the readers and, for as long as `reservation` lasts, into
+/// memory. `store` is called with all of it before the last piece is handed out, so that whoever
+/// has seen the end finds it stored.
+async fn carry(
+    pilot: &Pilot,
+    mut body: OriginBody,
+    length: Option<u64>,
+    reservation: &mut Option<Reservation>,
+    store: impl FnOnce(&Pilot, Vec<Bytes>, Reservation),
+) -> Result<(), BrokenOff> {
+    let mut intake = Intake::new(length);
+    let mut taken = 0_u64;
+    let mut store = Some(store);
+    loop {
+        if reservation.is_none() && pilot.room().await == Room::Deserted {
+            return Err(BrokenOff);
+        }
+        match body.piece().await {
+            None => break,
+            Some(Err(_)) => return Err(BrokenOff),
+            Some(Ok(piece)) => {
+                taken = taken.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+                if !covers(reservation.as_mut(), length, taken) {
+                    *reservation = None;
+                }
+                if reservation.is_none() {
+                    pilot.push(piece);
+                    continue;
+                }
+                let mut copies = Vec::new();
+                intake.copy(&piece, |copy| copies.push(copy));
+                if length == Some(taken)
+                    && let (Some(reservation), Some(store)) = (reservation.take(), store.take())
+                {
+                    let mut pieces = pilot.pieces();
+                    pieces.extend(copies.iter().cloned());
+                    store(pilot, pieces, reservation);
+                }
+                for copy in copies {
+                    pilot.push(copy);
+                }
+            }
+        }
+    }
+    if length.is_some_and(|length| length != taken) {
+        return Err(BrokenOff);
+    }
+    if let (Some(reservation), Some(store)) = (reservation.take(), store.take()) {
+        store(pilot, pilot.pieces(), reservation);
+    }
+    Ok(())
+}
+
+/// Whether `reservation` covers content of which `taken` bytes have come, after growing if need be.
+fn covers(reservation: Option<&mut Reservation>, length: Option<u64>, taken: u64) -> bool {
+    let Some(reservation) = reservation else { return false };
+    if length.is_some() {
+        return true;
+    }
+    let needed = taken.saturating_add(HEAD_BYTES);
+    let short = needed.saturating_sub(reservation.bytes());
+    taken <= UNKNOWN_MAX && (short == 0 || reservation.grow(short.max(STEP)))
+}
+
+fn has_validator(headers: &HeaderMap) -> bool {
+    headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED)
+}
+
+/// The end-to-end fields of an origin's response, with what a cache adds to every one.
+pub fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
+    fields::remove_hop_by_hop(&mut headers);
+    // The length is told by the content itself.
+    headers.remove(CONTENT_LENGTH);
+    if !headers.contains_key(DATE) {
+        // RFC 9110 6.6.1: a recipient with a clock records when a response without one arrived.
+        let date = httpdate::fmt_http_date(clock::wall());
+        if let Ok(date) = HeaderValue::from_str(&date) {
+            headers.insert(DATE, date);
+        }
+    }
+    fields::append_via(&mut headers, Version::HTTP_11);
+    headers
+}
+
+/// Takes out the fields that only the client which asked may see (RFC 9111 5.2.2.4, 5.2.2.7).
+fn withhold(headers: &mut HeaderMap, names: &[http::HeaderName]) -> HeaderMap {
+    let mut withheld = HeaderMap::new();
+    for name in names {
+        withheld.extend(headers.get_all(name).iter().map(|value| (name.clone(), value.clone())));
+        headers.remove(name);
+    }
+    withheld
+}
+
+/// Fields as they are kept.
+fn kept(mut headers: HeaderMap) -> HeaderMap {
+    answer::with_places(&mut headers);
+    fields::compact(&headers)
+}
+
+/// How a reader that the flight left behind gets the rest: by a request of its own for the same
+/// representation. None if there is no way to tell that it is the same.
+pub fn catch_up(exchange: &Exchange, miss: &Miss, head: &Arc<Head>) -> Option<CatchUp> {
+    if head.status != StatusCode::OK || !has_validator(&head.headers) {
+        return None;
+    }
+    let worker = Rc::clone(&exchange.worker);
+    let site = Arc::clone(&exchange.site);
+    let target = exchange.asked_target().to_owned();
+    let mut headers = outgoing_fields(exchange, miss);
+    let head = Arc::clone(head);
+    Some(Box::new(move |position| {
+        Box::pin(async move {
+            if let Ok(range) = HeaderValue::from_str(&format!("bytes={position}-"))
+                && let Some(tag) = strong_tag(&head.headers)
+            {
+                headers.insert(RANGE, range);
+                headers.insert(IF_RANGE, tag);
+            }
+            site.metrics.origin_requests.increment();
+            let request = request(&Method::GET, &site, &target, headers, Outgoing::Empty)?;
+            let response = worker.client.send(request).await?;
+            let same = [ETAG, LAST_MODIFIED]
+                .iter()
+                .all(|name| response.headers().get(name) == head.headers.get(name));
+            let starts = format!("bytes {position}-");
+            let continues = response
+                .headers()
+                .get(http::header::CONTENT_RANGE)
+                .is_some_and(|range| range.as_bytes().starts_with(starts.as_bytes()));
+            match response.status() {
+                StatusCode::PARTIAL_CONTENT if same && continues => {
+                    Ok(Rest { body: response.into_body(), skip: 0 })
+                }
+                StatusCode::OK if same && response.body().length() == head.length => {
+                    Ok(Rest { body: response.into_body(), skip: position })
+                }
+                _ => Err(Failure::Unreachable),
+            }
+        })
+    }))
+}
+
+fn strong_tag(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers.get(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/")).cloned()
+}

@@ -1,0 +1,110 @@
+//! A request that is passed on without lookup: its method is not GET or HEAD, the policy said so,
+//! or what it would share with others is not for sharing. Nothing of it is stored; an unsafe
+//! method invalidates what is (RFC 9111 4.4).
+
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, Response, StatusCode, Version};
+
+use super::answer;
+use super::authority::{Authority, Scheme};
+use super::body::ResponseBody;
+use super::cache_status::{CacheStatus, Forward, ForwardReason, Outcome};
+use super::exchange::Exchange;
+use super::fetch;
+use super::fields;
+use super::fill;
+use super::origin::Outgoing;
+use super::site::CacheOutcome;
+use crate::entry::Tag;
+use crate::rfc9111::invalidation::{self, EffectiveUri};
+
+/// Passes `exchange` on for `reason`.
+pub async fn pass(mut exchange: Exchange, reason: ForwardReason) -> Response<ResponseBody> {
+    if exchange.head.method == Method::CONNECT {
+        let message = "this host is no tunnel\n";
+        return exchange
+            .finish(CacheOutcome::Error, answer::own(StatusCode::NOT_IMPLEMENTED, message));
+    }
+    let limit = exchange.worker.edge.limits.body;
+    if announced(&exchange.head.headers).is_some_and(|length| length > limit) {
+        let message = "the request body is too large\n";
+        return exchange
+            .finish(CacheOutcome::Error, answer::own(StatusCode::PAYLOAD_TOO_LARGE, message));
+    }
+    let mut headers = exchange.head.headers.clone();
+    fields::remove_hop_by_hop(&mut headers);
+    fields::remove_from_proxies_only(&mut headers);
+    fill::set_host(&mut headers, &exchange.site, &exchange.authority);
+    fields::append_via(&mut headers, Version::HTTP_11);
+    let body = match exchange.body.take() {
+        // The semantics of GET and HEAD give a body no meaning, and a cache that let one through
+        // could be made to store what it was answered with (RFC 9110 9.3.1).
+        Some(body) if !matches!(exchange.head.method, Method::GET | Method::HEAD) => {
+            Outgoing::client(body, limit)
+        }
+        _ => {
+            headers.remove(CONTENT_LENGTH);
+            Outgoing::Empty
+        }
+    };
+    let method = exchange.head.method.clone();
+    exchange.site.metrics.origin_requests.increment();
+    let target = exchange.asked_target();
+    let request = fill::request(&method, &exchange.site, target, headers, body);
+    let answer = match request {
+        Ok(request) => exchange.worker.client.send(request).await,
+        Err(failure) => Err(failure),
+    };
+    let response = match answer {
+        Ok(response) => response,
+        Err(failure) => {
+            exchange.site.metrics.origin_failures.increment();
+            return fetch::failed(&exchange, failure);
+        }
+    };
+    let (mut head, body) = response.into_parts();
+    invalidate(&exchange, head.status, &head.headers);
+    let length = head.headers.get(CONTENT_LENGTH).cloned();
+    let mut headers = fill::end_to_end(std::mem::take(&mut head.headers));
+    let forward = Forward { status: Some(head.status), ..Forward::new(reason) };
+    let status = CacheStatus { outcome: Outcome::Forward(forward), key: None, detail: None };
+    status.append_to(&mut headers);
+    let body = if method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED {
+        headers.extend(length.map(|length| (CONTENT_LENGTH, length)));
+        ResponseBody::Empty
+    } else {
+        ResponseBody::Passed(Box::new(body))
+    };
+    exchange.finish(CacheOutcome::Bypass, answer::respond(head.status, headers, body))
+}
+
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Removes what the answer to an unsafe method has made out of date.
+fn invalidate(exchange: &Exchange, status: StatusCode, headers: &HeaderMap) {
+    let uri = EffectiveUri {
+        scheme: "http",
+        authority: &exchange.authority,
+        target: exchange.original_target(),
+    };
+    let targets = invalidation::invalidated(&exchange.head.method, uri, status, headers);
+    if targets.is_empty() {
+        return;
+    }
+    let cache = &exchange.worker.edge.cache;
+    let site = &exchange.site;
+    let mut tags: Vec<Tag> = targets
+        .iter()
+        .map(|target| cache.uri_tag(site.id, "http", &exchange.authority, target))
+        .collect();
+    // Under a policy, other requests share the entry by the target that the policy answers.
+    tags.extend(exchange.tags());
+    cache.purge_tags(&site.domain, &tags);
+}
+
+/// The authority of `text`, for purges and explanations.
+pub fn authority(text: &str) -> Option<String> {
+    Authority::parse(text, Scheme::Http).ok().map(|authority| authority.into_text().into_owned())
+}

@@ -1,0 +1,143 @@
+//! What one worker thread owns, and what all of them share.
+
+use std::cell::{RefCell, RefMut};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use super::origin::{Deadlines, OriginClient};
+use super::site::{Site, SiteTable, Sites};
+use crate::cache::Cache;
+use crate::config::Network;
+use crate::metrics::{Counter, Histogram};
+use crate::policy::freshness::Freshener;
+use crate::policy::keying::Keyer;
+use crate::policy::local::Warm;
+use crate::tasks::Tasks;
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Edge {
+    /// Stored responses and fetches under way.
+    pub cache: Cache,
+    /// The sites.
+    pub sites: Sites,
+    /// Bounds on requests.
+    pub limits: RequestLimits,
+    /// Deadlines towards origins.
+    pub deadlines: Deadlines,
+    /// Clients that see keys and details.
+    pub trusted: Vec<Network>,
+    /// Whether each answered request is logged.
+    pub access_log: bool,
+    /// Counts that belong to no site.
+    pub metrics: EdgeMetrics,
+}
+
+impl Edge {
+    /// Whether `client` may see keys and details.
+    pub fn trusts(&self, client: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(client))
+    }
+}
+
+/// Bounds on requests.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLimits {
+    /// Bytes of a target.
+    pub target: usize,
+    /// Bytes of a request body.
+    pub body: u64,
+}
+
+/// Counts that belong to no site.
+#[derive(Debug, Default)]
+pub struct EdgeMetrics {
+    /// From the head of a request to the head of its answer.
+    pub request_seconds: Histogram,
+    /// Requests answered by a fetch that another one had begun.
+    pub collapsed: Counter,
+    /// Requests refused before they reached a site.
+    pub refused: Counter,
+    /// Connections accepted.
+    pub connections: Counter,
+    /// Connections closed.
+    pub connections_closed: Counter,
+    /// Connections closed because their client was too slow.
+    pub connections_timed_out: Counter,
+    /// Connections that could not be accepted.
+    pub accept_errors: Counter,
+}
+
+/// One worker thread.
+#[derive(Debug)]
+pub struct Worker {
+    /// What all workers share.
+    pub edge: Arc<Edge>,
+    /// Its connections to origins.
+    pub client: OriginClient,
+    /// Its fetches.
+    pub tasks: Tasks,
+    local: RefCell<Local>,
+}
+
+/// What only this thread touches, and never across a wait.
+#[derive(Debug)]
+pub struct Local {
+    generation: u64,
+    /// The sites, as of `generation`.
+    pub table: Arc<SiteTable>,
+    /// The warm instances of each site.
+    pub hooks: Vec<LocalHooks>,
+    /// Where keys are put together.
+    pub key: Vec<u8>,
+    /// Where the values of response fields are written.
+    pub text: BytesMut,
+}
+
+/// The warm instances of one site.
+#[derive(Debug)]
+pub struct LocalHooks {
+    /// Keying.
+    pub keyer: Warm<Keyer>,
+    /// Freshness.
+    pub freshener: Warm<Freshener>,
+}
+
+impl LocalHooks {
+    fn new(site: &Site) -> Self {
+        Self {
+            keyer: Warm::new(&site.hooks.keying),
+            freshener: Warm::new(&site.hooks.freshness),
+        }
+    }
+}
+
+impl Worker {
+    /// A worker of `edge` on this thread, which runs a local runtime.
+    pub fn new(edge: Arc<Edge>) -> Self {
+        let client = OriginClient::new(edge.deadlines);
+        let local = RefCell::new(Local {
+            generation: edge.sites.generation().wrapping_sub(1),
+            table: Arc::default(),
+            hooks: Vec::new(),
+            key: Vec::with_capacity(512),
+            text: BytesMut::new(),
+        });
+        Self { edge, client, tasks: Tasks::default(), local }
+    }
+
+    /// What only this thread touches, brought up to date.
+    #[inline]
+    pub fn local(&self) -> RefMut<'_, Local> {
+        let mut local = self.local.borrow_mut();
+        let generation = self.edge.sites.generation();
+        if local.generation != generation {
+            local.generation = generation;
+            local.table = self.edge.sites.table();
+            local.hooks = local.table.sites().iter().map(|site| LocalHooks::new(site)).collect();
+        }
+        local
+    }
+}

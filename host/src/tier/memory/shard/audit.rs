@@ -1,0 +1,85 @@
+//! Checks everything a shard must keep true, for tests.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::Locked;
+use crate::entry::{Entry, SiteId, Tag};
+
+impl Locked<'_> {
+    /// The residents, least recently used first, after checking that table, slots, tags, sites
+    /// and gauges agree.
+    pub(in crate::tier::memory) fn audit(&self) -> Vec<Arc<Entry>> {
+        let state = &*self.state;
+        let mut tags: HashMap<Tag, Vec<(u64, u32)>> = HashMap::new();
+        let mut sites: HashMap<SiteId, u64> = HashMap::new();
+        let mut bytes = 0;
+        let mut slots = 0;
+        for (at, slot) in state.slots.in_use() {
+            slots += 1;
+            assert!(at < self.shard.slots_max, "slot {at} is beyond the limit");
+            assert!((1..=state.insertions).contains(&slot.inserted));
+            let resident = state
+                .residents
+                .peek(&slot.hash)
+                .expect("a slot without a resident");
+            assert_eq!(
+                resident.slot, at,
+                "a slot points to the resident of another"
+            );
+            assert_eq!(resident.entry.key.view().hash, slot.hash);
+            assert_eq!(resident.entry.site, slot.site);
+            bytes += resident.entry.charge();
+            *sites.entry(slot.site).or_default() += 1;
+            for (i, tag) in resident.entry.tags.iter().enumerate() {
+                if !resident.entry.tags[..i].contains(tag) {
+                    tags.entry(*tag).or_default().push((slot.inserted, at));
+                }
+            }
+        }
+        assert_eq!(slots, state.residents.len(), "a resident without a slot");
+        assert_eq!(
+            self.shard.gauges.bytes.load(Relaxed),
+            bytes,
+            "bytes are not the sum of charges"
+        );
+        assert_eq!(self.entries(), u64::try_from(slots).unwrap());
+        assert!(sites.iter().all(|(site, n)| self.count_site(*site) == *n));
+        assert_eq!(state.sites.len(), sites.len());
+        assert_eq!(state.tags.tags(), tags.len(), "tags that nobody carries");
+        for (tag, mut carriers) in tags {
+            carriers.sort_unstable();
+            let carriers: Vec<u32> = carriers.into_iter().map(|(_, slot)| slot).collect();
+            assert_eq!(
+                state.tags.slots(tag),
+                carriers,
+                "the slots of {tag:?}, oldest first"
+            );
+            let charge = |slot: &u32| {
+                let slot = state.slots.get(*slot).unwrap();
+                state.residents.peek(&slot.hash).unwrap().entry.charge()
+            };
+            let bytes: u64 = carriers.iter().map(charge).sum();
+            assert_eq!(
+                self.count_tag(tag),
+                (u64::try_from(carriers.len()).unwrap(), bytes)
+            );
+        }
+        let order: Vec<u64> = state
+            .residents
+            .iter()
+            .map(|(_, each)| each.last_access)
+            .collect();
+        assert!(
+            order.is_sorted_by(|newer, older| newer > older),
+            "accesses out of order"
+        );
+        state
+            .residents
+            .iter()
+            .rev()
+            .map(|(_, each)| Arc::clone(&each.entry))
+            .collect()
+    }
+}
