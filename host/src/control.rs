@@ -8,14 +8,13 @@ mod arrangement;
 mod purge;
 mod report;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-pub use arrangement::file_value;
+pub use arrangement::{NotArranged, file_value};
 pub use purge::{PurgeReceipt, PurgeRequest};
 
 use crate::clock;
@@ -29,7 +28,7 @@ use crate::policy::library::{Library, PolicyLimits, PushReport};
 use crate::policy::refusal::{Refusal, RefusalKind};
 use crate::policy::registry::{Listed, PolicyId};
 use crate::policy::sandbox::Limits;
-use crate::policy::state::{Activations, Effective, Record, Table, effective};
+use crate::policy::state::{Activations, Record, Table};
 use arrangement::Arranged;
 use purge::Receipts;
 
@@ -113,7 +112,7 @@ impl Control {
     ///
     /// # Errors
     /// A policy cannot run; nothing was changed.
-    pub fn reload(&self, config: &Config) -> Result<(), arrangement::NotArranged> {
+    pub fn reload(&self, config: &Config) -> Result<(), NotArranged> {
         let mut arranged = self.arranged();
         let mut table = self.activations.table();
         let plan = arranged.plan(config, &table, &self.library)?;

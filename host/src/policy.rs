@@ -13,6 +13,7 @@
 //! | `engine`, `component`, `sandbox` | the wasmtime engine, a loaded policy, one instance's limits |
 //! | `activation`, `breaker`, `ledger` | what runs at a hook, when it is taken out, its counts |
 //! | `local`, `keying`, `freshness` | the hooks that requests call, one instance a worker |
+//! | `examine` | a file, or a choice of policies, looked at without a running edge |
 //! | `evictor` | the hook that orders a memory shard |
 
 pub mod activation;
@@ -24,6 +25,7 @@ pub mod component;
 pub mod durable;
 pub mod engine;
 pub mod evictor;
+pub mod examine;
 pub mod freshness;
 pub mod hook;
 pub mod inspect;

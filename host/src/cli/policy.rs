@@ -149,7 +149,7 @@ pub(super) fn run(command: Command, out: &mut impl Write) -> Result<(), Failure>
         Command::Build(Directory { dir }) => build::build(&dir, out),
         Command::Test(Directory { dir }) => build::test(&dir),
         Command::Check { file } => {
-            let report = crate::policy::check_file(&read(&file)?)?;
+            let report = crate::policy::examine::check_file(&read(&file)?)?;
             let value =
                 serde_json::to_value(&report).map_err(|error| Failure::Run(error.into()))?;
             Ok(output::report(out, &value)?)

@@ -95,8 +95,8 @@ pub(super) fn serve(settings: Settings) -> Result<(), Failure> {
     }
     loaded.verify()?;
     let Loaded { config, sources } = loaded;
-    let reload = Box::new(move || config::load(&inputs).map(|loaded| loaded.config));
-    crate::server::serve(config, reload).map_err(|error| match error.downcast::<Unusable>() {
+    let reload = move || config::load(&inputs).map(|loaded| loaded.config);
+    crate::server::serve(&config, reload).map_err(|error| match error.downcast::<Unusable>() {
         Ok(unusable) => ConfigError::Invalid(vec![sources.locate(&unusable)]).into(),
         Err(error) => Failure::Run(error),
     })
@@ -110,7 +110,7 @@ pub(super) fn check(settings: Settings, out: &mut impl Write) -> Result<(), Fail
 fn check_inputs(inputs: &Inputs, out: &mut impl Write) -> Result<(), Failure> {
     let loaded = config::load(inputs)?;
     loaded.verify()?;
-    let unknown = crate::policy::unknown_choices(&loaded.config);
+    let unknown = crate::policy::examine::unknown_choices(&loaded.config);
     if !unknown.is_empty() {
         let problems = unknown
             .iter()

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde_json::{Map, Value};
 use wasmtime::Engine;
+use wasmtime::component::Component;
 
 use super::activation::Activation;
 use super::ledger::Ledger;
@@ -92,32 +93,10 @@ impl Library {
         let pushed = self.registry.push(name, wasm, |wasm, _| {
             let compile = || self.compiler.compile(wasm);
             let component = self.artefacts.component(&blake3::hash(wasm), compile)?;
-            let policy = Policy::new(&self.engine, &component).map_err(|error| mistyped(&error))?;
-            warnings = self.vet(Arc::new(policy))?;
+            warnings = vet(&self.engine, &component, self.limits.instance)?;
             Ok(())
         });
         Ok(PushReport { pushed: pushed?, warnings })
-    }
-
-    /// Loads every hook, which checks its types, and calls it once.
-    fn vet(&self, policy: Arc<Policy>) -> Result<Vec<String>, Refusal> {
-        policy.verify(self.limits.instance).map_err(|fault| {
-            Refusal::unacceptable(
-                "wrong_signature",
-                format!("the component cannot be instantiated as a policy: {}", fault.detail),
-                "build it against the wit/ directory of this version of larder",
-            )
-        })?;
-        let mut warnings = Vec::new();
-        for hook in policy.hooks() {
-            let policy = Some(Arc::clone(&policy));
-            let activation =
-                Activation::new(hook, "vetted".into(), "{}".into(), policy, self.limits.instance);
-            if let Err(fault) = try_out(&activation) {
-                warnings.push(format!("{hook}, called with sample input and no parameters: {fault}"));
-            }
-        }
-        Ok(warnings)
     }
 
     /// Every policy.
@@ -243,6 +222,36 @@ impl Library {
     pub fn artefact_counts(&self) -> &ArtefactCounts {
         self.artefacts.counts()
     }
+}
+
+/// Loads every hook of `component`, which checks its types, and calls it once. Answers what went
+/// wrong with the calls.
+///
+/// # Errors
+/// It cannot be instantiated as a policy.
+pub(super) fn vet(
+    engine: &Engine,
+    component: &Component,
+    limits: Limits,
+) -> Result<Vec<String>, Refusal> {
+    let policy = Policy::new(engine, component).map_err(|error| mistyped(&error))?;
+    policy.verify(limits).map_err(|fault| {
+        Refusal::unacceptable(
+            "wrong_signature",
+            format!("the component cannot be instantiated as a policy: {}", fault.detail),
+            "build it against the wit/ directory of this version of larder",
+        )
+    })?;
+    let policy = Arc::new(policy);
+    let mut warnings = Vec::new();
+    for hook in policy.hooks() {
+        let runs = Some(Arc::clone(&policy));
+        let activation = Activation::new(hook, "vetted".into(), "{}".into(), runs, limits);
+        if let Err(fault) = try_out(&activation) {
+            warnings.push(format!("{hook}, called with sample input and no parameters: {fault}"));
+        }
+    }
+    Ok(warnings)
 }
 
 fn mistyped(error: &wasmtime::Error) -> Refusal {

@@ -27,7 +27,8 @@ use super::inspect::{self, Limits};
 use super::refusal::{Refusal, RefusalKind};
 
 /// Where a policy came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Source {
     /// Built into this program, and trusted like it.
     Shipped,

@@ -1,0 +1,219 @@
+//! The running process: owns every part, starts them in order, and stops them in order.
+//!
+//! The admin API listens first, so that health can be asked while the rest starts; clients are
+//! accepted last. SIGHUP reloads, SIGTERM and SIGINT drain, a second one ends at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::Admin;
+use crate::config::{Config, ConfigError, Unusable, read_token};
+use crate::control::{Control, NotArranged};
+use crate::front::connection::ConnectionLimits;
+use crate::front::{Front, FrontSettings};
+use crate::tasks::Tasks;
+
+/// A running edge.
+#[derive(Debug)]
+pub struct Server {
+    control: Arc<Control>,
+    front: Option<Front>,
+    ready: Arc<AtomicBool>,
+    settings: FrontSettings,
+}
+
+impl Server {
+    /// Opens the policies and builds the sites. Nothing listens yet.
+    ///
+    /// # Errors
+    /// A directory, a policy or a limit of the system stands against it.
+    pub fn open(config: &Config) -> anyhow::Result<Self> {
+        let files = raise_file_limit();
+        let control = Control::open(config).map_err(configured)?;
+        let limits = &config.limits;
+        let connections = limits.connections.map_or(files / 5 * 4, |count| count.length());
+        let settings = FrontSettings {
+            listen: config.listen.http.0,
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            connections,
+            limits: ConnectionLimits {
+                head_bytes: limits.request_head.length(),
+                fields: limits.request_fields.length(),
+                head: limits.head.duration(),
+                // A client may wait for as long as the origin may pause.
+                idle: limits.client_idle.duration().max(limits.origin_idle.duration()),
+            },
+            drain: limits.drain.duration(),
+        };
+        Ok(Self { control, front: None, ready: Arc::default(), settings })
+    }
+
+    /// What an operator can do to it.
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// Serves the admin API from now on, on the runtime of the caller. Where it listens.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or the token cannot be read.
+    pub async fn listen_admin(
+        &self,
+        config: &Config,
+        tasks: &Tasks,
+    ) -> anyhow::Result<std::net::SocketAddr> {
+        let wanted = config.admin.listen.0;
+        let listener = TcpListener::bind(wanted)
+            .await
+            .map_err(|error| cannot_listen("admin.listen", wanted, &error))?;
+        let address = listener.local_addr()?;
+        let token = config.admin.token_file.as_deref().map(read_token).transpose();
+        let admin = Admin {
+            control: Arc::clone(&self.control),
+            token: token.map_err(|error| Unusable {
+                key: "admin.token_file".to_owned(),
+                clause: error.to_string(),
+            })?,
+            address,
+            upload_bytes: config.limits.policy_upload.length(),
+            ready: Arc::clone(&self.ready),
+        };
+        let connections = tasks.clone();
+        tasks.spawn(admin.serve(listener, connections));
+        Ok(address)
+    }
+
+    /// Accepts clients from now on. Where it listens.
+    ///
+    /// # Errors
+    /// The address cannot be bound.
+    pub fn listen(&mut self) -> anyhow::Result<std::net::SocketAddr> {
+        let front = Front::start(self.control.edge(), self.settings)
+            .map_err(|error| cannot_listen("listen.http", self.settings.listen, &error))?;
+        let address = front.address();
+        self.front = Some(front);
+        self.ready.store(true, Ordering::Release);
+        Ok(address)
+    }
+
+    /// Lets requests in flight end, then stops everything. Blocks.
+    pub fn stop(mut self) {
+        self.ready.store(false, Ordering::Release);
+        if let Some(front) = self.front.take() {
+            front.stop();
+        }
+        self.control.stop();
+    }
+}
+
+/// Runs the edge until it is told to stop. `reload` makes the configuration again.
+///
+/// # Errors
+/// It could not be started. A port in use and a policy that cannot run are [`Unusable`].
+pub fn serve(
+    config: &Config,
+    reload: impl Fn() -> Result<Config, ConfigError>,
+) -> anyhow::Result<()> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .context("no runtime for the admin API")?;
+    runtime.block_on(async {
+        let mut server = Server::open(config)?;
+        let tasks = Tasks::default();
+        let admin = server.listen_admin(config, &tasks).await?;
+        let http = server.listen()?;
+        announce(config, http, admin);
+        wait(&server, &reload).await?;
+        server.ready.store(false, Ordering::Release);
+        tracing::info!("draining: no new connections, requests in flight may end");
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let stopping = tokio::task::spawn_blocking(move || server.stop());
+        tokio::select! {
+            stopped = stopping => stopped.context("stopping failed")?,
+            _ = interrupt.recv() => tracing::warn!("stopped at once"),
+            _ = terminate.recv() => tracing::warn!("stopped at once"),
+        }
+        Ok::<(), anyhow::Error>(())
+    })?;
+    // What still drains after a second signal is not waited for.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+fn announce(config: &Config, http: std::net::SocketAddr, admin: std::net::SocketAddr) {
+    tracing::info!("listening on http://{http}, admin on http://{admin}");
+    tracing::info!(capacity = %config.memory.capacity, "memory tier");
+    match &config.data_dir {
+        Some(dir) => tracing::info!(data_dir = %dir.display(), "policies are kept"),
+        None => tracing::warn!("no data_dir: uploaded policies and activations end with this process"),
+    }
+    for site in &config.sites {
+        tracing::info!(
+            site = %site.name, origin = %site.origin.authority(), keying = %site.policy.keying,
+            freshness = %site.policy.freshness, eviction = %site.policy.eviction, "site"
+        );
+    }
+}
+
+/// Waits for the signal to stop, and reloads on the way.
+async fn wait(
+    server: &Server,
+    reload: &impl Fn() -> Result<Config, ConfigError>,
+) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => return Ok(()),
+            _ = hangup.recv() => match reload() {
+                Err(error) => tracing::error!(%error, "not reloaded; the old configuration stays"),
+                Ok(config) => match server.control.reload(&config) {
+                    Ok(()) => tracing::info!("reloaded"),
+                    Err(error) => {
+                        tracing::error!(%error, "not reloaded; the old configuration stays");
+                    }
+                },
+            },
+        }
+    }
+}
+
+fn configured(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<NotArranged>() {
+        Ok(NotArranged::Configured(unusable)) => unusable.into(),
+        Ok(other) => other.into(),
+        Err(error) => error,
+    }
+}
+
+fn cannot_listen(key: &str, address: std::net::SocketAddr, error: &std::io::Error) -> Unusable {
+    let clause = match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            format!("{address} is in use by another program; choose another port, or stop it")
+        }
+        _ => format!("cannot listen on {address}: {error}"),
+    };
+    Unusable { key: key.to_owned(), clause }
+}
+
+/// Raises the limit of open files as far as it goes: each client, and each origin connection, is
+/// one. What it is then.
+fn raise_file_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(files).unwrap_or(usize::MAX).min(1 << 20)
+}
