@@ -12,6 +12,7 @@ pub mod entry;
 pub mod front;
 pub mod metrics;
 pub mod policy;
+pub mod program;
 pub mod rfc9111;
 pub mod server;
 pub mod tasks;

@@ -340,7 +340,17 @@ impl Locked<'_> {
 
     /// Evicts the least recently used resident and answers its charge.
     pub(super) fn evict_oldest(&mut self, departed: &mut Departed<'_>) -> Option<u64> {
-        let (_, resident) = self.state.residents.pop_lru()?;
+        let Some((_, resident)) = self.state.residents.pop_lru() else {
+            // An empty shard holds nothing: were its gauges wrong, callers would ask it for ever.
+            let bytes = self.shard.gauges.bytes.swap(0, Relaxed);
+            let entries = self.shard.gauges.entries.swap(0, Relaxed);
+            debug_assert!(
+                bytes == 0 && entries == 0,
+                "an empty shard with {bytes} bytes"
+            );
+            departed.hold.absorb(bytes, entries);
+            return None;
+        };
         let charge = resident.entry.charge();
         self.depart(resident, Tell::Order, departed);
         Some(charge)

@@ -9,7 +9,7 @@ use crate::entry::{SiteId, Tag};
 use crate::tier::eviction::{EvictionOrder, OrderFault, OrderSource, ShardLimits};
 use crate::tier::memory::Domain;
 use crate::tier::memory::drain::Worker;
-use crate::tier::memory::events::BATCH_WORDS;
+use crate::tier::memory::events::{BATCH_WORDS, Event, split_first};
 use crate::tier::memory::put::Put;
 use crate::tier::memory::stats::EvictionReason;
 
@@ -258,10 +258,15 @@ type Meddling = Arc<Mutex<Box<dyn FnMut() + Send>>>;
 
 impl EvictionOrder for Meddles {
     fn observe(&mut self, _: u64, events: &[u64]) -> Result<(), OrderFault> {
-        let inserts = events
-            .chunks_exact(3)
-            .map(|words| u32::try_from(words[0] & 0xffff_ffff));
-        self.known.extend(inserts.map(Result::unwrap));
+        let mut rest = events;
+        while let Some((event, after)) = split_first(rest) {
+            rest = after;
+            match event {
+                Event::Insert(slot, _) => self.known.push(slot),
+                Event::Hit(slot, _) => assert!(self.known.contains(&slot), "it named {slot}"),
+                Event::Remove(slot, _) => panic!("it named {slot}"),
+            }
+        }
         Ok(())
     }
 
@@ -302,12 +307,13 @@ fn an_answer_that_the_shard_overtook_is_no_mistake_and_evicts_nothing_new() {
     let newer = entry(0, 0);
     let replacement = Arc::clone(&newer);
     // Between the order's look and the eviction: key 0 is replaced in its slot, key 1 leaves, and
-    // a new key takes its slot.
+    // a new key takes its slot; key 2 is hit, and leaves all the same.
     let meddle = move || {
         let Some(domain) = weak.upgrade() else { return };
         assert_eq!(put(&domain, &replacement), Put::Stored);
         domain.remove(view(&1_u64.to_le_bytes()));
         assert_eq!(put(&domain, &entry(9_999, 0)), Put::Stored);
+        drop(get(&domain, 2));
     };
     let meddle: Meddling = Arc::new(Mutex::new(Box::new(meddle)));
     domain
@@ -322,6 +328,8 @@ fn an_answer_that_the_shard_overtook_is_no_mistake_and_evicts_nothing_new() {
         &newer
     ));
     assert!(peek(&domain, 9_999).is_some() && peek(&domain, 2).is_none());
+    // What the order hears now must not speak of the slots it named, but for the new inserts.
+    worker.round();
     assert_eq!(domain.stats().wrong_answers, 0);
     assert_eq!(evicted(&domain, EvictionReason::NativeFallback), 0);
     audit(&domain);

@@ -1,0 +1,1 @@
+//! Components of world `program`, run off the request path.
