@@ -4,6 +4,7 @@
 //! It knows keys, nominated fields and flights. It knows nothing of policies: what a policy
 //! decided arrives as a key, a lifetime and tags.
 
+pub mod chain;
 pub mod flight;
 pub mod flights;
 

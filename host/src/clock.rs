@@ -6,6 +6,8 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
 /// A point on the monotonic clock, in milliseconds since the process first asked for the time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(u64);
@@ -32,16 +34,26 @@ pub fn instant() -> Instant {
     Instant::now()
 }
 
-/// Now, on the monotonic clock, in milliseconds.
-pub fn now() -> Moment {
-    moment(instant())
+/// Now, on the monotonic clock, as of the last tick of the kernel: a few milliseconds late, at a
+/// fifth of the cost of [`now`]. For ages, which HTTP tells in seconds.
+#[inline]
+pub fn coarse() -> Moment {
+    millis_since_start(clock_gettime(ClockId::MonotonicCoarse))
 }
 
-/// The moment at which `instant` falls.
-pub fn moment(instant: Instant) -> Moment {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let start = *START.get_or_init(Instant::now);
-    let passed = instant.saturating_duration_since(start).as_millis();
+/// Now, on the monotonic clock, in milliseconds.
+pub fn now() -> Moment {
+    millis_since_start(clock_gettime(ClockId::Monotonic))
+}
+
+fn millis_since_start(time: Timespec) -> Moment {
+    static START: OnceLock<Duration> = OnceLock::new();
+    let since_boot = |time: Timespec| {
+        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+        Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+    };
+    let start = START.get_or_init(|| since_boot(clock_gettime(ClockId::MonotonicCoarse)));
+    let passed = since_boot(time).saturating_sub(*start).as_millis();
     Moment(u64::try_from(passed).unwrap_or(u64::MAX))
 }
 

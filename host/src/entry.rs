@@ -4,6 +4,7 @@
 //! shares the body. Cloning a body or handing it to a client copies no byte of it.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -240,6 +241,7 @@ pub struct Nominations {
 
 /// What an entry holds.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a response is the common case; boxing it costs a hit")]
 pub enum Content {
     /// A response.
     Response(StoredResponse),
@@ -258,15 +260,23 @@ pub struct Entry {
     pub tags: Box<[Tag]>,
     /// What it holds.
     pub content: Content,
+    serial: u64,
     charge: u64,
 }
 
 impl Entry {
     /// Builds an entry and computes its charge.
     pub fn new(key: CacheKey, site: SiteId, tags: Vec<Tag>, content: Content) -> Self {
-        let mut entry = Self { key, site, tags: tags.into(), content, charge: 0 };
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let mut entry = Self { key, site, tags: tags.into(), content, serial, charge: 0 };
         entry.charge = entry.measure();
         entry
+    }
+
+    /// Names this entry: no other one of this process has the same.
+    pub fn serial(&self) -> u64 {
+        self.serial
     }
 
     /// Bytes this entry costs a memory tier: content, fields, key, tags and bookkeeping.

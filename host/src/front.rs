@@ -15,6 +15,7 @@ pub mod fetch;
 pub mod fields;
 pub mod fill;
 pub mod framing;
+pub mod heads;
 pub mod intake;
 pub mod origin;
 pub mod pass;

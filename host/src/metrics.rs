@@ -78,13 +78,18 @@ struct HistogramCell {
 impl Histogram {
     /// Counts one observation.
     pub fn observe(&self, duration: Duration) {
+        self.observe_for(duration, 1);
+    }
+
+    /// Counts one observation that stands for `times` of them.
+    pub fn observe_for(&self, duration: Duration, times: u64) {
         let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let bucket = BOUNDS_NS.partition_point(|bound| *bound < ns);
         let Some(cell) = self.cells.get(cell()) else { return };
         if let Some(count) = cell.buckets.get(bucket) {
-            count.fetch_add(1, Relaxed);
+            count.fetch_add(times, Relaxed);
         }
-        cell.sum_ns.fetch_add(ns, Relaxed);
+        cell.sum_ns.fetch_add(ns.saturating_mul(times), Relaxed);
     }
 
     /// Adds the observations of `other`.

@@ -1,1 +1,23 @@
-//! Being written.
+//! Black-box tests of the HTTP front: the real program between real sockets, one file a feature.
+
+#[path = "../support.rs"]
+mod support;
+
+mod bad_input;
+mod budget;
+mod collapse;
+mod conditional;
+mod connections;
+mod failures;
+mod fields;
+mod framing;
+mod freshness;
+mod large;
+mod methods;
+mod origin_errors;
+mod process;
+mod purge;
+mod stale;
+mod store;
+mod validation;
+mod vary;

@@ -1,1 +1,20 @@
-//! Being written.
+//! Black-box tests of policies: the real program, real components, real sockets.
+//!
+//! Most cases run the fixture `tests/guests/rogue`, which misbehaves as its parameters say, so
+//! that one component, compiled once, serves them all.
+
+#[path = "../support.rs"]
+mod support;
+
+mod admin;
+mod eviction;
+mod faults;
+mod fixtures;
+mod floor;
+mod life;
+mod load;
+mod site;
+mod swap;
+mod text;
+mod tools;
+mod upload;

@@ -252,8 +252,20 @@ pub fn effective<'a>(
     }
 }
 
+/// The one `Host` of a request whose target names no authority; none if the request needs a closer
+/// look.
+pub fn plain_host<'a>(uri: &Uri, headers: &'a HeaderMap) -> Option<&'a [u8]> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let host = hosts.next()?;
+    let plain = uri.authority().is_none() && hosts.next().is_none();
+    plain.then(|| host.as_bytes())
+}
+
 /// Judges a target that is parsed already: its form must suit the method.
-fn check_uri(method: &Method, uri: &Uri) -> Result<(), BadRequest> {
+///
+/// # Errors
+/// If the form does not suit the method, or it holds a byte that no target may hold.
+pub fn check_uri(method: &Method, uri: &Uri) -> Result<(), BadRequest> {
     let target = uri.path_and_query().map_or("", |target| target.as_str());
     check_bytes(target.as_bytes())?;
     let http = uri.scheme_str().is_none_or(|scheme| {

@@ -9,23 +9,24 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::answer;
-use super::authority::{self, Authority, Scheme};
+use super::authority::{self, BadRequest, Scheme};
 use super::body::ResponseBody;
 use super::cache_status::{CacheStatus, ForwardReason, Outcome};
 use super::fetch;
+use super::heads::Heads;
 use super::pass;
-use super::site::{CacheOutcome, Site};
-use super::worker::{Local, Worker};
+use super::site::{CacheOutcome, Site, SiteTable};
+use super::worker::{KnownHost, Local, LocalHooks, TIMED_HITS, Worker};
 use crate::cache::Lookup;
 use crate::clock::{self, Moment};
-use crate::entry::{CacheKey, Entry, Tag, Usable};
+use crate::entry::{CacheKey, Entry, StoredResponse, Tag, Usable};
 use crate::policy::activation::Activation;
 use crate::policy::keying::{Input, Keyed};
 
@@ -114,9 +115,10 @@ impl Exchange {
             authority: &self.authority,
             target: self.original_target(),
             client: self.client,
-            start: self.start,
+            took: Some((self.start.elapsed(), 1)),
         };
-        finish(&self.worker, &self.site, &done, outcome, response)
+        finish(&self.worker, &self.site, &done, outcome, &response);
+        response
     }
 }
 
@@ -126,7 +128,8 @@ struct Done<'a> {
     authority: &'a str,
     target: &'a str,
     client: IpAddr,
-    start: Instant,
+    /// How long it took, and how many requests that stands for.
+    took: Option<(Duration, u64)>,
 }
 
 #[inline]
@@ -135,28 +138,32 @@ fn finish(
     site: &Site,
     done: &Done<'_>,
     outcome: CacheOutcome,
-    response: Response<ResponseBody>,
-) -> Response<ResponseBody> {
-    let took = done.start.elapsed();
+    response: &Response<ResponseBody>,
+) {
     site.metrics.count(outcome, response.status());
-    worker.edge.metrics.request_seconds.observe(took);
-    if worker.edge.access_log {
-        let length = http_body::Body::size_hint(response.body()).exact();
-        tracing::info!(
-            target: "access",
-            client = %done.client, site = %site.name, method = %done.method,
-            authority = done.authority, path = done.target, status = response.status().as_u16(),
-            bytes = length, took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            cache_status = outcome.as_str(),
-        );
+    if let Some((took, times)) = done.took {
+        worker.edge.metrics.request_seconds.observe_for(took, times);
     }
-    response
+    if worker.edge.access_log {
+        log(site, done, outcome, response);
+    }
+}
+
+#[cold]
+fn log(site: &Site, done: &Done<'_>, outcome: CacheOutcome, response: &Response<ResponseBody>) {
+    let took = done.took.map(|(took, _)| u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    tracing::info!(
+        target: "access",
+        client = %done.client, site = %site.name, method = %done.method,
+        authority = done.authority, path = done.target, status = response.status().as_u16(),
+        bytes = http_body::Body::size_hint(response.body()).exact(), took_us = took,
+        cache_status = outcome.as_str(),
+    );
 }
 
 /// Answers `request`, which came from `client`.
 pub fn answer(worker: &Rc<Worker>, request: Request<Incoming>, client: IpAddr) -> Answer {
-    let start = clock::instant();
-    match begin(worker, &request, client, start) {
+    match begin(worker, &request, client) {
         Begun::Answered(response) => Answer::Now(Some(response)),
         Begun::Refused(status, message) => {
             worker.edge.metrics.refused.increment();
@@ -166,6 +173,7 @@ pub fn answer(worker: &Rc<Worker>, request: Request<Incoming>, client: IpAddr) -
             let KeyedRequest { site, position, authority, target, next } = *keyed;
             let (head, body) = request.into_parts();
             let (worker, body) = (Rc::clone(worker), Some(body));
+            let start = clock::instant();
             let exchange =
                 Exchange { worker, site, position, head, body, authority, target, client, start };
             Answer::Later(match next {
@@ -212,60 +220,56 @@ pub struct Miss {
 }
 
 #[inline]
-fn begin(
-    worker: &Worker,
-    request: &Request<Incoming>,
-    client: IpAddr,
-    start: Instant,
-) -> Begun {
+fn begin(worker: &Worker, request: &Request<Incoming>, client: IpAddr) -> Begun {
+    let timed = worker.edge.access_log || worker.is_timed();
+    let start = timed.then(clock::instant);
     let (method, headers) = (request.method(), request.headers());
-    let effective =
-        authority::effective(method, request.uri(), request.version(), headers, Scheme::Http);
-    let authority = match effective {
-        Ok(authority) => authority,
-        Err(error) => return Begun::Refused(error.status(), error.message()),
-    };
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     if target.len() > worker.edge.limits.target {
         return Begun::Refused(StatusCode::URI_TOO_LONG, "the request target is too long\n");
     }
     let mut local = worker.local();
-    let local = &mut *local;
-    let position = local.table.find(authority.host());
-    let Some((position, site)) =
-        position.and_then(|position| Some((position, local.table.get(position)?)))
-    else {
+    let Local { table, hooks, key: scratch, heads, host, .. } = &mut *local;
+    if let Err(refused) = identify(request, table, host) {
+        return Begun::Refused(refused.status(), refused.message());
+    }
+    let authority = host.authority.as_str();
+    let site = host.position.and_then(|position| Some((position, table.get(position)?)));
+    let Some((position, site)) = site else {
         return Begun::Refused(StatusCode::MISDIRECTED_REQUEST, "no site answers for this host\n");
     };
-    let site = Arc::clone(site);
-    let input = Input { method: method.as_str(), authority: authority.as_str(), target, headers };
-    let (keyed, namespace) = key(local, position, &site, input);
-    let pass = |reason, authority: Authority<'_>| {
-        let authority = authority.into_text().into_owned();
-        let next = Next::Pass(reason);
-        let site = Arc::clone(&site);
-        Begun::Keyed(Box::new(KeyedRequest { site, position, authority, target: None, next }))
+    let mut hooks = hooks.get_mut(position);
+    let input = Input { method: method.as_str(), authority, target, headers };
+    let (keyed, namespace) = key(hooks.as_deref_mut(), site, input);
+    let later = |target, next| {
+        let (site, authority) = (Arc::clone(site), authority.to_owned());
+        Begun::Keyed(Box::new(KeyedRequest { site, position, authority, target, next }))
     };
     if !matches!(*method, Method::GET | Method::HEAD) {
-        return pass(ForwardReason::Method, authority);
+        return later(None, Next::Pass(ForwardReason::Method));
     }
     let Keyed::Key { target: asked, variant } = keyed else {
-        return pass(ForwardReason::Bypass, authority);
+        return later(None, Next::Pass(ForwardReason::Bypass));
     };
     let asked_target = asked.as_deref().unwrap_or(target);
-    compose(&mut local.key, &site, namespace, authority.as_str(), asked_target, &variant);
-    let primary = worker.edge.cache.hasher.key(&local.key);
+    compose(scratch, site, namespace, authority, asked_target, &variant);
+    let primary = worker.edge.cache.hasher.key(scratch);
     let lookup = worker.edge.cache.lookup(&site.domain, primary, headers);
     let (key, reason, stale) = match lookup {
         Lookup::Found(entry) => {
-            let now = clock::moment(start);
-            let Some(stored) = entry.response() else { return pass(ForwardReason::Miss, authority) };
+            let now = clock::coarse();
+            let Some(stored) = entry.response() else {
+                return later(None, Next::Pass(ForwardReason::Miss));
+            };
             let usable = stored.lifetime.judge(now);
             if matches!(usable, Usable::Fresh { .. }) {
-                let response = hit(worker, request, &entry, now, client, &mut local.text);
-                let authority = authority.as_str();
-                let done = Done { method, authority, target, client, start };
-                return Begun::Answered(finish(worker, &site, &done, CacheOutcome::Hit, response));
+                let shown = Shown::new(worker, client, &entry, &stored.decided_by);
+                let response = hit(request, &entry, stored, now, &shown, heads);
+                let times = if worker.edge.access_log { 1 } else { TIMED_HITS };
+                let took = start.map(|start| (start.elapsed(), times));
+                let done = Done { method, authority, target, client, took };
+                finish(worker, site, &done, CacheOutcome::Hit, &response);
+                return Begun::Answered(response);
             }
             (entry.key.clone(), ForwardReason::Stale, Some((entry, usable)))
         }
@@ -273,7 +277,6 @@ fn begin(
         Lookup::VaryMiss { key } => (key, ForwardReason::VaryMiss, None),
     };
     let primary = primary.to_key();
-    let hooks = local.hooks.get_mut(position);
     let (freshness, declared) = hooks.map_or_else(
         || (site.hooks.freshness.current(), Vec::new()),
         |hooks| {
@@ -282,17 +285,37 @@ fn begin(
             (freshness, declared.unwrap_or_default())
         },
     );
-    let authority = authority.into_text().into_owned();
-    let next = Next::Fetch(Miss { primary, key, reason, stale, freshness, declared });
-    Begun::Keyed(Box::new(KeyedRequest { site, position, authority, target: asked, next }))
+    later(asked, Next::Fetch(Miss { primary, key, reason, stale, freshness, declared }))
+}
+
+/// Finds out whom `request` is for, and judges its target. Most requests repeat the `Host` of the
+/// one before, whoever sent that.
+#[inline]
+fn identify(
+    request: &Request<Incoming>,
+    table: &SiteTable,
+    known: &mut KnownHost,
+) -> Result<(), BadRequest> {
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+    let plain = authority::plain_host(uri, headers);
+    if plain.is_some_and(|host| host == known.raw && !host.is_empty()) {
+        return authority::check_uri(method, uri);
+    }
+    let found = authority::effective(method, uri, request.version(), headers, Scheme::Http)?;
+    known.raw.clear();
+    known.raw.extend_from_slice(plain.unwrap_or_default());
+    known.position = table.find(found.host());
+    known.authority.clear();
+    known.authority.push_str(found.as_str());
+    Ok(())
 }
 
 /// Asks the keying policy. A failed call gets the native key, in the native namespace, where it
 /// meets no key of a policy.
 #[inline]
-fn key(local: &mut Local, position: usize, site: &Site, input: Input<'_>) -> (Keyed, u64) {
+fn key(hooks: Option<&mut LocalHooks>, site: &Site, input: Input<'_>) -> (Keyed, u64) {
     let native = || (Keyed::Key { target: None, variant: String::new() }, 0);
-    let Some(hooks) = local.hooks.get_mut(position) else { return native() };
+    let Some(hooks) = hooks else { return native() };
     let keyed = hooks.keyer.call(&site.hooks.keying, |keyer, activation| {
         keyer.key(input, activation).map(|keyed| (keyed, activation.namespace))
     });
@@ -323,27 +346,27 @@ pub fn compose(
 
 #[inline]
 fn hit(
-    worker: &Worker,
     request: &Request<Incoming>,
     entry: &Entry,
+    stored: &StoredResponse,
     now: Moment,
-    client: IpAddr,
-    text: &mut bytes::BytesMut,
+    shown: &Shown,
+    heads: &mut Heads,
 ) -> Response<ResponseBody> {
-    let Some(stored) = entry.response() else {
-        return answer::own(StatusCode::INTERNAL_SERVER_ERROR, "a nomination was taken for a hit\n");
-    };
-    let shown = Shown::new(worker, client, entry, &stored.decided_by);
     let age = stored.lifetime.age(now);
-    let left = seconds(stored.lifetime.fresh_for) - seconds(age);
-    let status = shown.status(Outcome::Hit { ttl: left });
-    answer::from_stored(request.method(), request.headers(), stored, |headers| {
-        answer::fill_places(headers, Some(age.as_secs()), &status, text);
+    let ttl = seconds(stored.lifetime.fresh_for) - seconds(age);
+    answer::from_stored(request.method(), request.headers(), stored, || {
+        if shown.is_nothing() {
+            return heads.get(entry.serial(), stored, age.as_secs(), ttl);
+        }
+        let mut headers = stored.headers.clone();
+        answer::fill_places(&mut headers, Some(age.as_secs()), &shown.status(Outcome::Hit { ttl }));
+        headers
     })
 }
 
 /// Whole seconds, signed, for `Cache-Status`.
-pub fn seconds(duration: std::time::Duration) -> i64 {
+pub fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
@@ -369,6 +392,12 @@ impl Shown {
             return Self { key: Vec::new(), detail: Vec::new() };
         }
         Self { key: readable(key.view().bytes), detail: decided_by.as_bytes().to_vec() }
+    }
+
+    /// Whether there is nothing to show.
+    #[inline]
+    pub fn is_nothing(&self) -> bool {
+        self.key.is_empty() && self.detail.is_empty()
     }
 
     /// The status with what is shown.

@@ -174,9 +174,10 @@ fn from_entry(
     let shown = Shown::new(&exchange.worker, exchange.client, entry, &stored.decided_by);
     let status = shown.status(status(left));
     let head = &exchange.head;
-    let response = answer::from_stored(&head.method, &head.headers, stored, |headers| {
-        let text = &mut exchange.worker.local().text;
-        answer::fill_places(headers, Some(age.as_secs()), &status, text);
+    let response = answer::from_stored(&head.method, &head.headers, stored, || {
+        let mut headers = stored.headers.clone();
+        answer::fill_places(&mut headers, Some(age.as_secs()), &status);
+        headers
     });
     exchange.finish(outcome, response)
 }
@@ -214,7 +215,7 @@ fn from_flight(
     let shown = Shown::of_key(&exchange.worker, exchange.client, &miss.key, &miss.freshness.label);
     let status = shown.status(Outcome::Forward(forward));
     let age = (head.age > 0 || collapsed).then_some(head.age);
-    answer::fill_places(&mut headers, age, &status, &mut exchange.worker.local().text);
+    answer::fill_places(&mut headers, age, &status);
     let outcome = if collapsed { CacheOutcome::Collapsed } else { CacheOutcome::Miss };
     if not_modified {
         let response = answer::respond(StatusCode::NOT_MODIFIED, headers, ResponseBody::Empty);

@@ -119,6 +119,7 @@ mod tests {
             reuse,
             initial_age: S(0),
             has_validator: false,
+            withheld: Vec::new(),
         }
     }
 

@@ -1,11 +1,10 @@
 //! What one worker thread owns, and what all of them share.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::BytesMut;
-
+use super::heads::Heads;
 use super::origin::{Deadlines, OriginClient};
 use super::site::{Site, SiteTable, Sites};
 use crate::cache::Cache;
@@ -15,6 +14,10 @@ use crate::policy::freshness::Freshener;
 use crate::policy::keying::Keyer;
 use crate::policy::local::Warm;
 use crate::tasks::Tasks;
+
+/// Reading the clock twice is a fiftieth of the work of a hit, so one hit in this many is timed and
+/// counted this many times.
+pub const TIMED_HITS: u64 = 16;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -80,6 +83,7 @@ pub struct Worker {
     /// Its fetches.
     pub tasks: Tasks,
     local: RefCell<Local>,
+    hits: Cell<u64>,
 }
 
 /// What only this thread touches, and never across a wait.
@@ -92,8 +96,21 @@ pub struct Local {
     pub hooks: Vec<LocalHooks>,
     /// Where keys are put together.
     pub key: Vec<u8>,
-    /// Where the values of response fields are written.
-    pub text: BytesMut,
+    /// The heads of hot responses.
+    pub heads: Heads,
+    /// The last `Host` that was found valid.
+    pub host: KnownHost,
+}
+
+/// A `Host` that was found valid, and what it comes to. Most requests repeat the one before.
+#[derive(Debug, Default)]
+pub struct KnownHost {
+    /// As it was sent.
+    pub raw: Vec<u8>,
+    /// Normalised.
+    pub authority: String,
+    /// The position of its site.
+    pub position: Option<usize>,
 }
 
 /// The warm instances of one site.
@@ -123,9 +140,18 @@ impl Worker {
             table: Arc::default(),
             hooks: Vec::new(),
             key: Vec::with_capacity(512),
-            text: BytesMut::new(),
+            heads: Heads::default(),
+            host: KnownHost::default(),
         });
-        Self { edge, client, tasks: Tasks::default(), local }
+        Self { edge, client, tasks: Tasks::default(), local, hits: Cell::new(0) }
+    }
+
+    /// Whether the next request is timed should it be a hit: one in [`TIMED_HITS`] is.
+    #[inline]
+    pub fn is_timed(&self) -> bool {
+        let hits = self.hits.get().wrapping_add(1);
+        self.hits.set(hits);
+        hits.is_multiple_of(TIMED_HITS)
     }
 
     /// What only this thread touches, brought up to date.
@@ -136,6 +162,7 @@ impl Worker {
         if local.generation != generation {
             local.generation = generation;
             local.table = self.edge.sites.table();
+            local.host = KnownHost::default();
             local.hooks = local.table.sites().iter().map(|site| LocalHooks::new(site)).collect();
         }
         local

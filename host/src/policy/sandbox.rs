@@ -86,9 +86,12 @@ impl Fault {
     }
 }
 
-/// The state of a store: its memory limit and its clock.
+/// The state of a store: its memory limit, its clock, and what the host functions that its guest
+/// may call work on. Policies may call none.
 #[derive(Debug)]
-pub struct State {
+pub struct State<T = ()> {
+    /// What host functions work on.
+    pub data: T,
     memory_limit: u64,
     memory: u64,
     ticks: u64,
@@ -96,7 +99,7 @@ pub struct State {
     late_since: Option<Duration>,
 }
 
-impl ResourceLimiter for State {
+impl<T: Send> ResourceLimiter for State<T> {
     fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let desired = u64::try_from(desired).unwrap_or(u64::MAX);
         let allowed = desired <= self.memory_limit;
@@ -126,7 +129,7 @@ impl ResourceLimiter for State {
 /// Ticks after which a call is looked at for the first time.
 const FIRST_LOOK: u64 = 2;
 
-impl State {
+impl<T> State<T> {
     /// A late call is ended for the time it ran, not for the time its thread waited for a CPU: on
     /// a busy machine an innocent call of half a microsecond would be hit otherwise. The first
     /// look notes the thread's CPU time; later looks end the call once it has used up the rest.
@@ -153,18 +156,28 @@ fn thread_cpu_time() -> Duration {
 
 /// A store and the clock of its calls.
 #[derive(Debug)]
-pub struct Sandbox {
-    store: Store<State>,
+pub struct Sandbox<T: 'static = ()> {
+    store: Store<State<T>>,
 }
 
 impl Sandbox {
-    /// An empty store of `engine`.
+    /// An empty store of `engine` for a guest that calls no host function.
     pub fn new(engine: &Engine, limits: Limits) -> Self {
+        Self::with_data(engine, limits, ())
+    }
+}
+
+impl<T: Send + 'static> Sandbox<T> {
+    /// An empty store of `engine` whose host functions work on `data`.
+    pub fn with_data(engine: &Engine, limits: Limits, data: T) -> Self {
         let ticks = u64::try_from(limits.deadline.as_millis()).unwrap_or(u64::MAX).max(1);
-        let state = State { memory_limit: limits.memory, memory: 0, ticks, late_since: None };
+        let state = State { data, memory_limit: limits.memory, memory: 0, ticks, late_since: None };
         let mut store = Store::new(engine, state);
         store.limiter(|state| state);
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().judge_lateness()));
+        // What a guest hands over is copied before anyone looks at it. Lists may name the same
+        // bytes many times, so the size of its memory alone does not bound the copy.
+        store.set_hostcall_fuel(usize::try_from(limits.memory).unwrap_or(usize::MAX));
         Self { store }
     }
 
@@ -175,7 +188,7 @@ impl Sandbox {
     #[inline]
     pub fn call<R>(
         &mut self,
-        call: impl FnOnce(&mut Store<State>) -> wasmtime::Result<R>,
+        call: impl FnOnce(&mut Store<State<T>>) -> wasmtime::Result<R>,
     ) -> Result<R, Fault> {
         let state = self.store.data_mut();
         state.late_since = None;

@@ -1,0 +1,253 @@
+//! Keying and freshness policies that fail under load: every request is answered, the fault is
+//! counted by its kind, the breaker trips, and what ran before comes back.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::load::{self, CLIENTS, new_ones, repeated, telling_origin, told};
+use crate::site::{active, at_hook, calls, faults, push, push_as, use_policy};
+use crate::support::edge::{Edge, Setup};
+use crate::support::eventually;
+use crate::{fixtures, text};
+
+/// Faults in a row that trip a breaker.
+const IN_A_ROW: u64 = 5;
+
+/// What a call may take that ends at its deadline of 5 ms: the deadline, 5 ms, and what a busy
+/// machine that runs tests adds.
+const ENDED: Duration = Duration::from_millis(10 + 30);
+
+/// Puts the policy in effect, loads the edge, and checks everything that must hold of a policy
+/// that fails at every call.
+#[track_caller]
+fn fails_always(edge: &Edge, hook: &str, policy: &str, params: &Value, kind: &str) {
+    let what = format!("{hook} {policy} {params}");
+    let before = (calls(edge, hook), faults(edge, policy, hook, Some(kind)), faults(edge, policy, hook, None));
+    use_policy(edge, hook, policy, params);
+    let requests = 300;
+    let round = what.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    let latencies = load::run(edge, requests, new_ones(&round));
+    assert!(latencies.p99() < ENDED, "{what}: p99 {:?}", latencies.p99());
+    assert_eq!(calls(edge, hook) - before.0, requests as u64, "{what}");
+
+    let of_kind = faults(edge, policy, hook, Some(kind)) - before.1;
+    let all = faults(edge, policy, hook, None) - before.2;
+    assert_eq!(of_kind, all, "{what}: another kind of fault");
+    // Each client's call under way when it trips may fail as well.
+    let most = IN_A_ROW + CLIENTS as u64;
+    assert!((IN_A_ROW..=most).contains(&all), "{what}: {all} faults");
+    let state = at_hook(edge, hook);
+    let native = if hook == "keying" { "native:default" } else { "native:rfc9111" };
+    assert_eq!(state["active"], native, "{what}");
+    assert_eq!(state["tripped"]["policy"], policy, "{what}");
+    assert_eq!(state["tripped"]["reason"], "5 faults in a row", "{what}");
+}
+
+#[test]
+fn a_keying_policy_that_always_fails_is_replaced_by_the_native_rule() {
+    let origin = telling_origin();
+    let edge = Edge::before(&origin);
+    let rogue = format!("rogue@{}", push(&edge, fixtures::rogue()));
+    for (params, kind) in [
+        (json!({ "mode": "trap" }), "trap"),
+        (json!({ "mode": "loop" }), "deadline"),
+        (json!({ "mode": "recurse" }), "stack"),
+        (json!({ "mode": "allocate" }), "trap"),
+        (json!({ "mode": "answer", "target": "" }), "answer"),
+        (json!({ "mode": "answer", "target": "http://evil.test/x" }), "answer"),
+        (json!({ "mode": "answer", "target": "/a\r\nX-Injected: 1" }), "answer"),
+        (json!({ "mode": "answer", "target": "/a b" }), "answer"),
+        (json!({ "mode": "answer", "target": "/a#b" }), "answer"),
+        (json!({ "mode": "answer", "target": "/\u{fc}" }), "answer"),
+        (json!({ "mode": "answer", "target": "/\u{0}" }), "answer"),
+        (json!({ "mode": "long", "bytes": 8193 }), "answer"),
+        (json!({ "mode": "long-variant", "bytes": 257 }), "answer"),
+        // More than its memory: it does not live to answer.
+        (json!({ "mode": "long", "bytes": 10_000_000 }), "trap"),
+    ] {
+        fails_always(&edge, "keying", &rogue, &params, kind);
+    }
+    let asked = origin.asked();
+    assert!(asked.iter().all(|asked| asked.field("x-injected").is_none()));
+}
+
+#[test]
+fn a_target_of_ten_megabytes_is_a_wrong_answer() {
+    let origin = telling_origin();
+    let edge = Setup::before(&origin).set("limits.policy_memory", "32MiB").start();
+    let rogue = format!("rogue@{}", push(&edge, fixtures::rogue()));
+    let params = json!({ "mode": "long", "bytes": 10_000_000 });
+    fails_always(&edge, "keying", &rogue, &params, "answer");
+}
+
+#[test]
+fn strings_that_are_none_are_faults() {
+    let origin = telling_origin();
+    let edge = Edge::before(&origin);
+    // Not UTF-8; within memory but longer than a target may be; outside of memory.
+    for (name, pointer, length) in
+        [("bytes", 512, 3), ("outside", 65_000, 1 << 30), ("wraps", u32::MAX - 1, 64)]
+    {
+        let wasm = fixtures::raw_target(pointer, length);
+        let policy = format!("{name}@{}", push_as(&edge, name, &wasm));
+        fails_always(&edge, "keying", &policy, &json!({}), "trap");
+    }
+    let wasm = fixtures::raw_target(1024, 8193);
+    let policy = format!("zeros@{}", push_as(&edge, "zeros", &wasm));
+    fails_always(&edge, "keying", &policy, &json!({}), "answer");
+}
+
+#[test]
+fn a_component_written_as_text_can_be_a_policy() {
+    let origin = telling_origin();
+    let edge = Edge::before(&origin);
+    let pass = text::keying(
+        r#"(func (export "key") (param i32 i32 i32 i32 i32 i32) (result i32) (i32.const 2048))"#,
+    );
+    let policy = format!("pass@{}", push_as(&edge, "pass", &pass));
+    use_policy(&edge, "keying", &policy, &json!({}));
+    load::run(&edge, 50, repeated(1));
+    assert_eq!(origin.total(), 50, "passed requests are not stored");
+    assert_eq!(faults(&edge, &policy, "keying", None), 0);
+}
+
+#[test]
+fn a_freshness_policy_that_always_fails_is_replaced_by_the_native_rule() {
+    let origin = telling_origin();
+    let edge = Edge::before(&origin);
+    let rogue = format!("rogue@{}", push(&edge, fixtures::rogue()));
+    for (params, kind) in [
+        (json!({ "mode": "trap" }), "trap"),
+        (json!({ "mode": "loop" }), "deadline"),
+        (json!({ "mode": "recurse" }), "stack"),
+        (json!({ "mode": "allocate" }), "trap"),
+        (json!({ "mode": "store", "lifetime_ms": 60_000, "tags": 65 }), "answer"),
+        (json!({ "mode": "store", "lifetime_ms": 60_000, "tags": 1, "tag": "" }), "answer"),
+        (json!({ "mode": "store", "lifetime_ms": 60_000, "tags": 1, "tag": "a b" }), "answer"),
+        (json!({ "mode": "store", "lifetime_ms": 60_000, "tags": 1, "tag": "a,b" }), "answer"),
+    ] {
+        fails_always(&edge, "freshness", &rogue, &params, kind);
+    }
+    // What was answered in the policy's place is the native rule: stored for a minute.
+    let total = origin.total();
+    use_policy(&edge, "freshness", &rogue, &json!({ "mode": "trap", "tag": "once" }));
+    assert!(!edge.get("/once").is_hit());
+    edge.flush();
+    assert!(edge.get("/once").is_hit());
+    assert_eq!(origin.total(), total + 1);
+}
+
+#[test]
+fn rare_faults_are_counted_and_many_trip_the_breaker() {
+    let origin = telling_origin();
+    let edge = Edge::before(&origin);
+    let rogue = format!("rogue@{}", push(&edge, fixtures::rogue()));
+    let every = |trap: usize| {
+        move |number: usize| {
+            let word = if number % trap == trap - 1 { "trap" } else { "page" };
+            let target = format!("/{word}/{}", number % 20);
+            (target.clone(), target)
+        }
+    };
+    use_policy(&edge, "keying", &rogue, &json!({ "mode": "trap-on-demand" }));
+    let requests = 3_000;
+    load::run(&edge, requests, every(200));
+    assert_eq!(faults(&edge, &rogue, "keying", Some("trap")), 15);
+    assert_eq!(active(&edge, "keying"), rogue, "half a percent is borne");
+
+    load::run(&edge, 2_000, every(50));
+    let state = at_hook(&edge, "keying");
+    assert_eq!(state["active"], "native:default");
+    assert_eq!(state["tripped"]["reason"], "faults in more than 1 % of the last 1,000 calls");
+    // Eleven in a thousand are more than one percent; the calls under way may add theirs.
+    let later = faults(&edge, &rogue, "keying", Some("trap")) - 15;
+    assert!(later <= 11 + CLIENTS as u64, "{later} faults until it tripped");
+}
+
+#[test]
+fn traps_at_random_never_fail_a_request() {
+    let origin = telling_origin();
+    let edge = Edge::before(&origin);
+    let rogue = format!("rogue@{}", push(&edge, fixtures::rogue()));
+    use_policy(&edge, "keying", &rogue, &json!({ "mode": "trap-sometimes", "one_in": 100 }));
+    let requests = if crate::support::long() { 20_000 } else { 2_000 };
+    let before = calls(&edge, "keying");
+    load::run(&edge, requests, new_ones("random"));
+    assert_eq!(calls(&edge, "keying") - before, requests as u64);
+    assert!(faults(&edge, &rogue, "keying", Some("trap")) > 0);
+    assert_eq!(faults(&edge, &rogue, "keying", Some("trap")), faults(&edge, &rogue, "keying", None));
+}
+
+#[test]
+fn a_breaker_returns_to_the_last_version_that_worked() {
+    let origin = telling_origin();
+    let edge = Edge::before(&origin);
+    let good = format!("rogue@{}", push(&edge, fixtures::rogue()));
+    let bad = format!("rogue@{}", push(&edge, &fixtures::rogue_again(2)));
+    let params = json!({ "mode": "path" });
+    use_policy(&edge, "keying", &good, &params);
+    let paths = |number: usize| (format!("/p{}?n={number}", number % 10), format!("/p{}", number % 10));
+    load::run(&edge, 10_000, paths);
+    assert_eq!(origin.total(), 10, "all queries share what is stored");
+
+    use_policy(&edge, "keying", &bad, &json!({ "mode": "trap" }));
+    load::run(&edge, 200, repeated(10));
+    let state = at_hook(&edge, "keying");
+    assert_eq!((&state["active"], &state["params"]), (&json!(good), &params), "{state}");
+    assert_eq!(state["tripped"]["policy"], json!(bad));
+    let total = origin.total();
+    load::run(&edge, 200, paths);
+    assert_eq!(origin.total(), total, "its keys are still good");
+}
+
+#[test]
+fn a_policy_that_was_taken_out_can_be_put_in_again() {
+    let origin = telling_origin();
+    let edge = Edge::before(&origin);
+    let rogue = format!("rogue@{}", push(&edge, fixtures::rogue()));
+    let params = json!({ "mode": "trap-on-demand" });
+    use_policy(&edge, "keying", &rogue, &params);
+    for number in 0..5 {
+        let target = format!("/trap/{number}");
+        assert_eq!(edge.get(&target).text(), told(&target));
+    }
+    assert_eq!(active(&edge, "keying"), "native:default");
+    // The operator has seen to the cause and asks for the same again.
+    let answer = use_policy(&edge, "keying", &rogue, &params);
+    assert_eq!(answer["active"], json!(rogue), "{answer}");
+    assert_eq!(active(&edge, "keying"), rogue);
+}
+
+#[test]
+fn no_client_can_trip_a_shipped_policy_by_what_it_asks_for() {
+    let origin = telling_origin();
+    let edge = Setup::site(&origin, "[site.policy]\nkeying = \"normalize-query\"").start();
+    let policy = active(&edge, "keying");
+    assert!(policy.starts_with("normalize-query@"), "{policy}");
+    for odd in ["{1}", "\"q\"", "a|b", "a^b", "a`b", "a\\b", "<a>", "\u{fc}", "%zz", "a#b"] {
+        for number in 0..10 {
+            // The parameters are out of order, so that the policy has to answer a target.
+            let mut client = edge.client();
+            client.send(format!("GET /?z={odd}&a={number} HTTP/1.1\r\nHost: edge.test\r\n\r\n"));
+            let head = client.head();
+            assert!(matches!(head.status, 200 | 400), "{odd}: {head:?}");
+        }
+        let state = at_hook(&edge, "keying");
+        assert_eq!(state["active"], json!(policy), "{odd}: {state}");
+    }
+}
+
+#[test]
+fn after_a_trip_requests_are_as_fast_as_with_the_native_rule() {
+    let origin = telling_origin();
+    let edge = Edge::before(&origin);
+    let rogue = format!("rogue@{}", push(&edge, fixtures::rogue()));
+    load::run(&edge, 500, repeated(10));
+    let native = load::run(&edge, 3_000, repeated(10)).median();
+    use_policy(&edge, "keying", &rogue, &json!({ "mode": "loop" }));
+    load::run(&edge, 100, repeated(10));
+    eventually("the breaker trips", || active(&edge, "keying") == "native:default");
+    let after = load::run(&edge, 3_000, repeated(10)).median();
+    assert!(after < native * 3 / 2, "{after:?} after, {native:?} before");
+}
