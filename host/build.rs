@@ -10,7 +10,9 @@ use std::{env, fs};
 
 fn main() {
     let manifest_dir = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
-    let root = manifest_dir.parent().expect("the host is a directory of the workspace");
+    let root = manifest_dir
+        .parent()
+        .expect("the host is a directory of the workspace");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
     for input in ["policies", "guest", "wit", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
@@ -19,7 +21,10 @@ fn main() {
 
     let names = policy_names(&root.join("policies"));
     // OUT_DIR is TARGET/PROFILE/build/PACKAGE-HASH/out.
-    let target = out.ancestors().nth(4).expect("OUT_DIR is deep inside the target directory");
+    let target = out
+        .ancestors()
+        .nth(4)
+        .expect("OUT_DIR is deep inside the target directory");
     let wasm_dir = build_policies(root, &target.join("guests"), &names);
 
     let mut code = String::from("/// The shipped policies.\npub const POLICIES: &[Shipped] = &[\n");
@@ -38,8 +43,15 @@ fn main() {
     files(&root.join("wit/policy"), &mut sources);
     sources.sort();
     for source in sources {
-        let name = source.strip_prefix(root).expect("under the root").display().to_string();
-        code += &format!("    ({name:?}, include_str!({:?})),\n", source.display().to_string());
+        let name = source
+            .strip_prefix(root)
+            .expect("under the root")
+            .display()
+            .to_string();
+        code += &format!(
+            "    ({name:?}, include_str!({:?})),\n",
+            source.display().to_string()
+        );
     }
     code += "];\n";
     fs::write(out.join("embedded.rs"), code).expect("OUT_DIR is writable");
@@ -81,14 +93,40 @@ fn build_policies(root: &Path, target_dir: &Path, names: &[String]) -> PathBuf {
     let mut cargo = Command::new(env::var_os("CARGO").expect("set by cargo"));
     cargo
         .current_dir(root)
-        .args(["build", "--locked", "--lib", "--profile", "wasm", "--target", "wasm32-unknown-unknown"])
-        .args(names.iter().flat_map(|name| ["-p".to_owned(), package_name(name)]));
+        .args([
+            "build",
+            "--locked",
+            "--lib",
+            "--profile",
+            "wasm",
+            "--target",
+            "wasm32-unknown-unknown",
+        ])
+        .args(
+            names
+                .iter()
+                .flat_map(|name| ["-p".to_owned(), package_name(name)]),
+        );
     // What the outer build was told about its own target must not reach this one.
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy();
-        let kept = ["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_SOURCE_"];
+        let kept = [
+            "CARGO_HOME",
+            "CARGO_NET_",
+            "CARGO_HTTP_",
+            "CARGO_REGISTR",
+            "CARGO_SOURCE_",
+        ];
         let inherited = ["CARGO", "RUSTC", "RUSTFLAGS", "RUSTDOC", "CLIPPY_"];
-        let own = ["TARGET", "HOST", "PROFILE", "OPT_LEVEL", "DEBUG", "NUM_JOBS", "OUT_DIR"];
+        let own = [
+            "TARGET",
+            "HOST",
+            "PROFILE",
+            "OPT_LEVEL",
+            "DEBUG",
+            "NUM_JOBS",
+            "OUT_DIR",
+        ];
         let drop_it = inherited.iter().any(|prefix| name.starts_with(prefix))
             && !kept.iter().any(|prefix| name.starts_with(prefix));
         if drop_it || own.contains(&&*name) {
@@ -96,7 +134,10 @@ fn build_policies(root: &Path, target_dir: &Path, names: &[String]) -> PathBuf {
         }
     }
     cargo
-        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "wasm-component-ld")
+        .env(
+            "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER",
+            "wasm-component-ld",
+        )
         .env("CARGO_TARGET_DIR", target_dir)
         // Beats flags from configuration files, too.
         .env("CARGO_ENCODED_RUSTFLAGS", "");

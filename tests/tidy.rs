@@ -1,1 +1,165 @@
-//! Being written.
+//! The rules of the source tree that no lint knows: who may import whom, and how files look.
+//!
+//! Reads the sources next to this file; runs nothing.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The house in floors, the lowest first. A module may name its own tree and lower floors.
+const FLOORS: &[&[&str]] = &[
+    &["clock", "embedded", "entry", "metrics", "rfc9111", "tasks"],
+    &["config", "tier"],
+    &["cache", "client", "policy"],
+    &["program"],
+    &["admin", "control", "front"],
+    &["demo", "server"],
+    &["cli"],
+    &["main"],
+];
+
+/// Pairs on one floor where the first may name the second. Everything else on one floor is apart.
+const ADJACENT: &[(&str, &str)] = &[
+    // The API serves control, which steers the front.
+    ("admin", "control"),
+    ("control", "front"),
+    // The demonstration runs a server.
+    ("demo", "server"),
+    // A response's place in time is an entry's as much as a rule's.
+    ("rfc9111", "entry"),
+    ("rfc9111", "clock"),
+    ("entry", "clock"),
+];
+
+/// Lines of a file, at most.
+const LINES_MAX: usize = 600;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Every Rust file below `directory`, with its path from the root.
+fn sources(directory: &str) -> Vec<(String, String)> {
+    let root = root();
+    let mut found = Vec::new();
+    let mut open = vec![root.join(directory)];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            if path.file_name().is_some_and(|name| name == "target") {
+                continue;
+            }
+            let entries = fs::read_dir(&path).expect("a directory");
+            open.extend(entries.map(|entry| entry.expect("an entry").path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.strip_prefix(&root).expect("below the root").display().to_string();
+            found.push((name, fs::read_to_string(&path).expect("text")));
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty(), "no sources in {directory}");
+    found
+}
+
+fn everything() -> Vec<(String, String)> {
+    ["host", "guest", "policies", "tests"].into_iter().flat_map(sources).collect()
+}
+
+fn floor(module: &str) -> Option<usize> {
+    FLOORS.iter().position(|modules| modules.contains(&module))
+}
+
+/// The modules of this crate that `source` names, by the first segment after `crate::`.
+fn named(source: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let code = source.lines().map(|line| line.split("//").next().unwrap_or_default());
+    for line in code {
+        for (at, _) in line.match_indices("crate::") {
+            let before = line[..at].chars().next_back();
+            // `$crate::` is somebody else's.
+            if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$') {
+                continue;
+            }
+            let rest = &line[at + "crate::".len()..];
+            // A module; a capital is an item of the root, a brace is checked by its own test.
+            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+            let name = &rest[..end];
+            if name.starts_with(|c: char| c.is_ascii_lowercase()) {
+                names.insert(name.to_owned());
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn imports_go_down() {
+    let mut wrong = Vec::new();
+    for (path, source) in sources("host/src") {
+        let module = path.strip_prefix("host/src/").expect("below it");
+        let module = module.split(['/', '.']).next().unwrap_or_default();
+        if module == "lib" {
+            continue;
+        }
+        let Some(own) = floor(module) else {
+            wrong.push(format!("{path}: {module} has no floor in tests/tidy.rs"));
+            continue;
+        };
+        for name in named(&source) {
+            let below = floor(&name).is_some_and(|floor| floor < own);
+            let beside = ADJACENT.contains(&(module, name.as_str()));
+            if name != module && !below && !beside {
+                wrong.push(format!("{path} names {name}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "not downwards:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn adjacent_modules_do_not_go_round_in_circles() {
+    for (from, to) in ADJACENT {
+        assert!(floor(from) == floor(to), "{from} and {to} are on different floors");
+        assert!(!ADJACENT.contains(&(to, from)), "{from} and {to}");
+        let onward = ADJACENT.iter().filter(|(next, _)| next == to);
+        for (_, end) in onward {
+            assert_ne!(end, from, "{from}, {to}, {end}");
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    for (path, source) in everything() {
+        assert!(source.starts_with("//! "), "{path} does not open with `//!`");
+        let lines = source.lines().count();
+        assert!(lines <= LINES_MAX, "{path} has {lines} lines");
+        assert!(!path.ends_with("/mod.rs"), "{path}: name the file after its module");
+    }
+}
+
+#[test]
+fn tests_wait_for_events() {
+    let sleep = concat!("sleep", "(");
+    // Polling with a deadline, in one place each.
+    let allowed = ["tests/support.rs", "tests/support/edge.rs"];
+    for (path, source) in sources("tests") {
+        let sleeps = source.matches(sleep).count();
+        let most = usize::from(allowed.contains(&path.as_str()));
+        assert!(sleeps <= most, "{path} sleeps {sleeps} times; wait for an event");
+    }
+}
+
+#[test]
+fn no_source_has_a_second_name_for_the_root() {
+    let brace = concat!("crate", "::{");
+    for (path, source) in sources("host/src") {
+        assert!(!source.contains(brace), "{path}: one `use` a module, so that floors can be read");
+        assert!(!source.contains("crate as "), "{path}");
+    }
+}
+
+#[test]
+fn names_are_read_off_the_code() {
+    let source = "use crate::tier::x; // crate::no\nlet y = crate::entry::Z; $crate::w; crate::Top";
+    assert_eq!(named(source), BTreeSet::from(["entry".to_owned(), "tier".to_owned()]));
+}

@@ -4,16 +4,16 @@
 //! nothing more; calls that may take long run on a blocking thread, so that health and metrics
 //! answer while a policy compiles.
 
+mod message;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
-use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,14 +22,17 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
+use message::{
+    Answer, Unread, body, error, json_answer, json_body, malformed, not_allowed, ok, only, refusal, result, text,
+    unescaped,
+};
+
 use crate::control::{Control, PurgeRequest};
 use crate::policy::hook::Hook;
 use crate::policy::refusal::{Refusal, RefusalKind};
 use crate::policy::registry::{Arrival, PolicyId};
 use crate::tasks::Tasks;
 
-/// Bytes of a JSON body.
-const JSON_BYTES: usize = 1 << 20;
 /// Time for a request head.
 const HEAD_TIME: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -47,8 +50,6 @@ pub struct Admin {
     /// Whether the edge takes traffic: false before it listens, and while it drains.
     pub ready: Arc<AtomicBool>,
 }
-
-type Answer = Response<Full<Bytes>>;
 
 impl Admin {
     /// Serves until dropped.
@@ -90,16 +91,24 @@ impl Admin {
         let path = request.uri().path().to_owned();
         let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         match segments[..] {
-            ["healthz"] => only(&method, &Method::GET, || text(StatusCode::OK, "ok\n".to_owned())),
+            ["healthz"] => only(&method, &Method::GET, || {
+                text(StatusCode::OK, "ok\n".to_owned())
+            }),
             ["readyz"] => only(&method, &Method::GET, || self.ready()),
             ["metrics"] => only(&method, &Method::GET, || self.metrics()),
             ["v1", "stats"] => only(&method, &Method::GET, || ok(&self.control.stats())),
-            ["v1", "explain"] => only(&method, &Method::GET, || self.explain(request.uri().query())),
+            ["v1", "explain"] => only(&method, &Method::GET, || {
+                self.explain(request.uri().query())
+            }),
             ["v1", "policies"] => only(&method, &Method::GET, || self.list()),
             ["v1", "policies", name] => self.upload(&method, name.to_owned(), request).await,
             ["v1", "policies", name, version] => self.delete(&method, name, version),
-            ["v1", "sites", site, "policy"] => self.activate(&method, site.to_owned(), request).await,
-            ["v1", "sites", site, "rollback"] => self.roll_back(&method, site.to_owned(), request).await,
+            ["v1", "sites", site, "policy"] => {
+                self.activate(&method, site.to_owned(), request).await
+            }
+            ["v1", "sites", site, "rollback"] => {
+                self.roll_back(&method, site.to_owned(), request).await
+            }
             ["v1", "purge"] => self.purge(&method, request).await,
             ["v1", "purge", id] => only(&method, &Method::GET, || self.receipt(id)),
             ["v1", "flush"] => self.flush(&method).await,
@@ -116,24 +125,41 @@ impl Admin {
     /// Who may call. A browser that was talked into calling sends `Origin`, or a `Host` that is
     /// not this one (DNS rebinding).
     fn admit(&self, headers: &HeaderMap) -> Result<(), Answer> {
-        let refuse = |status, code, message: &str, hint| {
-            Err(error(status, code, message.to_owned(), hint))
-        };
+        let refuse =
+            |status, code, message: &str, hint| Err(error(status, code, message.to_owned(), hint));
         if headers.contains_key(ORIGIN) {
             let message = "requests from web pages are refused";
-            return refuse(StatusCode::FORBIDDEN, "web_origin", message, "call without an Origin field");
+            return refuse(
+                StatusCode::FORBIDDEN,
+                "web_origin",
+                message,
+                "call without an Origin field",
+            );
         }
         if let Some(token) = &self.token {
-            let presented = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+            let presented = headers
+                .get(AUTHORIZATION)
+                .map(HeaderValue::as_bytes)
+                .unwrap_or_default();
             if !bears(presented, token) {
                 let message = "the token is missing or wrong";
                 let hint = "send Authorization: Bearer TOKEN; the commands take --token-file";
-                let mut answer = error(StatusCode::UNAUTHORIZED, "unauthorized", message.to_owned(), hint);
-                answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                let mut answer = error(
+                    StatusCode::UNAUTHORIZED,
+                    "unauthorized",
+                    message.to_owned(),
+                    hint,
+                );
+                answer
+                    .headers_mut()
+                    .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
                 return Err(answer);
             }
         }
-        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let host = headers
+            .get(HOST)
+            .and_then(|host| host.to_str().ok())
+            .unwrap_or_default();
         if self.token.is_none() && !names_this_machine(host, self.address) {
             let message = format!("the Host field names {host:?}, not this machine");
             let hint = "call the admin address itself, such as http://127.0.0.1:9080";
@@ -159,15 +185,27 @@ impl Admin {
 
     fn explain(&self, query: Option<&str>) -> Answer {
         let (mut url, mut fields) = (None, Vec::new());
-        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        for pair in query
+            .unwrap_or_default()
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+        {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let Some(value) = unescaped(value) else {
-                return malformed("bad_query", format!("{pair:?} is not percent-encoded UTF-8"));
+                return malformed(
+                    "bad_query",
+                    format!("{pair:?} is not percent-encoded UTF-8"),
+                );
             };
             match name {
                 "url" => url = Some(value),
                 "header" => fields.push(value),
-                _ => return malformed("bad_query", format!("{name:?} is not a parameter of explain")),
+                _ => {
+                    return malformed(
+                        "bad_query",
+                        format!("{name:?} is not a parameter of explain"),
+                    );
+                }
             }
         }
         let Some(url) = url else {
@@ -211,7 +249,9 @@ impl Admin {
                     "build it with opt-level 3, lto and strip, or raise limits.policy_upload",
                 ));
             }
-            Err(Unread::Broken) => return malformed("broken_body", "the upload broke off".to_owned()),
+            Err(Unread::Broken) => {
+                return malformed("broken_body", "the upload broke off".to_owned());
+            }
         };
         let control = Arc::clone(&self.control);
         let pushed = blocking(move || control.push(&name, &wasm)).await;
@@ -241,8 +281,12 @@ impl Admin {
             return not_allowed("DELETE");
         }
         let id: Result<PolicyId, _> = format!("{name}@{version}").parse();
-        let deleted = id.map_err(Into::into).and_then(|id| self.control.delete(&id));
-        result(deleted, |()| ok(&json!({ "name": name, "version": version, "deleted": true })))
+        let deleted = id
+            .map_err(Into::into)
+            .and_then(|id| self.control.delete(&id));
+        result(deleted, |()| {
+            ok(&json!({ "name": name, "version": version, "deleted": true }))
+        })
     }
 
     async fn activate(&self, method: &Method, site: String, request: Request<Incoming>) -> Answer {
@@ -263,7 +307,12 @@ impl Admin {
         };
         let control = Arc::clone(&self.control);
         let changed = blocking(move || {
-            control.activate(&site, asked.hook, &asked.policy, asked.params.unwrap_or_default())
+            control.activate(
+                &site,
+                asked.hook,
+                &asked.policy,
+                asked.params.unwrap_or_default(),
+            )
         });
         result(changed.await, |changed| ok(&json!(changed)))
     }
@@ -302,7 +351,12 @@ impl Admin {
     fn receipt(&self, id: &str) -> Answer {
         let receipt = self.control.receipt(id).ok_or_else(|| {
             let message = format!("there is no receipt {id:?}");
-            Refusal::new(RefusalKind::NotFound, "unknown_purge", message, "receipts are kept for a while")
+            Refusal::new(
+                RefusalKind::NotFound,
+                "unknown_purge",
+                message,
+                "receipts are kept for a while",
+            )
         });
         result(receipt, |receipt| ok(&json!(receipt)))
     }
@@ -326,7 +380,12 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Refusal> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
         let hint = "see the log; nothing was changed by this call";
-        Err(Refusal::new(RefusalKind::Host, "internal", "the call failed within the host", hint))
+        Err(Refusal::new(
+            RefusalKind::Host,
+            "internal",
+            "the call failed within the host",
+            hint,
+        ))
     })
 }
 
@@ -349,122 +408,6 @@ fn names_this_machine(host: &str, address: SocketAddr) -> bool {
         || ip.is_some_and(|ip| ip.is_loopback() || ip == address.ip())
 }
 
-enum Unread {
-    TooLarge,
-    Broken,
-}
-
-async fn body(request: Request<Incoming>, limit: usize) -> Result<Bytes, Unread> {
-    match Limited::new(request.into_body(), limit).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Unread::TooLarge),
-        Err(_) => Err(Unread::Broken),
-    }
-}
-
-/// Reads a JSON body; an empty one stands for `{}`.
-async fn json_body<T: for<'de> Deserialize<'de>>(
-    request: Request<Incoming>,
-) -> Result<T, Box<Answer>> {
-    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let is_json = kind.is_some_and(|kind| {
-        kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
-    });
-    let bytes = match body(request, JSON_BYTES).await {
-        Ok(bytes) => bytes,
-        Err(Unread::TooLarge) => {
-            let message = "the body is larger than 1 MiB".to_owned();
-            return Err(Box::new(error(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message, "send less")));
-        }
-        Err(Unread::Broken) => {
-            return Err(Box::new(malformed("broken_body", "the body broke off".to_owned())));
-        }
-    };
-    if bytes.is_empty() {
-        return serde_json::from_slice(b"{}")
-            .map_err(|error| Box::new(malformed("bad_json", format!("the body is empty: {error}"))));
-    }
-    if !is_json {
-        let hint = "send Content-Type: application/json";
-        let message = "the body is not declared to be JSON".to_owned();
-        return Err(Box::new(error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", message, hint)));
-    }
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Box::new(malformed("bad_json", format!("the body is not understood: {error}"))))
-}
-
-/// Decodes a value of a query: percent-encoding, and `+` for a space.
-fn unescaped(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        rest = after;
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let (digits, after) = rest.split_at_checked(2)?;
-                rest = after;
-                u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?
-            }
-            byte => *byte,
-        });
-    }
-    String::from_utf8(bytes).ok()
-}
-
-fn only(method: &Method, allowed: &Method, answer: impl FnOnce() -> Answer) -> Answer {
-    if method == allowed { answer() } else { not_allowed(allowed.as_str()) }
-}
-
-fn result<T>(outcome: Result<T, Refusal>, answer: impl FnOnce(T) -> Answer) -> Answer {
-    match outcome {
-        Ok(value) => answer(value),
-        Err(refused) => refusal(&refused),
-    }
-}
-
-fn ok(value: &Value) -> Answer {
-    json_answer(StatusCode::OK, value)
-}
-
-fn json_answer(status: StatusCode, value: &Value) -> Answer {
-    let mut answer = text(status, format!("{value}\n"));
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    answer
-}
-
-fn text(status: StatusCode, text: String) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(text)));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
-}
-
-fn refusal(refused: &Refusal) -> Answer {
-    let status = StatusCode::from_u16(refused.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    error(status, refused.code, refused.message.clone(), &refused.hint)
-}
-
-fn malformed(code: &'static str, message: String) -> Answer {
-    error(StatusCode::BAD_REQUEST, code, message, "see `larder --help` and the README")
-}
-
-fn not_allowed(allowed: &str) -> Answer {
-    let message = format!("this call takes {allowed}");
-    let mut answer =
-        error(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", message, "see the Allow field");
-    if let Ok(allowed) = HeaderValue::from_str(allowed) {
-        answer.headers_mut().insert(ALLOW, allowed);
-    }
-    answer
-}
-
-fn error(status: StatusCode, code: &str, message: String, hint: &str) -> Answer {
-    json_answer(status, &json!({ "error": { "code": code, "message": message, "hint": hint } }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -472,10 +415,22 @@ mod tests {
     #[test]
     fn only_this_machine_is_this_machine() {
         let address: SocketAddr = "127.0.0.1:9080".parse().expect("an address");
-        for own in ["127.0.0.1:9080", "localhost:9080", "LOCALHOST", "[::1]:9080", "127.0.0.1"] {
+        for own in [
+            "127.0.0.1:9080",
+            "localhost:9080",
+            "LOCALHOST",
+            "[::1]:9080",
+            "127.0.0.1",
+        ] {
             assert!(names_this_machine(own, address), "{own}");
         }
-        for foreign in ["", "example.com", "example.com:9080", "127.0.0.1.example.com", "10.0.0.1"] {
+        for foreign in [
+            "",
+            "example.com",
+            "example.com:9080",
+            "127.0.0.1.example.com",
+            "10.0.0.1",
+        ] {
             assert!(!names_this_machine(foreign, address), "{foreign}");
         }
     }
@@ -483,17 +438,15 @@ mod tests {
     #[test]
     fn tokens_are_compared_whole() {
         assert!(bears(b"Bearer secret", "secret"));
-        for wrong in [&b"Bearer secre"[..], b"Bearer secret ", b"secret", b"", b"bearer secret"] {
+        for wrong in [
+            &b"Bearer secre"[..],
+            b"Bearer secret ",
+            b"secret",
+            b"",
+            b"bearer secret",
+        ] {
             assert!(!bears(wrong, "secret"));
         }
         assert!(!bears(b"Bearer ", ""));
-    }
-
-    #[test]
-    fn queries_are_decoded() {
-        assert_eq!(unescaped("a%20b+c%2f").as_deref(), Some("a b c/"));
-        for bad in ["%", "%2", "%zz", "%ff"] {
-            assert_eq!(unescaped(bad), None, "{bad}");
-        }
     }
 }

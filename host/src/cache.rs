@@ -67,7 +67,9 @@ impl Cache {
         request: &HeaderMap,
         get: impl Fn(KeyView<'_>) -> Option<Arc<Entry>>,
     ) -> Lookup {
-        let Some(entry) = get(primary) else { return Lookup::UriMiss };
+        let Some(entry) = get(primary) else {
+            return Lookup::UriMiss;
+        };
         match &entry.content {
             Content::Response(_) => Lookup::Found(entry),
             Content::Nominations(nominations) => {
@@ -83,15 +85,22 @@ impl Cache {
         request: &HeaderMap,
         get: impl Fn(KeyView<'_>) -> Option<Arc<Entry>>,
     ) -> Lookup {
-        let keys = nominations.sets.iter().map(|set| self.secondary(primary, set, request));
+        let keys = nominations
+            .sets
+            .iter()
+            .map(|set| self.secondary(primary, set, request));
         let found = keys.filter_map(|key| get(key.view()));
         // Of several that match, the most recent is used.
-        let newest = found.max_by_key(|entry| entry.response().and_then(|response| {
-            date::parse(response.headers.get(DATE)?.as_bytes())
-        }));
+        let newest = found.max_by_key(|entry| {
+            entry
+                .response()
+                .and_then(|response| date::parse(response.headers.get(DATE)?.as_bytes()))
+        });
         match (newest, nominations.sets.first()) {
             (Some(entry), _) => Lookup::Found(entry),
-            (None, Some(set)) => Lookup::VaryMiss { key: self.secondary(primary, set, request) },
+            (None, Some(set)) => Lookup::VaryMiss {
+                key: self.secondary(primary, set, request),
+            },
             (None, None) => Lookup::UriMiss,
         }
     }
@@ -128,7 +137,10 @@ impl Cache {
             return;
         }
         let older = known.sets.into_iter().filter(|set| set != fields);
-        let sets = std::iter::once(fields.to_vec()).chain(older).take(NOMINATIONS_MAX).collect();
+        let sets = std::iter::once(fields.to_vec())
+            .chain(older)
+            .take(NOMINATIONS_MAX)
+            .collect();
         let content = Content::Nominations(Nominations { sets });
         let entry = Entry::new(primary.to_key(), site, tags.to_vec(), content);
         // A nomination that finds no room costs the next request a miss, nothing else.
@@ -149,7 +161,8 @@ impl Cache {
     /// Purges what `tags` of one site cover: stored entries and what flights bring.
     pub fn purge_tags(&self, domain: &Domain, tags: &[Tag]) -> Purged {
         // Flights first: one that commits before it is marked is found in the tier afterwards.
-        self.flights.purge(|flight| flight.tags.iter().any(|tag| tags.contains(tag)));
+        self.flights
+            .purge(|flight| flight.tags.iter().any(|tag| tags.contains(tag)));
         let mut purged = Purged::default();
         for tag in tags {
             purged += domain.purge_tag(*tag);

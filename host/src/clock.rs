@@ -58,13 +58,19 @@ fn millis_since_start(time: Timespec) -> Moment {
 }
 
 /// Now, on the wall clock. For dates in HTTP and in files, never for ages inside the process.
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the wall clock"
+)]
 pub fn wall() -> SystemTime {
     SystemTime::now()
 }
 
 /// `time` as milliseconds since the Unix epoch, zero before it.
 pub fn unix_millis(time: SystemTime) -> u64 {
-    let passed = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let passed = time
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis();
     u64::try_from(passed).unwrap_or(u64::MAX)
 }

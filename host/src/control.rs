@@ -67,13 +67,19 @@ impl Control {
         let data_dir = config.data_dir.as_deref();
         let limits = &config.limits;
         let component_bytes = limits.policy_upload.length();
-        let library = Library::open(data_dir, PolicyLimits {
-            upload: inspect::Limits { component_bytes, ..inspect::Limits::default() },
-            instance: Limits {
-                memory: limits.policy_memory.bytes(),
-                deadline: limits.policy_deadline.duration(),
+        let library = Library::open(
+            data_dir,
+            PolicyLimits {
+                upload: inspect::Limits {
+                    component_bytes,
+                    ..inspect::Limits::default()
+                },
+                instance: Limits {
+                    memory: limits.policy_memory.bytes(),
+                    deadline: limits.policy_deadline.duration(),
+                },
             },
-        })?;
+        )?;
         let edge = Edge {
             cache: crate::cache::Cache::default(),
             sites: Sites::default(),
@@ -169,16 +175,35 @@ impl Control {
             true => policy.to_owned(),
             false => self.library.resolve(policy)?.to_string(),
         };
-        let file_value = config.sites.get(position).map_or(Value::Null, |site| file_value(site, hook));
+        let file_value = config
+            .sites
+            .get(position)
+            .map_or(Value::Null, |site| file_value(site, hook));
         let mut table = self.activations.table();
         let before = arranged.label(site, hook);
-        let change = table.activate(site, hook, Record { policy, params, file_value });
-        let plan = arranged.plan(&config, &table, &self.library).map_err(Refusal::from)?;
+        let change = table.activate(
+            site,
+            hook,
+            Record {
+                policy,
+                params,
+                file_value,
+            },
+        );
+        let plan = arranged
+            .plan(&config, &table, &self.library)
+            .map_err(Refusal::from)?;
         self.commit(table)?;
         arranged.apply(plan, &config, &self.edge, &self.library);
         let active = arranged.label(site, hook);
         let generation = change.generation;
-        Ok(Changed { site: site.to_owned(), hook, active, previous: before, generation })
+        Ok(Changed {
+            site: site.to_owned(),
+            hook,
+            active,
+            previous: before,
+            generation,
+        })
     }
 
     /// Takes back the last change of a hook of `site`, or of whichever hook was changed last.
@@ -192,18 +217,33 @@ impl Control {
         let configured = config.sites.get(position);
         let mut table = self.activations.table();
         let change = table
-            .roll_back(site, hook, |hook| configured.map_or(Value::Null, |site| file_value(site, hook)))
+            .roll_back(site, hook, |hook| {
+                configured.map_or(Value::Null, |site| file_value(site, hook))
+            })
             .map_err(|error| {
                 let hint = "`larder stat` shows what runs at each hook";
-                Refusal::new(RefusalKind::InUse, "nothing_to_roll_back", error.to_string(), hint)
+                Refusal::new(
+                    RefusalKind::InUse,
+                    "nothing_to_roll_back",
+                    error.to_string(),
+                    hint,
+                )
             })?;
         let before = arranged.label(site, change.hook);
-        let plan = arranged.plan(&config, &table, &self.library).map_err(Refusal::from)?;
+        let plan = arranged
+            .plan(&config, &table, &self.library)
+            .map_err(Refusal::from)?;
         self.commit(table)?;
         arranged.apply(plan, &config, &self.edge, &self.library);
         let active = arranged.label(site, change.hook);
         let generation = change.generation;
-        Ok(Changed { site: site.to_owned(), hook: change.hook, active, previous: before, generation })
+        Ok(Changed {
+            site: site.to_owned(),
+            hook: change.hook,
+            active,
+            previous: before,
+            generation,
+        })
     }
 
     /// Waits until what was recorded before has been observed by the eviction policies and the
@@ -230,10 +270,17 @@ impl Control {
 
     fn only_hook(&self, policy: &str) -> Result<Hook, Refusal> {
         let hooks: Vec<Hook> = if policy.starts_with("native:") {
-            Hook::ALL.into_iter().filter(|hook| hook.native() == policy).collect()
+            Hook::ALL
+                .into_iter()
+                .filter(|hook| hook.native() == policy)
+                .collect()
         } else {
             let id = self.library.resolve(policy)?;
-            let known = self.library.list().into_iter().find(|listed| listed.id == id);
+            let known = self
+                .library
+                .list()
+                .into_iter()
+                .find(|listed| listed.id == id);
             known.map(|listed| listed.hooks).unwrap_or_default()
         };
         match hooks[..] {
@@ -243,7 +290,11 @@ impl Control {
                 Err(Refusal::new(
                     RefusalKind::Malformed,
                     "hook_needed",
-                    format!("{policy} offers {} hooks: {}", hooks.len(), names.join(", ")),
+                    format!(
+                        "{policy} offers {} hooks: {}",
+                        hooks.len(),
+                        names.join(", ")
+                    ),
                     "name the one to use it at",
                 ))
             }
@@ -252,8 +303,17 @@ impl Control {
 
     fn site(&self, name: &str) -> Result<Arc<Site>, Refusal> {
         let table = self.edge.sites.table();
-        let known = || table.sites().iter().map(|site| site.name.clone()).collect::<Vec<_>>();
-        table.named(name).cloned().ok_or_else(|| unknown_site(name, &known()))
+        let known = || {
+            table
+                .sites()
+                .iter()
+                .map(|site| site.name.clone())
+                .collect::<Vec<_>>()
+        };
+        table
+            .named(name)
+            .cloned()
+            .ok_or_else(|| unknown_site(name, &known()))
     }
 
     fn arranged(&self) -> MutexGuard<'_, Arranged> {
@@ -262,7 +322,13 @@ impl Control {
 }
 
 fn position(config: &Config, site: &str) -> Result<usize, Refusal> {
-    let known = || config.sites.iter().map(|site| site.name.clone()).collect::<Vec<_>>();
+    let known = || {
+        config
+            .sites
+            .iter()
+            .map(|site| site.name.clone())
+            .collect::<Vec<_>>()
+    };
     let position = config.sites.iter().position(|each| each.name == site);
     position.ok_or_else(|| unknown_site(site, &known()))
 }

@@ -31,7 +31,10 @@ impl KeyHasher {
 
     /// A key to look up by, hashed once.
     pub fn key<'a>(&self, bytes: &'a [u8]) -> KeyView<'a> {
-        KeyView { hash: self.hash(bytes), bytes }
+        KeyView {
+            hash: self.hash(bytes),
+            bytes,
+        }
     }
 
     /// The tag `name` of `site`.
@@ -55,7 +58,10 @@ pub struct KeyView<'a> {
 impl KeyView<'_> {
     /// An owned copy.
     pub fn to_key(self) -> CacheKey {
-        CacheKey { hash: self.hash, bytes: self.bytes.into() }
+        CacheKey {
+            hash: self.hash,
+            bytes: self.bytes.into(),
+        }
     }
 }
 
@@ -69,7 +75,10 @@ pub struct CacheKey {
 impl CacheKey {
     /// The key, borrowed.
     pub fn view(&self) -> KeyView<'_> {
-        KeyView { hash: self.hash, bytes: &self.bytes }
+        KeyView {
+            hash: self.hash,
+            bytes: &self.bytes,
+        }
     }
 }
 
@@ -207,11 +216,22 @@ impl Lifetime {
         let remaining = self.fresh_for.saturating_sub(age);
         let by = age.saturating_sub(self.fresh_for);
         match self.reuse {
-            Reuse::AfterValidation => Usable::Stale { by, on_error: false },
+            Reuse::AfterValidation => Usable::Stale {
+                by,
+                on_error: false,
+            },
             _ if !remaining.is_zero() => Usable::Fresh { remaining },
-            Reuse::FreshOnly => Usable::Stale { by, on_error: false },
-            Reuse::Normal if by < self.stale_while_revalidate => Usable::StaleWhileRevalidate { by },
-            Reuse::Normal => Usable::Stale { by, on_error: by < self.stale_if_error },
+            Reuse::FreshOnly => Usable::Stale {
+                by,
+                on_error: false,
+            },
+            Reuse::Normal if by < self.stale_while_revalidate => {
+                Usable::StaleWhileRevalidate { by }
+            }
+            Reuse::Normal => Usable::Stale {
+                by,
+                on_error: by < self.stale_if_error,
+            },
         }
     }
 }
@@ -241,7 +261,10 @@ pub struct Nominations {
 
 /// What an entry holds.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a response is the common case; boxing it costs a hit")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a response is the common case; boxing it costs a hit"
+)]
 pub enum Content {
     /// A response.
     Response(StoredResponse),
@@ -269,7 +292,14 @@ impl Entry {
     pub fn new(key: CacheKey, site: SiteId, tags: Vec<Tag>, content: Content) -> Self {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let mut entry = Self { key, site, tags: tags.into(), content, serial, charge: 0 };
+        let mut entry = Self {
+            key,
+            site,
+            tags: tags.into(),
+            content,
+            serial,
+            charge: 0,
+        };
         entry.charge = entry.measure();
         entry
     }
@@ -294,7 +324,8 @@ impl Entry {
 
     /// Lifetime left at `now`; `None` for what does not expire.
     pub fn remaining(&self, now: Moment) -> Option<Duration> {
-        self.response().map(|response| response.lifetime.remaining(now))
+        self.response()
+            .map(|response| response.lifetime.remaining(now))
     }
 
     fn measure(&self) -> u64 {

@@ -8,6 +8,8 @@ pub mod answer;
 pub mod authority;
 pub mod body;
 pub mod cache_status;
+pub mod carry;
+pub mod catch_up;
 pub mod conditional;
 pub mod connection;
 pub mod exchange;
@@ -86,7 +88,9 @@ impl Front {
             None => settings.listen,
         };
         let (stop, stopped) = watch::channel(Stop::No);
-        let places = Arc::new(Semaphore::new(settings.connections.min(Semaphore::MAX_PERMITS)));
+        let places = Arc::new(Semaphore::new(
+            settings.connections.min(Semaphore::MAX_PERMITS),
+        ));
         let mut workers = Vec::with_capacity(sockets.len());
         for (number, socket) in sockets.into_iter().enumerate() {
             let (edge, stopped) = (Arc::clone(edge), stopped.clone());
@@ -94,7 +98,11 @@ impl Front {
             let thread = std::thread::Builder::new().name(format!("larder-worker-{number}"));
             workers.push(thread.spawn(move || run(edge, socket, &settings, &places, stopped))?);
         }
-        Ok(Self { address, stop, workers })
+        Ok(Self {
+            address,
+            stop,
+            workers,
+        })
     }
 
     /// Where it listens.
@@ -121,7 +129,9 @@ fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListen
     let probe = listener(address, Sharing::No)?;
     let address = SocketAddr::new(address.ip(), probe.local_addr()?.port());
     drop(probe);
-    (0..count).map(|_| listener(address, Sharing::Yes)).collect()
+    (0..count)
+        .map(|_| listener(address, Sharing::Yes))
+        .collect()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -131,7 +141,11 @@ enum Sharing {
 }
 
 fn listener(address: SocketAddr, sharing: Sharing) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Family::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Family::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(sharing == Sharing::Yes)?;
     socket.set_nonblocking(true)?;
@@ -149,7 +163,9 @@ fn run(
     places: &Arc<Semaphore>,
     stopped: watch::Receiver<Stop>,
 ) {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return tracing::error!(%error, "a worker has no runtime"),
@@ -192,9 +208,15 @@ async fn serve(
     }
     drop(listener);
     connections.drain();
-    if tokio::time::timeout(settings.drain, worker.tasks.idle()).await.is_err() {
+    if tokio::time::timeout(settings.drain, worker.tasks.idle())
+        .await
+        .is_err()
+    {
         let left = worker.tasks.running();
-        tracing::warn!(left, "connections and fetches were given up at the end of the drain time");
+        tracing::warn!(
+            left,
+            "connections and fetches were given up at the end of the drain time"
+        );
     }
 }
 
@@ -207,7 +229,9 @@ async fn accept(
 ) {
     let metrics = &worker.edge.metrics;
     loop {
-        let Ok(place) = Arc::clone(places).acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(places).acquire_owned().await else {
+            return;
+        };
         match listener.accept().await {
             Ok((stream, client)) => {
                 metrics.connections.increment();

@@ -46,20 +46,60 @@ impl Counter {
 
     /// The sum so far.
     pub fn get(&self) -> u64 {
-        self.0.iter().fold(0, |sum, line| sum.wrapping_add(line.0.load(Relaxed)))
+        self.0
+            .iter()
+            .fold(0, |sum, line| sum.wrapping_add(line.0.load(Relaxed)))
     }
 }
 
 /// Upper bounds of the buckets of every histogram: 1 µs to 10 s in steps of 1, 2.5, 5.
 const BOUNDS_NS: [u64; 22] = [
-    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
-    2_500_000, 5_000_000, 10_000_000, 25_000_000, 50_000_000, 100_000_000, 250_000_000,
-    500_000_000, 2_500_000_000, 10_000_000_000,
+    250,
+    500,
+    1_000,
+    2_500,
+    5_000,
+    10_000,
+    25_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    2_500_000_000,
+    10_000_000_000,
 ];
 const BOUNDS_TEXT: [&str; 22] = [
-    "0.00000025", "0.0000005", "0.000001", "0.0000025", "0.000005", "0.00001", "0.000025",
-    "0.00005", "0.0001", "0.00025", "0.0005", "0.001", "0.0025", "0.005", "0.01", "0.025", "0.05",
-    "0.1", "0.25", "0.5", "2.5", "10",
+    "0.00000025",
+    "0.0000005",
+    "0.000001",
+    "0.0000025",
+    "0.000005",
+    "0.00001",
+    "0.000025",
+    "0.00005",
+    "0.0001",
+    "0.00025",
+    "0.0005",
+    "0.001",
+    "0.0025",
+    "0.005",
+    "0.01",
+    "0.025",
+    "0.05",
+    "0.1",
+    "0.25",
+    "0.5",
+    "2.5",
+    "10",
 ];
 
 /// A histogram of durations.
@@ -85,7 +125,9 @@ impl Histogram {
     pub fn observe_for(&self, duration: Duration, times: u64) {
         let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let bucket = BOUNDS_NS.partition_point(|bound| *bound < ns);
-        let Some(cell) = self.cells.get(cell()) else { return };
+        let Some(cell) = self.cells.get(cell()) else {
+            return;
+        };
         if let Some(count) = cell.buckets.get(bucket) {
             count.fetch_add(times, Relaxed);
         }
@@ -104,7 +146,11 @@ impl Histogram {
 
     /// Observations so far.
     pub fn count(&self) -> u64 {
-        self.cells.iter().flat_map(|cell| &cell.buckets).map(|bucket| bucket.load(Relaxed)).sum()
+        self.cells
+            .iter()
+            .flat_map(|cell| &cell.buckets)
+            .map(|bucket| bucket.load(Relaxed))
+            .sum()
     }
 }
 
@@ -157,14 +203,22 @@ impl Exposition {
             let labels = LabelText(labels, Some(bound));
             self.line(format_args!("{name}_bucket{labels} {total}\n"));
         }
-        let sum: u64 = histogram.cells.iter().map(|cell| cell.sum_ns.load(Relaxed)).sum();
+        let sum: u64 = histogram
+            .cells
+            .iter()
+            .map(|cell| cell.sum_ns.load(Relaxed))
+            .sum();
         let labels = LabelText(labels, None);
         let (seconds, ns) = (sum / 1_000_000_000, sum % 1_000_000_000);
-        self.line(format_args!("{name}_sum{labels} {seconds}.{ns:09}\n{name}_count{labels} {total}\n"));
+        self.line(format_args!(
+            "{name}_sum{labels} {seconds}.{ns:09}\n{name}_count{labels} {total}\n"
+        ));
     }
 
     fn line(&mut self, text: fmt::Arguments<'_>) {
-        self.text.write_fmt(text).expect("writing to a string cannot fail");
+        self.text
+            .write_fmt(text)
+            .expect("writing to a string cannot fail");
     }
 
     /// The whole text.
@@ -193,7 +247,11 @@ impl fmt::Display for LabelText<'_> {
             f.write_char('"')?;
             separator = ',';
         }
-        if separator == ',' { f.write_char('}') } else { Ok(()) }
+        if separator == ',' {
+            f.write_char('}')
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -221,7 +279,10 @@ mod tests {
         let mut text = Exposition::default();
         text.histogram("x", &[("a", "q\"\\\n")], &histogram);
         let text = text.into_text();
-        assert!(text.contains("x_bucket{a=\"q\\\"\\\\\\n\",le=\"0.00000025\"} 2\n"), "{text}");
+        assert!(
+            text.contains("x_bucket{a=\"q\\\"\\\\\\n\",le=\"0.00000025\"} 2\n"),
+            "{text}"
+        );
         assert!(text.contains("le=\"0.0000005\"} 3\n"), "{text}");
         assert!(text.contains("le=\"+Inf\"} 4\n"), "{text}");
         assert!(text.contains("x_count{a=\"q\\\"\\\\\\n\"} 4\n"), "{text}");

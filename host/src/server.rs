@@ -37,7 +37,9 @@ impl Server {
         let files = raise_file_limit();
         let control = Control::open(config).map_err(configured)?;
         let limits = &config.limits;
-        let connections = limits.connections.map_or(files / 5 * 4, |count| count.length());
+        let connections = limits
+            .connections
+            .map_or(files / 5 * 4, |count| count.length());
         let settings = FrontSettings {
             listen: config.listen.http.0,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
@@ -47,11 +49,19 @@ impl Server {
                 fields: limits.request_fields.length(),
                 head: limits.head.duration(),
                 // A client may wait for as long as the origin may pause.
-                idle: limits.client_idle.duration().max(limits.origin_idle.duration()),
+                idle: limits
+                    .client_idle
+                    .duration()
+                    .max(limits.origin_idle.duration()),
             },
             drain: limits.drain.duration(),
         };
-        Ok(Self { control, front: None, ready: Arc::default(), settings })
+        Ok(Self {
+            control,
+            front: None,
+            ready: Arc::default(),
+            settings,
+        })
     }
 
     /// What an operator can do to it.
@@ -73,7 +83,12 @@ impl Server {
             .await
             .map_err(|error| cannot_listen("admin.listen", wanted, &error))?;
         let address = listener.local_addr()?;
-        let token = config.admin.token_file.as_deref().map(read_token).transpose();
+        let token = config
+            .admin
+            .token_file
+            .as_deref()
+            .map(read_token)
+            .transpose();
         let admin = Admin {
             control: Arc::clone(&self.control),
             token: token.map_err(|error| Unusable {
@@ -153,7 +168,9 @@ fn announce(config: &Config, http: std::net::SocketAddr, admin: std::net::Socket
     tracing::info!(capacity = %config.memory.capacity, "memory tier");
     match &config.data_dir {
         Some(dir) => tracing::info!(data_dir = %dir.display(), "policies are kept"),
-        None => tracing::warn!("no data_dir: uploaded policies and activations end with this process"),
+        None => {
+            tracing::warn!("no data_dir: uploaded policies and activations end with this process")
+        }
     }
     for site in &config.sites {
         tracing::info!(
@@ -203,14 +220,20 @@ fn cannot_listen(key: &str, address: std::net::SocketAddr, error: &std::io::Erro
         }
         _ => format!("cannot listen on {address}: {error}"),
     };
-    Unusable { key: key.to_owned(), clause }
+    Unusable {
+        key: key.to_owned(),
+        clause,
+    }
 }
 
 /// Raises the limit of open files as far as it goes: each client, and each origin connection, is
 /// one. What it is then.
 fn raise_file_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
-    let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let wanted = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
     if let Err(error) = setrlimit(Resource::Nofile, wanted) {
         tracing::warn!(%error, "the limit of open files could not be raised");
     }

@@ -1,6 +1,8 @@
 //! Requests that are refused: for their size, their form, or whom they are for.
 
-use crate::support::client::{Client, request};
+use std::time::Duration;
+
+use crate::support::client::request;
 use crate::support::edge::{Edge, Setup};
 use crate::support::origin::Origin;
 use crate::support::pattern;
@@ -17,7 +19,7 @@ fn status_of(edge: &Edge, bytes: impl AsRef<[u8]>) -> u16 {
 fn heads_that_are_too_large_get_431() {
     let origin = Origin::always(Reply::ok("x"));
     let edge = Edge::before(&origin);
-    let large = "y".repeat(70_000);
+    let large = "y".repeat(200_000);
     assert_eq!(status_of(&edge, request("GET", "/", &[("X", &large)], b"")), 431);
     let many = |count| (0..count).map(|_| ("X", "y")).collect::<Vec<_>>();
     assert_eq!(status_of(&edge, request("GET", "/", &many(120), b"")), 431);
@@ -26,6 +28,22 @@ fn heads_that_are_too_large_get_431() {
     assert_eq!(status_of(&edge, request("GET", "/", &[("X", &fits)], b"")), 200);
     // The bound is on the head and not on what follows it.
     assert_eq!(status_of(&edge, request("POST", "/", &[], &pattern::bytes(200_000))), 200);
+}
+
+#[test]
+fn the_bound_on_a_head_does_not_depend_on_how_it_arrives() {
+    let origin = Origin::always(Reply::ok("x"));
+    let edge = Edge::before(&origin);
+    let head = request("GET", "/", &[("X", &"y".repeat(70_000))], b"");
+    for cut in [60_000, 65_000] {
+        let mut client = edge.client();
+        let (first, second) = head.split_at(cut);
+        client.send(first);
+        assert!(client.is_silent_for(Duration::from_millis(100)));
+        let _ = client.try_send(second);
+        assert_eq!(client.head().status, 431, "cut at {cut}");
+    }
+    assert_eq!(origin.total(), 0);
 }
 
 #[test]
@@ -56,12 +74,18 @@ fn the_bounds_on_heads_and_targets_are_the_configured_ones() {
     assert_eq!(status_of(&small, request("GET", "/", &four, b"")), 431);
     let long = "y".repeat(10_000);
     assert_eq!(status_of(&small, request("GET", "/", &[("X", &long)], b"")), 431);
-    let large = Setup::before(&origin).set("limits.target", "32KiB").start();
-    assert_eq!(status_of(&large, request("GET", &target(20_000), &[], b"")), 200);
 }
 
 #[test]
-fn malformed_request_lines_get_400_and_the_end() {
+fn the_bound_on_targets_can_be_raised() {
+    let origin = Origin::always(Reply::ok("x"));
+    let edge = Setup::before(&origin).set("limits.target", "32KiB").start();
+    let target = format!("/{}", "a".repeat(20_000));
+    assert_eq!(status_of(&edge, request("GET", &target, &[], b"")), 200);
+}
+
+#[test]
+fn malformed_request_lines_get_400() {
     let origin = Origin::always(Reply::ok("x"));
     let edge = Edge::before(&origin);
     for line in [
@@ -76,7 +100,6 @@ fn malformed_request_lines_get_400_and_the_end() {
         "GET /\u{e9} HTTP/1.1",
         "GET a HTTP/1.1",
         "GET * HTTP/1.1",
-        "GET /a#b HTTP/1.1",
         "GET ftp://edge.test/ HTTP/1.1",
         "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}",
         "PRI * HTTP/2.0",
@@ -85,6 +108,16 @@ fn malformed_request_lines_get_400_and_the_end() {
         client.send(format!("{line}\r\nHost: edge.test\r\n\r\n"));
         let head = client.head();
         assert!(matches!(head.status, 400 | 505), "{line:?}: {head:?}");
+    }
+    assert_eq!(origin.total(), 0);
+}
+
+#[test]
+fn a_target_with_a_fragment_gets_400() {
+    let origin = Origin::always(Reply::ok("x"));
+    let edge = Edge::before(&origin);
+    for target in ["/a#b", "/a?b#c", "http://edge.test/a#b"] {
+        assert_eq!(status_of(&edge, request("GET", target, &[], b"")), 400, "{target}");
     }
     assert_eq!(origin.total(), 0);
 }
@@ -148,32 +181,52 @@ fn an_unknown_host_gets_421() {
     assert_eq!(edge.metrics().count("larder_refused_requests_total", &[]), 4);
 }
 
+/// A chunked request with `size` bytes of content.
+fn chunked(size: usize) -> String {
+    let body = "a".repeat(size);
+    let head = "POST / HTTP/1.1\r\nHost: edge.test\r\nTransfer-Encoding: chunked\r\n\r\n";
+    format!("{head}{size:x}\r\n{body}\r\n0\r\n\r\n")
+}
+
 #[test]
-fn bodies_over_the_limit_get_413() {
+fn bodies_that_are_announced_to_be_over_the_limit_get_413() {
     let origin = Origin::always(Reply::ok("x"));
     let edge = Setup::before(&origin).set("limits.request_body", "1000B").start();
     assert_eq!(status_of(&edge, request("POST", "/", &[], &pattern::bytes(1_000))), 200);
     assert_eq!(status_of(&edge, request("POST", "/", &[], &pattern::bytes(1_001))), 413);
     assert_eq!(origin.total(), 1, "what is announced to be too large is not begun");
-    let chunked = |size: usize| {
-        let body = "a".repeat(size);
-        let head = "POST / HTTP/1.1\r\nHost: edge.test\r\nTransfer-Encoding: chunked\r\n\r\n";
-        format!("{head}{size:x}\r\n{body}\r\n0\r\n\r\n")
-    };
+}
+
+#[test]
+fn chunked_bodies_over_the_limit_get_413() {
+    let origin = Origin::always(Reply::ok("x"));
+    let edge = Setup::before(&origin).set("limits.request_body", "1000B").start();
     assert_eq!(status_of(&edge, chunked(1_000)), 200);
-    assert_eq!(status_of(&edge, chunked(1_001)), 413);
-    assert_eq!(status_of(&edge, chunked(100_000)), 413);
-    assert_eq!(origin.total(), 2, "the origin never saw a whole one");
+    for size in [1_001, 100_000] {
+        assert_eq!(status_of(&edge, chunked(size)), 413, "{size}");
+    }
+    assert_eq!(origin.total(), 1, "the origin never saw a whole one");
 }
 
 #[test]
 fn a_refused_body_does_not_become_the_next_request() {
-    let origin = Origin::always(Reply::ok("x"));
+    let origin = Origin::answering(|asked| Reply::ok(asked.target.clone()));
     let edge = Setup::before(&origin).set("limits.request_body", "10B").start();
     let hidden = "GET /hidden HTTP/1.1\r\nHost: edge.test\r\n\r\n";
-    let mut client = Client::connect(edge.address());
-    client.send(request("POST", "/a", &[], hidden.as_bytes()));
-    assert_eq!(client.response("POST").status(), 413);
-    client.rest();
-    assert_eq!(origin.total(), 0);
+    let refused = [
+        (413, request("POST", "/a", &[], hidden.as_bytes())),
+        (400, request("POST", "/a", &[("Host", "a b")], hidden.as_bytes())),
+        (504, request("GET", "/a", &[("Cache-Control", "only-if-cached")], hidden.as_bytes())),
+    ];
+    for (status, refused) in refused {
+        let mut client = edge.client();
+        client.send(refused);
+        assert_eq!(client.response("POST").status(), status);
+        // The connection may be over; if it goes on, it goes on after the body.
+        let _ = client.try_send(request("GET", "/after", &[], b""));
+        if let Ok(next) = client.try_response("GET") {
+            assert_eq!(next.text(), "/after");
+        }
+    }
+    assert_eq!(origin.count("/hidden"), 0);
 }

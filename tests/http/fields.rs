@@ -9,7 +9,11 @@ fn a_stored_response_tells_its_age_its_way_and_its_outcome() {
     let origin = Origin::always(Reply::cached("a").field("Age", "20"));
     let edge = Edge::before(&origin);
     let miss = edge.get("/a");
-    assert_eq!(miss.cache_status(), "larder; fwd=uri-miss; fwd-status=200; ttl=40; stored");
+    let status = miss.cache_status();
+    // The time that the origin took counts as age, so a second may be gone.
+    let expected = ["40", "39"]
+        .map(|ttl| format!("larder; fwd=uri-miss; fwd-status=200; ttl={ttl}; stored"));
+    assert!(expected.contains(&status), "{status}");
     assert_eq!(miss.field("via").as_deref(), Some("1.1 larder"));
     let hit = edge.get("/a");
     let age = hit.age().expect("a response from store has an age");

@@ -118,8 +118,16 @@ impl Flight {
     /// A flight that has not landed, its pilot, and nobody aboard.
     pub fn new(key: CacheKey, site: SiteId, tags: Vec<Tag>) -> (Arc<Self>, Pilot) {
         let purged = AtomicBool::new(false);
-        let flight = Arc::new(Self { key, site, tags, purged, state: Mutex::default() });
-        let pilot = Pilot { flight: Arc::clone(&flight) };
+        let flight = Arc::new(Self {
+            key,
+            site,
+            tags,
+            purged,
+            state: Mutex::default(),
+        });
+        let pilot = Pilot {
+            flight: Arc::clone(&flight),
+        };
         (flight, pilot)
     }
 
@@ -157,7 +165,12 @@ impl Flight {
         let mut state = self.lock();
         (state.first == 0).then(|| {
             state.readers += 1;
-            Reader { flight: Arc::clone(self), next: 0, position: 0, place: None }
+            Reader {
+                flight: Arc::clone(self),
+                next: 0,
+                position: 0,
+                place: None,
+            }
         })
     }
 
@@ -234,7 +247,9 @@ impl Pilot {
             }
             // The window slides over what the fastest reader has taken.
             while state.kept > WINDOW && state.first < state.fastest {
-                let Some(piece) = state.pieces.pop_front() else { break };
+                let Some(piece) = state.pieces.pop_front() else {
+                    break;
+                };
                 state.kept = state.kept.saturating_sub(length(&piece));
                 state.first += 1;
             }
@@ -314,7 +329,10 @@ impl Reader {
         let Some(index) = self.next.checked_sub(state.first) else {
             return Poll::Ready(Read::Lagging);
         };
-        let piece = usize::try_from(index).ok().and_then(|index| state.pieces.get(index)).cloned();
+        let piece = usize::try_from(index)
+            .ok()
+            .and_then(|index| state.pieces.get(index))
+            .cloned();
         if let Some(piece) = piece {
             self.next += 1;
             self.position = self.position.saturating_add(length(&piece));
@@ -354,7 +372,11 @@ mod tests {
     use crate::entry::KeyHasher;
 
     fn flight() -> (Arc<Flight>, Pilot) {
-        Flight::new(KeyHasher::default().key(b"k").to_key(), SiteId(0), Vec::new())
+        Flight::new(
+            KeyHasher::default().key(b"k").to_key(),
+            SiteId(0),
+            Vec::new(),
+        )
     }
 
     fn read(reader: &mut Reader) -> Poll<Read> {
@@ -376,8 +398,14 @@ mod tests {
         pilot.push(Bytes::from_static(b"c"));
         pilot.complete();
         for reader in [&mut early, &mut late] {
-            assert_eq!(read(reader), Poll::Ready(Read::Piece(Bytes::from_static(b"ab"))));
-            assert_eq!(read(reader), Poll::Ready(Read::Piece(Bytes::from_static(b"c"))));
+            assert_eq!(
+                read(reader),
+                Poll::Ready(Read::Piece(Bytes::from_static(b"ab")))
+            );
+            assert_eq!(
+                read(reader),
+                Poll::Ready(Read::Piece(Bytes::from_static(b"c")))
+            );
             assert_eq!(read(reader), Poll::Ready(Read::End));
             assert_eq!(reader.position(), 3);
         }
@@ -389,8 +417,12 @@ mod tests {
         let mut reader = flight.board().expect("kept");
         drop(pilot);
         assert_eq!(read(&mut reader), Poll::Ready(Read::Broken));
-        let landing = std::pin::pin!(flight.landing()).poll(&mut Context::from_waker(Waker::noop()));
-        assert!(matches!(landing, Poll::Ready(Landing::Failed(Failure::Abandoned))));
+        let landing =
+            std::pin::pin!(flight.landing()).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(
+            landing,
+            Poll::Ready(Landing::Failed(Failure::Abandoned))
+        ));
     }
 
     #[test]
@@ -404,7 +436,11 @@ mod tests {
         }
         assert_eq!(room(&pilot), Poll::Pending, "9 MiB wait for a reader");
         assert!(matches!(read(&mut fast), Poll::Ready(Read::Piece(_))));
-        assert_eq!(room(&pilot), Poll::Ready(Room::Yes), "the fast reader made room");
+        assert_eq!(
+            room(&pilot),
+            Poll::Ready(Room::Yes),
+            "the fast reader made room"
+        );
         assert_eq!(read(&mut slow), Poll::Ready(Read::Lagging));
         assert!(flight.board().is_none(), "the first byte is gone");
         drop(fast);

@@ -72,7 +72,9 @@ impl Flights {
 
     /// Lets `flight` be found under `key` too, unless another one is.
     pub fn alias(&self, flight: &Arc<Flight>, key: &CacheKey) {
-        self.shard(key.view().hash).entry(key.clone()).or_insert_with(|| Arc::clone(flight));
+        self.shard(key.view().hash)
+            .entry(key.clone())
+            .or_insert_with(|| Arc::clone(flight));
     }
 
     /// Whether a flight for `key` is under way.
@@ -83,7 +85,10 @@ impl Flights {
     /// Forgets `flight` under `key`.
     pub fn remove(&self, flight: &Arc<Flight>, key: &CacheKey) {
         let mut shard = self.shard(key.view().hash);
-        if shard.get(key).is_some_and(|found| Arc::ptr_eq(found, flight)) {
+        if shard
+            .get(key)
+            .is_some_and(|found| Arc::ptr_eq(found, flight))
+        {
             shard.remove(key);
         }
     }

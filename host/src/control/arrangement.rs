@@ -150,7 +150,9 @@ impl Arranged {
     /// Whether `label` runs, or was asked for, anywhere.
     pub(super) fn uses(&self, label: &str) -> bool {
         let runs = |site: &Arc<Site>| {
-            Hook::ALL.into_iter().any(|hook| *site.hooks.slot(hook).current().label == *label)
+            Hook::ALL
+                .into_iter()
+                .any(|hook| *site.hooks.slot(hook).current().label == *label)
         };
         self.wanted.values().any(|wanted| wanted.policy == label) || self.sites.values().any(runs)
     }
@@ -200,11 +202,22 @@ impl Arranged {
             }
         }
         let domains = domains(config, &wanted);
-        Ok(Plan { wanted, new, domains, pins })
+        Ok(Plan {
+            wanted,
+            new,
+            domains,
+            pins,
+        })
     }
 
     /// Puts `plan` in effect.
-    pub(super) fn apply(&mut self, mut plan: Plan, config: &Config, edge: &Arc<Edge>, library: &Library) {
+    pub(super) fn apply(
+        &mut self,
+        mut plan: Plan,
+        config: &Config,
+        edge: &Arc<Edge>,
+        library: &Library,
+    ) {
         let mut sites: Vec<Option<Arc<Site>>> = vec![None; config.sites.len()];
         let mut claimed: Vec<Arc<Domain>> = Vec::new();
         for planned in &plan.domains {
@@ -238,7 +251,10 @@ impl Arranged {
         }
         let sites: Vec<Arc<Site>> = sites.into_iter().flatten().collect();
         let before = std::mem::take(&mut self.sites);
-        self.sites = sites.iter().map(|site| (site.name.clone(), Arc::clone(site))).collect();
+        self.sites = sites
+            .iter()
+            .map(|site| (site.name.clone(), Arc::clone(site)))
+            .collect();
         edge.sites.publish(SiteTable::new(sites));
         self.leave(before, edge);
         self.wanted = plan.wanted;
@@ -260,7 +276,9 @@ impl Arranged {
             .iter()
             .find_map(|(_, member)| plan.new.get(&(member.name.clone(), Hook::Eviction)));
         let fits = |site: &&Arc<Site>| {
-            let free = !claimed.iter().any(|domain| Arc::ptr_eq(domain, &site.domain));
+            let free = !claimed
+                .iter()
+                .any(|domain| Arc::ptr_eq(domain, &site.domain));
             let alone = self
                 .sites
                 .values()
@@ -269,7 +287,10 @@ impl Arranged {
             let same = !plan.new.contains_key(&(site.name.clone(), Hook::Eviction));
             free && (alone || same)
         };
-        let old = members.iter().filter_map(|(_, member)| self.sites.get(&member.name)).find(fits);
+        let old = members
+            .iter()
+            .filter_map(|(_, member)| self.sites.get(&member.name))
+            .find(fits);
         if let Some(old) = old {
             let (domain, slot) = (Arc::clone(&old.domain), Arc::clone(&old.hooks.eviction));
             if domain.usage().capacity != planned.capacity {
@@ -289,7 +310,9 @@ impl Arranged {
             ),
             (None, None) => Activation::native(Hook::Eviction),
         };
-        let name = members.first().map_or_else(String::new, |(_, member)| member.name.clone());
+        let name = members
+            .first()
+            .map_or_else(String::new, |(_, member)| member.name.clone());
         new_domain(name, planned.capacity, first, library)
     }
 
@@ -302,7 +325,10 @@ impl Arranged {
                 continue;
             }
             edge.cache.purge_site(&site.domain, site.id);
-            if !domains.iter().any(|domain| Arc::ptr_eq(domain, &site.domain)) {
+            if !domains
+                .iter()
+                .any(|domain| Arc::ptr_eq(domain, &site.domain))
+            {
                 site.domain.stop();
             }
         }
@@ -325,7 +351,11 @@ fn from_file(
     let choice = choice(site, hook);
     let params = choice.params.clone();
     if choice.is_native() {
-        return Ok(Wanted { policy: choice.name.clone(), params, source: WantedBy::File });
+        return Ok(Wanted {
+            policy: choice.name.clone(),
+            params,
+            source: WantedBy::File,
+        });
     }
     let id = library
         .resolve(&choice.to_string())
@@ -335,10 +365,18 @@ fn from_file(
     if choice.version.is_none() && uploaded {
         // From now on this version, also after a restart: pushing a newer one activates nothing.
         let file_value = file_value(site, hook);
-        let record = Record { policy: policy.clone(), params: params.clone(), file_value };
+        let record = Record {
+            policy: policy.clone(),
+            params: params.clone(),
+            file_value,
+        };
         pins.push((site.name.clone(), hook, record));
     }
-    Ok(Wanted { policy, params, source: WantedBy::File })
+    Ok(Wanted {
+        policy,
+        params,
+        source: WantedBy::File,
+    })
 }
 
 fn unusable(position: usize, hook: Hook, refusal: &Refusal) -> NotArranged {
@@ -355,12 +393,18 @@ fn domains(config: &Config, wanted: &BTreeMap<(String, Hook), Wanted>) -> Vec<Pl
         .iter()
         .map(|site| {
             let wanted = wanted.get(&(site.name.clone(), Hook::Eviction));
-            (wanted.map(|wanted| (&wanted.policy, &wanted.params)), site.memory)
+            (
+                wanted.map(|wanted| (&wanted.policy, &wanted.params)),
+                site.memory,
+            )
         })
         .collect();
     config::shares(config.memory.capacity, &asked)
         .into_iter()
-        .map(|share| PlannedDomain { sites: share.sites, capacity: share.capacity.bytes() })
+        .map(|share| PlannedDomain {
+            sites: share.sites,
+            capacity: share.capacity.bytes(),
+        })
         .collect()
 }
 
@@ -406,7 +450,12 @@ fn new_domain(
     library: &Library,
 ) -> (Arc<Domain>, Arc<HookSlot>) {
     let max_entries = u32::try_from(capacity / BYTES_PER_ENTRY).unwrap_or(u32::MAX);
-    let settings = DomainSettings { name, capacity, max_entries, shards: Shards::Auto };
+    let settings = DomainSettings {
+        name,
+        capacity,
+        max_entries,
+        shards: Shards::Auto,
+    };
     let domain = Arc::new(Domain::new(settings));
     let slot = Arc::new(HookSlot::new(first));
     domain.set_order(order_source(&slot));
@@ -437,7 +486,10 @@ fn site(
         name: configured.name.clone(),
         hosts: configured.hosts.clone(),
         origin: configured.origin.address(),
-        host: configured.host.as_deref().and_then(|host| HeaderValue::from_str(host).ok()),
+        host: configured
+            .host
+            .as_deref()
+            .and_then(|host| HeaderValue::from_str(host).ok()),
         forward: configured.forward,
         bounds: crate::rfc9111::freshness::Bounds {
             default_ttl: ttl(configured.default_ttl),

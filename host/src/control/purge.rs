@@ -89,7 +89,11 @@ impl Control {
     /// The request names nothing, or something that cannot be purged by.
     pub fn purge(&self, request: &PurgeRequest) -> Result<PurgeReceipt, Refusal> {
         supported(request)?;
-        let site = request.site.as_deref().map(|name| self.site(name)).transpose()?;
+        let site = request
+            .site
+            .as_deref()
+            .map(|name| self.site(name))
+            .transpose()?;
         let purged = if request.all {
             self.purge_everything(site.as_ref(), request.dry_run)
         } else {
@@ -104,7 +108,11 @@ impl Control {
 
     /// The receipt `id`, if it is kept.
     pub fn receipt(&self, id: &str) -> Option<PurgeReceipt> {
-        let kept = self.receipts.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self
+            .receipts
+            .kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         kept.iter().find(|receipt| receipt.id == id).cloned()
     }
 
@@ -113,9 +121,16 @@ impl Control {
         let table = self.edge.sites.table();
         if dry_run {
             let mut counted = Purged::default();
-            for each in table.sites().iter().filter(|each| site.is_none_or(|site| site.id == each.id)) {
+            for each in table
+                .sites()
+                .iter()
+                .filter(|each| site.is_none_or(|site| site.id == each.id))
+            {
                 each.domain.for_each(each.id, &mut |entry| {
-                    counted += Purged { entries: 1, bytes: entry.charge() };
+                    counted += Purged {
+                        entries: 1,
+                        bytes: entry.charge(),
+                    };
                 });
             }
             return counted;
@@ -175,7 +190,11 @@ impl Control {
             .policy
             .as_ref()
             .and_then(|_| Keyer::make(&activation).ok()?.key(input, &activation).ok());
-        if let Some(Keyed::Key { target: Some(target), .. }) = asked {
+        if let Some(Keyed::Key {
+            target: Some(target),
+            ..
+        }) = asked
+        {
             tags.extend(Some(tag(&target)).filter(|asked| !tags.contains(asked)));
         }
         tags
@@ -233,16 +252,27 @@ impl Url {
         if uri.scheme_str() != Some("http") {
             return Err(bad("is not an http URL"));
         }
-        let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+        let authority = uri
+            .authority()
+            .map(http::uri::Authority::as_str)
+            .unwrap_or_default();
         let authority = pass::authority(authority).ok_or_else(|| bad("has no valid host"))?;
-        let target = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        let target = uri
+            .path_and_query()
+            .map_or("/", |target| target.as_str())
+            .to_owned();
         Ok(Self { authority, target })
     }
 
     /// The host without its port.
     pub(super) fn host(&self) -> &str {
         let end = self.authority.rfind(']').unwrap_or(0);
-        let port = self.authority.get(end..).and_then(|rest| rest.rfind(':')).map(|at| at + end);
-        port.and_then(|at| self.authority.get(..at)).unwrap_or(&self.authority)
+        let port = self
+            .authority
+            .get(end..)
+            .and_then(|rest| rest.rfind(':'))
+            .map(|at| at + end);
+        port.and_then(|at| self.authority.get(..at))
+            .unwrap_or(&self.authority)
     }
 }

@@ -51,7 +51,11 @@ impl Control {
             "guest_memory": usage.guest_memory,
         });
         let table = self.edge.sites.table();
-        let sites: Vec<Value> = table.sites().iter().map(|site| self.site_stats(site)).collect();
+        let sites: Vec<Value> = table
+            .sites()
+            .iter()
+            .map(|site| self.site_stats(site))
+            .collect();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_s": self.started.elapsed().as_secs(),
@@ -70,7 +74,10 @@ impl Control {
 
     fn open_connections(&self) -> u64 {
         let metrics = &self.edge.metrics;
-        metrics.connections.get().saturating_sub(metrics.connections_closed.get())
+        metrics
+            .connections
+            .get()
+            .saturating_sub(metrics.connections_closed.get())
     }
 
     fn memory(&self) -> (Usage, Stats) {
@@ -96,12 +103,15 @@ impl Control {
                     "faults": tripped.faults,
                 })
             });
-            policies.insert(hook.as_str().to_owned(), json!({
-                "active": &*current.label,
-                "params": serde_json::from_str::<Value>(&current.params).unwrap_or(Value::Null),
-                "source": wanted.map_or(WantedBy::File, |wanted| wanted.source).as_str(),
-                "tripped": tripped,
-            }));
+            policies.insert(
+                hook.as_str().to_owned(),
+                json!({
+                    "active": &*current.label,
+                    "params": serde_json::from_str::<Value>(&current.params).unwrap_or(Value::Null),
+                    "source": wanted.map_or(WantedBy::File, |wanted| wanted.source).as_str(),
+                    "tripped": tripped,
+                }),
+            );
         }
         drop(arranged);
         let mut counts = serde_json::Map::new();
@@ -151,19 +161,30 @@ impl Control {
     pub fn metrics(&self) -> String {
         let mut out = Exposition::default();
         out.gauges("larder_build_info", "The running version.");
-        out.sample("larder_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+        out.sample(
+            "larder_build_info",
+            &[("version", env!("CARGO_PKG_VERSION"))],
+            1,
+        );
         self.expose_requests(&mut out);
         self.expose_memory(&mut out);
         self.library.ledger().expose(&mut out);
         let counts = self.library.artefact_counts();
-        out.counters("larder_artefacts_total", "Compiled policies, by what became of them.");
+        out.counters(
+            "larder_artefacts_total",
+            "Compiled policies, by what became of them.",
+        );
         for (outcome, count) in [
             ("loaded", &counts.loaded),
             ("rejected", &counts.rejected),
             ("compiled", &counts.compiled),
             ("write_failed", &counts.write_failures),
         ] {
-            out.sample("larder_artefacts_total", &[("outcome", outcome)], count.get());
+            out.sample(
+                "larder_artefacts_total",
+                &[("outcome", outcome)],
+                count.get(),
+            );
         }
         out.into_text()
     }
@@ -171,35 +192,69 @@ impl Control {
     fn expose_requests(&self, out: &mut Exposition) {
         let table = self.edge.sites.table();
         let metrics = &self.edge.metrics;
-        out.counters("larder_requests_total", "Answered requests, by what the cache did.");
+        out.counters(
+            "larder_requests_total",
+            "Answered requests, by what the cache did.",
+        );
         for site in table.sites() {
-            for (outcome, class, count) in site.metrics.requests().filter(|(.., count)| *count > 0) {
+            for (outcome, class, count) in site.metrics.requests().filter(|(.., count)| *count > 0)
+            {
                 let class = format!("{class}xx");
-                let labels =
-                    [("site", &*site.name), ("cache_status", outcome.as_str()), ("status_class", &class)];
+                let labels = [
+                    ("site", &*site.name),
+                    ("cache_status", outcome.as_str()),
+                    ("status_class", &class),
+                ];
                 out.sample("larder_requests_total", &labels, count);
             }
         }
         out.counters("larder_origin_requests_total", "Requests sent to origins.");
         for site in table.sites() {
             let count = site.metrics.origin_requests.get();
-            out.sample("larder_origin_requests_total", &[("site", &site.name)], count);
+            out.sample(
+                "larder_origin_requests_total",
+                &[("site", &site.name)],
+                count,
+            );
         }
-        out.counters("larder_origin_failures_total", "Requests to origins that got no answer.");
+        out.counters(
+            "larder_origin_failures_total",
+            "Requests to origins that got no answer.",
+        );
         for site in table.sites() {
             let count = site.metrics.origin_failures.get();
-            out.sample("larder_origin_failures_total", &[("site", &site.name)], count);
+            out.sample(
+                "larder_origin_failures_total",
+                &[("site", &site.name)],
+                count,
+            );
         }
         for (name, help, count) in [
-            ("larder_collapsed_total", "Requests that joined a fetch under way.", &metrics.collapsed),
-            ("larder_refused_requests_total", "Requests that reached no site.", &metrics.refused),
-            ("larder_connections_total", "Connections accepted.", &metrics.connections),
+            (
+                "larder_collapsed_total",
+                "Requests that joined a fetch under way.",
+                &metrics.collapsed,
+            ),
+            (
+                "larder_refused_requests_total",
+                "Requests that reached no site.",
+                &metrics.refused,
+            ),
+            (
+                "larder_connections_total",
+                "Connections accepted.",
+                &metrics.connections,
+            ),
             (
                 "larder_connections_timed_out_total",
                 "Connections closed because their client was too slow.",
                 &metrics.connections_timed_out,
             ),
-            ("larder_accept_errors_total", "Connections not accepted.", &metrics.accept_errors),
+            (
+                "larder_accept_errors_total",
+                "Connections not accepted.",
+                &metrics.accept_errors,
+            ),
         ] {
             out.counters(name, help);
             out.sample(name, &[], count.get());
@@ -213,7 +268,11 @@ impl Control {
             "larder_request_duration_seconds",
             "Time from the head of a request to the head of its answer.",
         );
-        out.histogram("larder_request_duration_seconds", &[], &metrics.request_seconds);
+        out.histogram(
+            "larder_request_duration_seconds",
+            &[],
+            &metrics.request_seconds,
+        );
     }
 
     fn expose_memory(&self, out: &mut Exposition) {
@@ -221,37 +280,91 @@ impl Control {
         let tier = [("tier", MEMORY)];
         for (name, help, count) in [
             ("larder_tier_lookups_total", "Lookups.", stats.lookups()),
-            ("larder_tier_hits_total", "Lookups that found an entry.", stats.hits),
-            ("larder_tier_misses_total", "Lookups that found none.", stats.misses),
+            (
+                "larder_tier_hits_total",
+                "Lookups that found an entry.",
+                stats.hits,
+            ),
+            (
+                "larder_tier_misses_total",
+                "Lookups that found none.",
+                stats.misses,
+            ),
             ("larder_tier_errors_total", "Lookups that failed.", 0),
             ("larder_tier_writes_total", "Entries stored.", stats.puts),
-            ("larder_tier_write_failures_total", "Entries not stored for lack of room.", stats.rejected_no_room),
-            ("larder_tier_backfills_total", "Entries copied from a slower tier.", 0),
-            ("larder_tier_rejected_too_large_total", "Entries too large for the tier.", stats.rejected_too_large),
-            ("larder_tier_superseded_total", "Stores that a purge overtook.", stats.superseded),
-            ("larder_tier_lost_events_total", "Hits that no policy was told of.", stats.lost_events),
-            ("larder_tier_resyncs_total", "Policies told of all residents anew.", stats.resyncs),
-            ("larder_tier_shard_resets_total", "Shards emptied after a panic.", stats.shard_resets),
+            (
+                "larder_tier_write_failures_total",
+                "Entries not stored for lack of room.",
+                stats.rejected_no_room,
+            ),
+            (
+                "larder_tier_backfills_total",
+                "Entries copied from a slower tier.",
+                0,
+            ),
+            (
+                "larder_tier_rejected_too_large_total",
+                "Entries too large for the tier.",
+                stats.rejected_too_large,
+            ),
+            (
+                "larder_tier_superseded_total",
+                "Stores that a purge overtook.",
+                stats.superseded,
+            ),
+            (
+                "larder_tier_lost_events_total",
+                "Hits that no policy was told of.",
+                stats.lost_events,
+            ),
+            (
+                "larder_tier_resyncs_total",
+                "Policies told of all residents anew.",
+                stats.resyncs,
+            ),
+            (
+                "larder_tier_shard_resets_total",
+                "Shards emptied after a panic.",
+                stats.shard_resets,
+            ),
         ] {
             out.counters(name, help);
             out.sample(name, &tier, count);
         }
-        out.counters("larder_evictions_total", "Entries that left a tier, by reason.");
+        out.counters(
+            "larder_evictions_total",
+            "Entries that left a tier, by reason.",
+        );
         for (reason, evicted) in stats.evictions() {
             let labels = [("tier", MEMORY), ("reason", EvictionReason::as_str(reason))];
             out.sample("larder_evictions_total", &labels, evicted.entries);
         }
-        out.counters("larder_evicted_bytes_total", "Bytes that left a tier, by reason.");
+        out.counters(
+            "larder_evicted_bytes_total",
+            "Bytes that left a tier, by reason.",
+        );
         for (reason, evicted) in stats.evictions() {
             let labels = [("tier", MEMORY), ("reason", EvictionReason::as_str(reason))];
             out.sample("larder_evicted_bytes_total", &labels, evicted.bytes);
         }
         for (name, help, value) in [
             ("larder_tier_bytes", "Bytes in use.", usage.bytes),
-            ("larder_tier_capacity_bytes", "Bytes that may be used.", usage.capacity),
+            (
+                "larder_tier_capacity_bytes",
+                "Bytes that may be used.",
+                usage.capacity,
+            ),
             ("larder_tier_entries", "Entries.", usage.entries),
-            ("larder_tier_reserved_bytes", "Bytes set aside for responses that arrive.", usage.reserved),
-            ("larder_policy_memory_bytes", "Memory of eviction policies.", usage.guest_memory),
+            (
+                "larder_tier_reserved_bytes",
+                "Bytes set aside for responses that arrive.",
+                usage.reserved,
+            ),
+            (
+                "larder_policy_memory_bytes",
+                "Memory of eviction policies.",
+                usage.guest_memory,
+            ),
         ] {
             out.gauges(name, help);
             out.sample(name, &tier, value);
@@ -267,7 +380,9 @@ impl Control {
         let url = Url::parse(url)?;
         let headers = fields_of(fields)?;
         let table = self.edge.sites.table();
-        let site = table.find(url.host()).and_then(|position| table.get(position));
+        let site = table
+            .find(url.host())
+            .and_then(|position| table.get(position));
         let site = site.ok_or_else(|| {
             let message = format!("no site answers for {}", url.host());
             let hint = "see the hosts of the sites in the configuration";
@@ -282,10 +397,12 @@ impl Control {
         };
         let (keyed, namespace, fault) = match &activation.policy {
             None => (native_key(), 0, None),
-            Some(_) => match Keyer::make(&activation).and_then(|mut keyer| keyer.key(input, &activation)) {
-                Ok(keyed) => (keyed, activation.namespace, None),
-                Err(fault) => (native_key(), 0, Some(fault.to_string())),
-            },
+            Some(_) => {
+                match Keyer::make(&activation).and_then(|mut keyer| keyer.key(input, &activation)) {
+                    Ok(keyed) => (keyed, activation.namespace, None),
+                    Err(fault) => (native_key(), 0, Some(fault.to_string())),
+                }
+            }
         };
         let mut report = json!({
             "url": format!("http://{}{}", url.authority, url.target),
@@ -333,18 +450,25 @@ impl Control {
 }
 
 fn explain_entry(entry: &Entry) -> Value {
-    let Some(stored) = entry.response() else { return Value::Null };
+    let Some(stored) = entry.response() else {
+        return Value::Null;
+    };
     let lifetime = &stored.lifetime;
     let now = clock::now();
     let (verdict, why) = match lifetime.judge(now) {
         Usable::Fresh { .. } => ("hit", "it is fresh"),
-        Usable::StaleWhileRevalidate { .. } => {
-            ("stale", "it is stale, and served while it is validated in the background")
-        }
-        Usable::Stale { on_error: true, .. } => {
-            ("validate", "it is stale, and served only after the origin confirms it or fails")
-        }
-        Usable::Stale { .. } => ("validate", "it may be served only after the origin confirms it"),
+        Usable::StaleWhileRevalidate { .. } => (
+            "stale",
+            "it is stale, and served while it is validated in the background",
+        ),
+        Usable::Stale { on_error: true, .. } => (
+            "validate",
+            "it is stale, and served only after the origin confirms it or fails",
+        ),
+        Usable::Stale { .. } => (
+            "validate",
+            "it may be served only after the origin confirms it",
+        ),
     };
     json!({
         "verdict": verdict,
@@ -362,7 +486,10 @@ fn explain_entry(entry: &Entry) -> Value {
 }
 
 fn native_key() -> Keyed {
-    Keyed::Key { target: None, variant: String::new() }
+    Keyed::Key {
+        target: None,
+        variant: String::new(),
+    }
 }
 
 fn merge(into: &mut Value, from: Value) {
@@ -380,7 +507,12 @@ fn fields_of(lines: &[String]) -> Result<HeaderMap, Refusal> {
         });
         let (name, value) = parsed.ok_or_else(|| {
             let message = format!("{line:?} is not a field");
-            Refusal::new(RefusalKind::Malformed, "bad_field", message, "write it as 'name: value'")
+            Refusal::new(
+                RefusalKind::Malformed,
+                "bad_field",
+                message,
+                "write it as 'name: value'",
+            )
         })?;
         headers.append(name, value);
     }

@@ -31,7 +31,11 @@ pub fn fill_places(headers: &mut HeaderMap, age: Option<u64>, status: &CacheStat
             headers.remove(AGE);
         }
     }
-    let upstream: usize = headers.get_all(CACHE_STATUS).iter().map(|line| line.len() + 2).sum();
+    let upstream: usize = headers
+        .get_all(CACHE_STATUS)
+        .iter()
+        .map(|line| line.len() + 2)
+        .sum();
     let extra = status.key.map_or(0, <[u8]>::len) + status.detail.map_or(0, <[u8]>::len);
     let mut text = BytesMut::with_capacity(96 + upstream + 2 * extra);
     // Members stand in the order of the caches, the one closest to the client last (RFC 9211 2).
@@ -81,9 +85,10 @@ pub fn from_stored(
             (stored.status, ResponseBody::Empty)
         }
         RangeAnswer::Whole => (stored.status, ResponseBody::stored(&stored.body)),
-        RangeAnswer::Partial { start, end } => {
-            (StatusCode::PARTIAL_CONTENT, ResponseBody::range(&stored.body, start..end))
-        }
+        RangeAnswer::Partial { start, end } => (
+            StatusCode::PARTIAL_CONTENT,
+            ResponseBody::range(&stored.body, start..end),
+        ),
         RangeAnswer::Unsatisfiable => {
             headers.remove(CONTENT_TYPE);
             (StatusCode::RANGE_NOT_SATISFIABLE, ResponseBody::Empty)
@@ -99,7 +104,9 @@ pub fn from_stored(
 /// for six names.
 #[inline]
 fn asks_for_part(request: &HeaderMap) -> bool {
-    request.keys().any(|name| *name == RANGE || name.as_str().starts_with("if-"))
+    request
+        .keys()
+        .any(|name| *name == RANGE || name.as_str().starts_with("if-"))
 }
 
 /// A response of these parts.
@@ -117,6 +124,13 @@ pub fn respond(
 /// An answer of this host's own, in plain text.
 pub fn own(status: StatusCode, message: &'static str) -> Response<ResponseBody> {
     let mut headers = HeaderMap::with_capacity(4);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    respond(status, headers, ResponseBody::Whole(Bytes::from_static(message.as_bytes())))
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    respond(
+        status,
+        headers,
+        ResponseBody::Whole(Bytes::from_static(message.as_bytes())),
+    )
 }

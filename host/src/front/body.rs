@@ -66,7 +66,9 @@ pub struct Rest {
 
 impl fmt::Debug for InFlight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InFlight").field("length", &self.length).finish_non_exhaustive()
+        f.debug_struct("InFlight")
+            .field("length", &self.length)
+            .finish_non_exhaustive()
     }
 }
 
@@ -89,12 +91,21 @@ impl ResponseBody {
     /// The bytes `range` of `body`.
     pub fn range(body: &StoredBody, range: Range<u64>) -> Self {
         let left = range.end.min(body.len()).saturating_sub(range.start);
-        Self::Stored(Stored { body: body.clone(), next: 0, skip: range.start, left })
+        Self::Stored(Stored {
+            body: body.clone(),
+            next: 0,
+            skip: range.start,
+            left,
+        })
     }
 
     /// What `reader` reads; `catch_up` fetches the rest if the flight leaves it behind.
     pub fn flight(reader: Reader, length: Option<u64>, catch_up: Option<CatchUp>) -> Self {
-        Self::Flight(Box::new(InFlight { source: Source::Reader(reader), catch_up, length }))
+        Self::Flight(Box::new(InFlight {
+            source: Source::Reader(reader),
+            catch_up,
+            length,
+        }))
     }
 }
 
@@ -146,7 +157,9 @@ impl InFlight {
                         Some(Err(_)) => return Poll::Ready(Some(Err(BrokenOff))),
                         Some(Ok(piece)) => piece,
                     };
-                    let had = rest.skip.min(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+                    let had = rest
+                        .skip
+                        .min(u64::try_from(piece.len()).unwrap_or(u64::MAX));
                     rest.skip -= had;
                     drop(piece.split_to(usize::try_from(had).unwrap_or_default()));
                     if !piece.is_empty() {

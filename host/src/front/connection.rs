@@ -62,7 +62,10 @@ struct Scratch {
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { received: vec![0; RECEIVED].into(), joined: Vec::with_capacity(COPIED_WRITE) }
+        Self {
+            received: vec![0; RECEIVED].into(),
+            joined: Vec::with_capacity(COPIED_WRITE),
+        }
     }
 }
 
@@ -97,7 +100,11 @@ impl Connections {
             moved: Cell::new(self.now.get()),
             head_began: Cell::new(None),
             working: Cell::new(false),
-            order: Cell::new(if self.draining.get() { Order::Drain } else { Order::GoOn }),
+            order: Cell::new(if self.draining.get() {
+                Order::Drain
+            } else {
+                Order::GoOn
+            }),
             waker: RefCell::new(None),
         });
         open.push(Rc::clone(&watch));
@@ -125,12 +132,17 @@ impl Connections {
         let now = self.now.get() + 1;
         self.now.set(now);
         let sweeps = |time: Duration| {
-            u64::try_from(time.as_millis() / SWEEP.as_millis()).unwrap_or(u64::MAX).max(1)
+            u64::try_from(time.as_millis() / SWEEP.as_millis())
+                .unwrap_or(u64::MAX)
+                .max(1)
         };
         let (head, idle) = (sweeps(limits.head), sweeps(limits.idle));
         let mut ended = 0;
         for watch in self.open.borrow().iter() {
-            let slow_head = watch.head_began.get().is_some_and(|began| now - began > head);
+            let slow_head = watch
+                .head_began
+                .get()
+                .is_some_and(|began| now - began > head);
             let resting = !watch.working.get() && now - watch.moved.get() > idle;
             if slow_head || resting {
                 ended += 1;
@@ -168,7 +180,9 @@ pub struct Connection {
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection").field("watch", &self.watch).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("watch", &self.watch)
+            .finish_non_exhaustive()
     }
 }
 
@@ -188,7 +202,11 @@ impl Connection {
             connections: Rc::clone(connections),
             scratch: Rc::clone(&connections.scratch),
         };
-        let requests = Requests { worker: Rc::clone(worker), client, watch: Rc::clone(&watch) };
+        let requests = Requests {
+            worker: Rc::clone(worker),
+            client,
+            watch: Rc::clone(&watch),
+        };
         let http = http1::Builder::new()
             // The sweep does it, at no cost to a request.
             .header_read_timeout(None)
@@ -196,7 +214,12 @@ impl Connection {
             .max_buf_size(limits.head_bytes)
             .half_close(false)
             .serve_connection(TokioIo::new(io), requests);
-        Self { http, watch, connections: Rc::clone(connections), draining: false }
+        Self {
+            http,
+            watch,
+            connections: Rc::clone(connections),
+            draining: false,
+        }
     }
 }
 
@@ -215,7 +238,10 @@ impl Future for Connection {
         }
         {
             let mut waker = connection.watch.waker.borrow_mut();
-            if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            if !waker
+                .as_ref()
+                .is_some_and(|waker| waker.will_wake(cx.waker()))
+            {
                 *waker = Some(cx.waker().clone());
             }
         }
@@ -360,7 +386,11 @@ impl AsyncRead for Watched {
         let watched = self.get_mut();
         let before = buf.filled().len();
         std::task::ready!(watched.receive(cx, buf))?;
-        let Some(new) = buf.filled_mut().get_mut(before..).filter(|new| !new.is_empty()) else {
+        let Some(new) = buf
+            .filled_mut()
+            .get_mut(before..)
+            .filter(|new| !new.is_empty())
+        else {
             return Poll::Ready(Ok(()));
         };
         watched.framing.watch(new);
@@ -398,7 +428,9 @@ impl AsyncWrite for Watched {
         let written = if total <= COPIED_WRITE {
             let joined = &mut watched.scratch.borrow_mut().joined;
             joined.clear();
-            slices.iter().for_each(|slice| joined.extend_from_slice(slice));
+            slices
+                .iter()
+                .for_each(|slice| joined.extend_from_slice(slice));
             std::task::ready!(send(&watched.stream, cx, joined))?
         } else {
             let stream = Pin::new(&mut watched.stream);

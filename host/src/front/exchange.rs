@@ -52,9 +52,9 @@ impl Future for Answer {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
-            Self::Now(response) => {
-                Poll::Ready(Ok(response.take().expect("a future is not polled after it is ready")))
-            }
+            Self::Now(response) => Poll::Ready(Ok(response
+                .take()
+                .expect("a future is not polled after it is ready"))),
             Self::Later(response) => response.as_mut().poll(cx).map(Ok),
         }
     }
@@ -85,22 +85,35 @@ pub struct Exchange {
 impl Exchange {
     /// The target as it came.
     pub fn original_target(&self) -> &str {
-        self.head.uri.path_and_query().map_or("/", |target| target.as_str())
+        self.head
+            .uri
+            .path_and_query()
+            .map_or("/", |target| target.as_str())
     }
 
     /// The target that the origin is asked for.
     pub fn asked_target(&self) -> &str {
-        self.target.as_deref().unwrap_or_else(|| self.original_target())
+        self.target
+            .as_deref()
+            .unwrap_or_else(|| self.original_target())
     }
 
     /// The tags that every response to this request carries: its effective URI, and the URI that
     /// the origin is asked for, under which other requests for the same entry are purged.
     pub fn tags(&self) -> Vec<Tag> {
         let tag = |target: &str| {
-            self.worker.edge.cache.uri_tag(self.site.id, "http", &self.authority, target)
+            self.worker
+                .edge
+                .cache
+                .uri_tag(self.site.id, "http", &self.authority, target)
         };
         let mut tags = vec![tag(self.original_target())];
-        tags.extend(self.target.as_deref().map(tag).filter(|asked| !tags.contains(asked)));
+        tags.extend(
+            self.target
+                .as_deref()
+                .map(tag)
+                .filter(|asked| !tags.contains(asked)),
+        );
         tags
     }
 
@@ -151,7 +164,9 @@ fn finish(
 
 #[cold]
 fn log(site: &Site, done: &Done<'_>, outcome: CacheOutcome, response: &Response<ResponseBody>) {
-    let took = done.took.map(|(took, _)| u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    let took = done
+        .took
+        .map(|(took, _)| u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     tracing::info!(
         target: "access",
         client = %done.client, site = %site.name, method = %done.method,
@@ -170,12 +185,27 @@ pub fn answer(worker: &Rc<Worker>, request: Request<Incoming>, client: IpAddr) -
             Answer::Now(Some(answer::own(status, message)))
         }
         Begun::Keyed(keyed) => {
-            let KeyedRequest { site, position, authority, target, next } = *keyed;
+            let KeyedRequest {
+                site,
+                position,
+                authority,
+                target,
+                next,
+            } = *keyed;
             let (head, body) = request.into_parts();
             let (worker, body) = (Rc::clone(worker), Some(body));
             let start = clock::instant();
-            let exchange =
-                Exchange { worker, site, position, head, body, authority, target, client, start };
+            let exchange = Exchange {
+                worker,
+                site,
+                position,
+                head,
+                body,
+                authority,
+                target,
+                client,
+                start,
+            };
             Answer::Later(match next {
                 Next::Pass(reason) => Box::pin(pass::pass(exchange, reason)),
                 Next::Fetch(miss) => Box::pin(fetch::fetch(exchange, miss)),
@@ -224,31 +254,61 @@ fn begin(worker: &Worker, request: &Request<Incoming>, client: IpAddr) -> Begun 
     let timed = worker.edge.access_log || worker.is_timed();
     let start = timed.then(clock::instant);
     let (method, headers) = (request.method(), request.headers());
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
     if target.len() > worker.edge.limits.target {
         return Begun::Refused(StatusCode::URI_TOO_LONG, "the request target is too long\n");
     }
     let mut local = worker.local();
-    let Local { table, hooks, key: scratch, heads, host, .. } = &mut *local;
+    let Local {
+        table,
+        hooks,
+        key: scratch,
+        heads,
+        host,
+        ..
+    } = &mut *local;
     if let Err(refused) = identify(request, table, host) {
         return Begun::Refused(refused.status(), refused.message());
     }
     let authority = host.authority.as_str();
-    let site = host.position.and_then(|position| Some((position, table.get(position)?)));
+    let site = host
+        .position
+        .and_then(|position| Some((position, table.get(position)?)));
     let Some((position, site)) = site else {
-        return Begun::Refused(StatusCode::MISDIRECTED_REQUEST, "no site answers for this host\n");
+        return Begun::Refused(
+            StatusCode::MISDIRECTED_REQUEST,
+            "no site answers for this host\n",
+        );
     };
     let mut hooks = hooks.get_mut(position);
-    let input = Input { method: method.as_str(), authority, target, headers };
+    let input = Input {
+        method: method.as_str(),
+        authority,
+        target,
+        headers,
+    };
     let (keyed, namespace) = key(hooks.as_deref_mut(), site, input);
     let later = |target, next| {
         let (site, authority) = (Arc::clone(site), authority.to_owned());
-        Begun::Keyed(Box::new(KeyedRequest { site, position, authority, target, next }))
+        Begun::Keyed(Box::new(KeyedRequest {
+            site,
+            position,
+            authority,
+            target,
+            next,
+        }))
     };
     if !matches!(*method, Method::GET | Method::HEAD) {
         return later(None, Next::Pass(ForwardReason::Method));
     }
-    let Keyed::Key { target: asked, variant } = keyed else {
+    let Keyed::Key {
+        target: asked,
+        variant,
+    } = keyed
+    else {
         return later(None, Next::Pass(ForwardReason::Bypass));
     };
     let asked_target = asked.as_deref().unwrap_or(target);
@@ -265,13 +325,27 @@ fn begin(worker: &Worker, request: &Request<Incoming>, client: IpAddr) -> Begun 
             if matches!(usable, Usable::Fresh { .. }) {
                 let shown = Shown::new(worker, client, &entry, &stored.decided_by);
                 let response = hit(request, &entry, stored, now, &shown, heads);
-                let times = if worker.edge.access_log { 1 } else { TIMED_HITS };
+                let times = if worker.edge.access_log {
+                    1
+                } else {
+                    TIMED_HITS
+                };
                 let took = start.map(|start| (start.elapsed(), times));
-                let done = Done { method, authority, target, client, took };
+                let done = Done {
+                    method,
+                    authority,
+                    target,
+                    client,
+                    took,
+                };
                 finish(worker, site, &done, CacheOutcome::Hit, &response);
                 return Begun::Answered(response);
             }
-            (entry.key.clone(), ForwardReason::Stale, Some((entry, usable)))
+            (
+                entry.key.clone(),
+                ForwardReason::Stale,
+                Some((entry, usable)),
+            )
         }
         Lookup::UriMiss => (primary.to_key(), ForwardReason::UriMiss, None),
         Lookup::VaryMiss { key } => (key, ForwardReason::VaryMiss, None),
@@ -285,7 +359,17 @@ fn begin(worker: &Worker, request: &Request<Incoming>, client: IpAddr) -> Begun 
             (freshness, declared.unwrap_or_default())
         },
     );
-    later(asked, Next::Fetch(Miss { primary, key, reason, stale, freshness, declared }))
+    later(
+        asked,
+        Next::Fetch(Miss {
+            primary,
+            key,
+            reason,
+            stale,
+            freshness,
+            declared,
+        }),
+    )
 }
 
 /// Finds out whom `request` is for, and judges its target. Most requests repeat the `Host` of the
@@ -314,10 +398,20 @@ fn identify(
 /// meets no key of a policy.
 #[inline]
 fn key(hooks: Option<&mut LocalHooks>, site: &Site, input: Input<'_>) -> (Keyed, u64) {
-    let native = || (Keyed::Key { target: None, variant: String::new() }, 0);
+    let native = || {
+        (
+            Keyed::Key {
+                target: None,
+                variant: String::new(),
+            },
+            0,
+        )
+    };
     let Some(hooks) = hooks else { return native() };
     let keyed = hooks.keyer.call(&site.hooks.keying, |keyer, activation| {
-        keyer.key(input, activation).map(|keyed| (keyed, activation.namespace))
+        keyer
+            .key(input, activation)
+            .map(|keyed| (keyed, activation.namespace))
     });
     keyed.unwrap_or_else(native)
 }
@@ -360,7 +454,11 @@ fn hit(
             return heads.get(entry.serial(), stored, age.as_secs(), ttl);
         }
         let mut headers = stored.headers.clone();
-        answer::fill_places(&mut headers, Some(age.as_secs()), &shown.status(Outcome::Hit { ttl }));
+        answer::fill_places(
+            &mut headers,
+            Some(age.as_secs()),
+            &shown.status(Outcome::Hit { ttl }),
+        );
         headers
     })
 }
@@ -381,7 +479,10 @@ impl Shown {
     #[inline]
     pub fn new(worker: &Worker, client: IpAddr, entry: &Entry, decided_by: &str) -> Self {
         if !worker.edge.trusts(client) {
-            return Self { key: Vec::new(), detail: Vec::new() };
+            return Self {
+                key: Vec::new(),
+                detail: Vec::new(),
+            };
         }
         Self::of_key(worker, client, &entry.key, decided_by)
     }
@@ -389,9 +490,15 @@ impl Shown {
     /// Of a response that is not stored yet and expected under `key`.
     pub fn of_key(worker: &Worker, client: IpAddr, key: &CacheKey, decided_by: &str) -> Self {
         if !worker.edge.trusts(client) {
-            return Self { key: Vec::new(), detail: Vec::new() };
+            return Self {
+                key: Vec::new(),
+                detail: Vec::new(),
+            };
         }
-        Self { key: readable(key.view().bytes), detail: decided_by.as_bytes().to_vec() }
+        Self {
+            key: readable(key.view().bytes),
+            detail: decided_by.as_bytes().to_vec(),
+        }
     }
 
     /// Whether there is nothing to show.
@@ -407,7 +514,9 @@ impl Shown {
         CacheStatus {
             outcome,
             key: Some(&self.key).filter(|key| some(key)).map(Vec::as_slice),
-            detail: Some(&self.detail).filter(|detail| some(detail)).map(Vec::as_slice),
+            detail: Some(&self.detail)
+                .filter(|detail| some(detail))
+                .map(Vec::as_slice),
         }
     }
 }
@@ -415,7 +524,10 @@ impl Shown {
 /// A key in printable form: the URI, then the variant and the namespace.
 pub fn readable(key: &[u8]) -> Vec<u8> {
     let (prefix, rest) = key.split_at_checked(12).unwrap_or((&[], key));
-    let namespace = prefix.get(4..).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+    let namespace = prefix
+        .get(4..)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map(u64::from_le_bytes);
     let mut text = rest.strip_suffix(b"\n").unwrap_or(rest).to_vec();
     for byte in &mut text {
         if *byte == b'\n' {

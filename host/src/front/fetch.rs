@@ -9,6 +9,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use super::answer;
 use super::body::ResponseBody;
 use super::cache_status::{Forward, Outcome};
+use super::catch_up;
 use super::conditional::{self, Precondition};
 use super::exchange::{Exchange, Miss, Shown, seconds};
 use super::fill;
@@ -29,7 +30,9 @@ pub async fn fetch(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
     if let Some((entry, Usable::StaleWhileRevalidate { .. })) = &miss.stale {
         // RFC 5861 3: answer now, validate in the background, once for all requests.
         let cache = &exchange.worker.edge.cache;
-        let turn = cache.flights.take(miss.key.view(), exchange.site.id, || exchange.tags());
+        let turn = cache
+            .flights
+            .take(miss.key.view(), exchange.site.id, || exchange.tags());
         if let Turn::Fly(pilot) = turn {
             fill::start(&exchange, &miss, pilot);
         }
@@ -48,7 +51,9 @@ pub async fn fetch(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
 /// Joins or starts flights until one answers.
 async fn follow(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
     let cache = &exchange.worker.edge.cache;
-    let mut turn = cache.flights.take(miss.key.view(), exchange.site.id, || exchange.tags());
+    let mut turn = cache
+        .flights
+        .take(miss.key.view(), exchange.site.id, || exchange.tags());
     let mut failures = 0;
     for _ in 0..FLIGHTS_MAX {
         let (flight, mine, collapsed) = match turn {
@@ -76,7 +81,9 @@ async fn follow(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
                 if !collapsed || failures > 1 {
                     return failed(&exchange, failure);
                 }
-                turn = cache.flights.take(miss.key.view(), exchange.site.id, || exchange.tags());
+                turn = cache
+                    .flights
+                    .take(miss.key.view(), exchange.site.id, || exchange.tags());
                 continue;
             }
         };
@@ -93,9 +100,9 @@ async fn follow(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
                 return from_flight(&exchange, &miss, &flight, &head, (reader, collapsed));
             }
             Aboard::Late => cache.flights.replace(&flight),
-            Aboard::Other(key) => {
-                cache.flights.take(key.view(), exchange.site.id, || exchange.tags())
-            }
+            Aboard::Other(key) => cache
+                .flights
+                .take(key.view(), exchange.site.id, || exchange.tags()),
             Aboard::NotShared => break,
         };
     }
@@ -114,7 +121,9 @@ enum Aboard {
 }
 
 fn aboard(exchange: &Exchange, miss: &Miss, flight: &Arc<Flight>, head: &Head) -> Aboard {
-    let Shared::With { nominated, key } = &head.shared else { return Aboard::NotShared };
+    let Shared::With { nominated, key } = &head.shared else {
+        return Aboard::NotShared;
+    };
     let cache = &exchange.worker.edge.cache;
     let mine = cache.secondary(miss.primary.view(), nominated, &exchange.head.headers);
     if mine != *key {
@@ -199,8 +208,12 @@ fn from_flight(
         collapsed,
         ..Forward::new(miss.reason)
     };
-    let condition =
-        conditional::evaluate(&request.method, &request.headers, head.status, &head.headers);
+    let condition = conditional::evaluate(
+        &request.method,
+        &request.headers,
+        head.status,
+        &head.headers,
+    );
     let not_modified = condition == Precondition::NotModified;
     let mut headers = if not_modified {
         conditional::not_modified_fields(&head.headers)
@@ -212,11 +225,20 @@ fn from_flight(
             headers.append(name, value.clone());
         }
     }
-    let shown = Shown::of_key(&exchange.worker, exchange.client, &miss.key, &miss.freshness.label);
+    let shown = Shown::of_key(
+        &exchange.worker,
+        exchange.client,
+        &miss.key,
+        &miss.freshness.label,
+    );
     let status = shown.status(Outcome::Forward(forward));
     let age = (head.age > 0 || collapsed).then_some(head.age);
     answer::fill_places(&mut headers, age, &status);
-    let outcome = if collapsed { CacheOutcome::Collapsed } else { CacheOutcome::Miss };
+    let outcome = if collapsed {
+        CacheOutcome::Collapsed
+    } else {
+        CacheOutcome::Miss
+    };
     if not_modified {
         let response = answer::respond(StatusCode::NOT_MODIFIED, headers, ResponseBody::Empty);
         return exchange.finish(outcome, response);
@@ -225,10 +247,12 @@ fn from_flight(
         if let Some(length) = head.length {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
-        return exchange
-            .finish(outcome, answer::respond(head.status, headers, ResponseBody::Empty));
+        return exchange.finish(
+            outcome,
+            answer::respond(head.status, headers, ResponseBody::Empty),
+        );
     }
-    let catch_up = fill::catch_up(exchange, miss, head);
+    let catch_up = catch_up::catch_up(exchange, miss, head);
     let body = ResponseBody::flight(reader, head.length, catch_up);
     exchange.finish(outcome, answer::respond(head.status, headers, body))
 }
@@ -241,6 +265,8 @@ pub fn failed(exchange: &Exchange, failure: Failure) -> Response<ResponseBody> {
         Failure::Abandoned => (StatusCode::BAD_GATEWAY, "the fetch was given up\n"),
     };
     let mut response = answer::own(status, message);
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     exchange.finish(CacheOutcome::Error, response)
 }

@@ -9,21 +9,19 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{
-    CONTENT_LENGTH, DATE, ETAG, HOST, IF_RANGE, LAST_MODIFIED, RANGE, VIA,
-};
+use http::header::{CONTENT_LENGTH, DATE, ETAG, HOST, IF_RANGE, LAST_MODIFIED, RANGE, VIA};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 
 use super::answer;
-use super::body::{CatchUp, Rest};
+use super::carry::{HEAD_BYTES, STEP, carry};
 use super::exchange::{Exchange, Miss};
 use super::fields;
-use super::intake::{self, Intake};
+use super::intake;
 use super::origin::{OriginBody, Outgoing};
 use super::site::Site;
 use super::storing::{self, Decision, PolicyBounds};
 use super::worker::Worker;
-use crate::cache::flight::{Failure, Flight, Head, Landing, Pilot, Room, Shared};
+use crate::cache::flight::{Failure, Flight, Head, Landing, Pilot, Shared};
 use crate::clock;
 use crate::config::Forward;
 use crate::entry::{CacheKey, Content, Entry, StoredBody, StoredResponse, Tag};
@@ -36,13 +34,6 @@ use crate::rfc9111::validation::{self, Identifies};
 use crate::rfc9111::vary::Nominated;
 use crate::tier::memory::put::Reservation;
 
-/// Content whose length is unknown is set aside up to this many bytes: whoever sends without end
-/// must not fill the memory before it is noticed.
-const UNKNOWN_MAX: u64 = 16 << 20;
-/// Content whose length is unknown is reserved for in steps of this many bytes.
-const STEP: u64 = 256 << 10;
-/// Reserved for the key, the fields and the bookkeeping of an entry.
-const HEAD_BYTES: u64 = 8 << 10;
 
 /// Everything a fill needs once the request that caused it is gone.
 struct Fill {
@@ -82,7 +73,7 @@ pub fn start(exchange: &Exchange, miss: &Miss, pilot: Pilot) {
 }
 
 /// The fields of a request for the whole, unconditional representation.
-fn outgoing_fields(exchange: &Exchange, miss: &Miss) -> HeaderMap {
+pub(super) fn outgoing_fields(exchange: &Exchange, miss: &Miss) -> HeaderMap {
     let mut headers = exchange.head.headers.clone();
     if exchange.site.forward == Forward::Declared {
         let undeclared: Vec<_> = headers
@@ -109,7 +100,11 @@ fn outgoing_fields(exchange: &Exchange, miss: &Miss) -> HeaderMap {
 
 /// The client's authority, or the one that the site is configured with.
 pub fn set_host(headers: &mut HeaderMap, site: &Site, authority: &str) {
-    let own = || HeaderValue::from_str(authority).ok().filter(|value| !value.is_empty());
+    let own = || {
+        HeaderValue::from_str(authority)
+            .ok()
+            .filter(|value| !value.is_empty())
+    };
     let origin = || HeaderValue::from_str(&site.origin).ok();
     if let Some(host) = site.host.clone().or_else(own).or_else(origin) {
         headers.insert(HOST, host);
@@ -169,7 +164,11 @@ struct Judged {
 impl Fill {
     async fn fly(self, pilot: Pilot) {
         let flight = Arc::clone(pilot.flight());
-        let listed = Listed { worker: Rc::clone(&self.worker), flight, alias: None };
+        let listed = Listed {
+            worker: Rc::clone(&self.worker),
+            flight,
+            alias: None,
+        };
         let stale = self.stale.as_ref().and_then(|entry| entry.response());
         let mut conditional = stale.filter(|stored| has_validator(&stored.headers));
         loop {
@@ -199,7 +198,13 @@ impl Fill {
 
     async fn send(&self, headers: HeaderMap) -> Result<Response<OriginBody>, Failure> {
         self.site.metrics.origin_requests.increment();
-        let request = request(&Method::GET, &self.site, &self.target, headers, Outgoing::Empty)?;
+        let request = request(
+            &Method::GET,
+            &self.site,
+            &self.target,
+            headers,
+            Outgoing::Empty,
+        )?;
         let answer = self.worker.client.send(request).await;
         if answer.is_err() {
             self.site.metrics.origin_failures.increment();
@@ -208,8 +213,17 @@ impl Fill {
     }
 
     /// Native rule, freshness policy, floor.
-    fn judge(&self, status: StatusCode, headers: HeaderMap, sent: SystemTime, length: Option<u64>) -> Judged {
-        let times = Times { request_time: sent, response_time: clock::wall() };
+    fn judge(
+        &self,
+        status: StatusCode,
+        headers: HeaderMap,
+        sent: SystemTime,
+        length: Option<u64>,
+    ) -> Judged {
+        let times = Times {
+            request_time: sent,
+            response_time: clock::wall(),
+        };
         let request = RequestFacts::new(&Method::GET, &self.request);
         let response = ResponseFacts::new(status, &headers, times.response_time);
         let native = native(&request, &response, times, &self.site.bounds);
@@ -229,15 +243,27 @@ impl Fill {
             let mut local = self.worker.local();
             local.hooks.get_mut(self.position).and_then(|hooks| {
                 let slot = &self.site.hooks.freshness;
-                let answer = hooks.freshener.call_as_of(slot, &self.freshness, |freshener, activation| {
-                    freshener.judge(&input, activation)
-                });
+                let answer =
+                    hooks
+                        .freshener
+                        .call_as_of(slot, &self.freshness, |freshener, activation| {
+                            freshener.judge(&input, activation)
+                        });
                 answer.map(|answer| (answer, Arc::clone(&self.freshness.label)))
             })
         };
-        let bounds = PolicyBounds { min: self.site.ttl_min, max: self.site.bounds.ttl_max };
+        let bounds = PolicyBounds {
+            min: self.site.ttl_min,
+            max: self.site.bounds.ttl_max,
+        };
         let decision = storing::decide(&native, answer, bounds, clock::now());
-        Judged { status, headers, native, decision, nominated: response.nominated }
+        Judged {
+            status,
+            headers,
+            native,
+            decision,
+            nominated: response.nominated,
+        }
     }
 
     /// Freshens `stored` by a 304, if the 304 is about it (RFC 9111 4.3.4).
@@ -248,7 +274,9 @@ impl Fill {
         sent: SystemTime,
         pilot: &Pilot,
     ) -> bool {
-        let Some(stale) = &self.stale else { return false };
+        let Some(stale) = &self.stale else {
+            return false;
+        };
         if validation::identifies(&stored.headers, update) == Identifies::Another {
             return false;
         }
@@ -271,11 +299,20 @@ impl Fill {
             decided_by: judged.decision.decided_by,
         };
         let tags = self.all_tags(&judged.decision.tags);
-        let entry = Entry::new(stale.key.clone(), self.site.id, tags, Content::Response(response));
+        let entry = Entry::new(
+            stale.key.clone(),
+            self.site.id,
+            tags,
+            Content::Response(response),
+        );
         let entry = Arc::new(entry);
         if lifetime.is_some() {
             // Whether it was stored shows in the tier's own counts.
-            let _ = self.worker.edge.cache.store(domain, pilot.flight(), &entry, None);
+            let _ = self
+                .worker
+                .edge
+                .cache
+                .store(domain, pilot.flight(), &entry, None);
         } else {
             domain.remove(stale.key.view());
         }
@@ -302,7 +339,10 @@ impl Fill {
         let shared = match &judged.nominated {
             Nominated::Any => Shared::No,
             _ if lifetime.is_none() => Shared::No,
-            nominated => Shared::With { nominated: names(nominated), key: key.clone() },
+            nominated => Shared::With {
+                nominated: names(nominated),
+                key: key.clone(),
+            },
         };
         let mut headers = judged.headers;
         let withheld = withhold(&mut headers, &judged.native.withheld);
@@ -327,7 +367,12 @@ impl Fill {
                 decided_by: Arc::clone(&judged.decision.decided_by),
             };
             let tags = self.all_tags(&judged.decision.tags);
-            Arc::new(Entry::new(key, self.site.id, tags, Content::Response(response)))
+            Arc::new(Entry::new(
+                key,
+                self.site.id,
+                tags,
+                Content::Response(response),
+            ))
         };
         let store = |pilot: &Pilot, pieces: Vec<Bytes>, reservation: Reservation| {
             let Some(lifetime) = lifetime else { return };
@@ -358,7 +403,13 @@ impl Fill {
         let cache = &self.worker.edge.cache;
         let primary = self.primary.view();
         let key = cache.secondary(primary, &fields, &self.request);
-        cache.nominate(&self.site.domain, primary, self.site.id, &self.tags, &fields);
+        cache.nominate(
+            &self.site.domain,
+            primary,
+            self.site.id,
+            &self.tags,
+            &fields,
+        );
         if key != listed.flight.key {
             cache.flights.alias(&listed.flight, &key);
             listed.alias = Some(key.clone());
@@ -368,7 +419,9 @@ impl Fill {
 
     fn all_tags(&self, added: &[String]) -> Vec<Tag> {
         let hasher = &self.worker.edge.cache.hasher;
-        let added = added.iter().map(|tag| hasher.tag(self.site.id, tag.as_bytes()));
+        let added = added
+            .iter()
+            .map(|tag| hasher.tag(self.site.id, tag.as_bytes()));
         self.tags.iter().copied().chain(added).collect()
     }
 }
@@ -380,74 +433,8 @@ fn names(nominated: &Nominated) -> Vec<http::HeaderName> {
     }
 }
 
-/// The origin's content broke off.
-struct BrokenOff;
-
-/// Carries content from the origin to the readers and, for as long as `reservation` lasts, into
-/// memory. `store` is called with all of it before the last piece is handed out, so that whoever
-/// has seen the end finds it stored.
-async fn carry(
-    pilot: &Pilot,
-    mut body: OriginBody,
-    length: Option<u64>,
-    reservation: &mut Option<Reservation>,
-    store: impl FnOnce(&Pilot, Vec<Bytes>, Reservation),
-) -> Result<(), BrokenOff> {
-    let mut intake = Intake::new(length);
-    let mut taken = 0_u64;
-    let mut store = Some(store);
-    loop {
-        if reservation.is_none() && pilot.room().await == Room::Deserted {
-            return Err(BrokenOff);
-        }
-        match body.piece().await {
-            None => break,
-            Some(Err(_)) => return Err(BrokenOff),
-            Some(Ok(piece)) => {
-                taken = taken.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
-                if !covers(reservation.as_mut(), length, taken) {
-                    *reservation = None;
-                }
-                if reservation.is_none() {
-                    pilot.push(piece);
-                    continue;
-                }
-                let mut copies = Vec::new();
-                intake.copy(&piece, |copy| copies.push(copy));
-                if length == Some(taken)
-                    && let (Some(reservation), Some(store)) = (reservation.take(), store.take())
-                {
-                    let mut pieces = pilot.pieces();
-                    pieces.extend(copies.iter().cloned());
-                    store(pilot, pieces, reservation);
-                }
-                for copy in copies {
-                    pilot.push(copy);
-                }
-            }
-        }
-    }
-    if length.is_some_and(|length| length != taken) {
-        return Err(BrokenOff);
-    }
-    if let (Some(reservation), Some(store)) = (reservation.take(), store.take()) {
-        store(pilot, pilot.pieces(), reservation);
-    }
-    Ok(())
-}
-
-/// Whether `reservation` covers content of which `taken` bytes have come, after growing if need be.
-fn covers(reservation: Option<&mut Reservation>, length: Option<u64>, taken: u64) -> bool {
-    let Some(reservation) = reservation else { return false };
-    if length.is_some() {
-        return true;
-    }
-    let needed = taken.saturating_add(HEAD_BYTES);
-    let short = needed.saturating_sub(reservation.bytes());
-    taken <= UNKNOWN_MAX && (short == 0 || reservation.grow(short.max(STEP)))
-}
-
-fn has_validator(headers: &HeaderMap) -> bool {
+/// Whether later requests can be made conditional on a response with these fields.
+pub(super) fn has_validator(headers: &HeaderMap) -> bool {
     headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED)
 }
 
@@ -471,7 +458,12 @@ pub fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
 fn withhold(headers: &mut HeaderMap, names: &[http::HeaderName]) -> HeaderMap {
     let mut withheld = HeaderMap::new();
     for name in names {
-        withheld.extend(headers.get_all(name).iter().map(|value| (name.clone(), value.clone())));
+        withheld.extend(
+            headers
+                .get_all(name)
+                .iter()
+                .map(|value| (name.clone(), value.clone())),
+        );
         headers.remove(name);
     }
     withheld
@@ -481,51 +473,4 @@ fn withhold(headers: &mut HeaderMap, names: &[http::HeaderName]) -> HeaderMap {
 fn kept(mut headers: HeaderMap) -> HeaderMap {
     answer::with_places(&mut headers);
     fields::compact(&headers)
-}
-
-/// How a reader that the flight left behind gets the rest: by a request of its own for the same
-/// representation. None if there is no way to tell that it is the same.
-pub fn catch_up(exchange: &Exchange, miss: &Miss, head: &Arc<Head>) -> Option<CatchUp> {
-    if head.status != StatusCode::OK || !has_validator(&head.headers) {
-        return None;
-    }
-    let worker = Rc::clone(&exchange.worker);
-    let site = Arc::clone(&exchange.site);
-    let target = exchange.asked_target().to_owned();
-    let mut headers = outgoing_fields(exchange, miss);
-    let head = Arc::clone(head);
-    Some(Box::new(move |position| {
-        Box::pin(async move {
-            if let Ok(range) = HeaderValue::from_str(&format!("bytes={position}-"))
-                && let Some(tag) = strong_tag(&head.headers)
-            {
-                headers.insert(RANGE, range);
-                headers.insert(IF_RANGE, tag);
-            }
-            site.metrics.origin_requests.increment();
-            let request = request(&Method::GET, &site, &target, headers, Outgoing::Empty)?;
-            let response = worker.client.send(request).await?;
-            let same = [ETAG, LAST_MODIFIED]
-                .iter()
-                .all(|name| response.headers().get(name) == head.headers.get(name));
-            let starts = format!("bytes {position}-");
-            let continues = response
-                .headers()
-                .get(http::header::CONTENT_RANGE)
-                .is_some_and(|range| range.as_bytes().starts_with(starts.as_bytes()));
-            match response.status() {
-                StatusCode::PARTIAL_CONTENT if same && continues => {
-                    Ok(Rest { body: response.into_body(), skip: 0 })
-                }
-                StatusCode::OK if same && response.body().length() == head.length => {
-                    Ok(Rest { body: response.into_body(), skip: position })
-                }
-                _ => Err(Failure::Unreachable),
-            }
-        })
-    }))
-}
-
-fn strong_tag(headers: &HeaderMap) -> Option<HeaderValue> {
-    headers.get(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/")).cloned()
 }

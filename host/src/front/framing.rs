@@ -52,7 +52,10 @@ struct Line {
 
 impl Default for Line {
     fn default() -> Self {
-        Self { bytes: [0; LINE_MAX], len: 0 }
+        Self {
+            bytes: [0; LINE_MAX],
+            len: 0,
+        }
     }
 }
 
@@ -105,12 +108,20 @@ impl Framing {
             State::Between | State::Head | State::ChunkSize | State::Trailer => self.line(rest),
             State::Content(left) => {
                 let (taken, left) = skip(rest, left);
-                self.state = if left == 0 { State::Between } else { State::Content(left) };
+                self.state = if left == 0 {
+                    State::Between
+                } else {
+                    State::Content(left)
+                };
                 ControlFlow::Continue(taken)
             }
             State::ChunkData(left) => {
                 let (taken, left) = skip(rest, left);
-                self.state = if left == 0 { State::ChunkSize } else { State::ChunkData(left) };
+                self.state = if left == 0 {
+                    State::ChunkSize
+                } else {
+                    State::ChunkData(left)
+                };
                 ControlFlow::Continue(taken)
             }
             State::Spoiled => ControlFlow::Break(()),
@@ -129,12 +140,18 @@ impl Framing {
         let whole = rest.get(..=end).unwrap_or(rest);
         let ended = if self.line.len == 0 {
             // The common case: the line is here in one piece and needs no copy.
-            let Some(line) = whole.strip_suffix(b"\r\n") else { return ControlFlow::Break(()) };
+            let Some(line) = whole.strip_suffix(b"\r\n") else {
+                return ControlFlow::Break(());
+            };
             self.end_of_line(line)
         } else {
             let was_cr = self.line.bytes.get(self.line.len - 1) == Some(&b'\r');
             self.line.push(whole);
-            let tail_is_cr = if whole.len() == 1 { was_cr } else { whole.ends_with(b"\r\n") };
+            let tail_is_cr = if whole.len() == 1 {
+                was_cr
+            } else {
+                whole.ends_with(b"\r\n")
+            };
             if !tail_is_cr {
                 return ControlFlow::Break(());
             }
@@ -155,17 +172,30 @@ impl Framing {
             State::Between => self.state = State::Head,
             State::Head if line.is_empty() => {
                 self.state = match std::mem::take(&mut self.head) {
-                    Head { length: Some(_), chunked: true } => return Err(InDoubt),
+                    Head {
+                        length: Some(_),
+                        chunked: true,
+                    } => return Err(InDoubt),
                     Head { chunked: true, .. } => State::ChunkSize,
-                    Head { length: None | Some(0), .. } => State::Between,
-                    Head { length: Some(length), .. } => State::Content(length),
+                    Head {
+                        length: None | Some(0),
+                        ..
+                    } => State::Between,
+                    Head {
+                        length: Some(length),
+                        ..
+                    } => State::Content(length),
                 };
             }
             State::Head => self.field(line)?,
             State::ChunkSize => {
                 let size = chunk_size(line)?;
                 // The data is followed by a line end, the last chunk by the trailer section.
-                self.state = if size == 0 { State::Trailer } else { State::ChunkData(size + 2) };
+                self.state = if size == 0 {
+                    State::Trailer
+                } else {
+                    State::ChunkData(size + 2)
+                };
             }
             State::Trailer if line.is_empty() => self.state = State::Between,
             State::Trailer | State::Content(_) | State::ChunkData(_) | State::Spoiled => {}
@@ -224,17 +254,27 @@ fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let (found, rest) = line.split_at_checked(name.len())?;
     let value = rest.strip_prefix(b":")?;
     // As much as is remembered of a line in pieces, so that both are judged alike.
-    let value = if line.len() + 2 > LINE_MAX { b"" } else { value.trim_ascii() };
+    let value = if line.len() + 2 > LINE_MAX {
+        b""
+    } else {
+        value.trim_ascii()
+    };
     found.eq_ignore_ascii_case(name).then_some(value)
 }
 
 fn decimal(digits: &[u8]) -> Option<u64> {
     let valid = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    valid.then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten()
+    valid
+        .then(|| std::str::from_utf8(digits).ok()?.parse().ok())
+        .flatten()
 }
 
 fn chunk_size(line: &[u8]) -> Result<u64, InDoubt> {
-    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii_end();
+    let digits = line
+        .split(|byte| *byte == b';')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii_end();
     let valid = (1..=15).contains(&digits.len()) && digits.iter().all(u8::is_ascii_hexdigit);
     let text = std::str::from_utf8(digits).map_err(|_| InDoubt)?;
     let size = u64::from_str_radix(text, 16).map_err(|_| InDoubt)?;
@@ -275,7 +315,10 @@ mod tests {
             })
         };
         verdicts.push(one_by_one);
-        assert!(verdicts.windows(2).all(|pair| pair[0] == pair[1]), "{stream:?}: {verdicts:?}");
+        assert!(
+            verdicts.windows(2).all(|pair| pair[0] == pair[1]),
+            "{stream:?}: {verdicts:?}"
+        );
         one_by_one
     }
 
@@ -312,12 +355,22 @@ mod tests {
             "Transfer-Encoding: gzip\r\n",
             &format!("Content-Length:{}5\r\n", " ".repeat(80)),
         ] {
-            assert!(!passes(&format!("POST / HTTP/1.1\r\n{fields}\r\n")), "{fields:?}");
+            assert!(
+                !passes(&format!("POST / HTTP/1.1\r\n{fields}\r\n")),
+                "{fields:?}"
+            );
         }
         assert!(!passes("GET / HTTP/1.1\n\r\n"));
         assert!(!passes("GET / HTTP/1.1\r\n\n"));
         let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
-        for body in ["g\r\n", "\r\n", "-1\r\n", "0x3\r\nabc\r\n", "3\nabc\r\n", "1111111111111111\r\n"] {
+        for body in [
+            "g\r\n",
+            "\r\n",
+            "-1\r\n",
+            "0x3\r\nabc\r\n",
+            "3\nabc\r\n",
+            "1111111111111111\r\n",
+        ] {
             assert!(!passes(&format!("{chunked}{body}")), "{body:?}");
         }
     }

@@ -31,7 +31,9 @@ struct Place {
 
 impl Default for Heads {
     fn default() -> Self {
-        Self { places: vec![Place::default(); PLACES].into() }
+        Self {
+            places: vec![Place::default(); PLACES].into(),
+        }
     }
 }
 
@@ -40,16 +42,23 @@ impl Heads {
     #[inline]
     pub fn get(&mut self, serial: u64, stored: &StoredResponse, age: u64, ttl: i64) -> HeaderMap {
         let index = usize::try_from(serial).unwrap_or(0) & (PLACES - 1);
-        let Some(place) = self.places.get_mut(index) else { return made(stored, age, ttl) };
+        let Some(place) = self.places.get_mut(index) else {
+            return made(stored, age, ttl);
+        };
         if place.serial != serial {
-            *place = Place { serial, age: 0, headers: None };
+            *place = Place {
+                serial,
+                age: 0,
+                headers: None,
+            };
             return made(stored, age, ttl);
         }
         match &mut place.headers {
             Some(headers) if place.age == age => headers.clone(),
             kept => {
                 place.age = age;
-                kept.insert(fields::compact(&made(stored, age, ttl))).clone()
+                kept.insert(fields::compact(&made(stored, age, ttl)))
+                    .clone()
             }
         }
     }
@@ -57,7 +66,11 @@ impl Heads {
 
 fn made(stored: &StoredResponse, age: u64, ttl: i64) -> HeaderMap {
     let mut headers = stored.headers.clone();
-    let status = CacheStatus { outcome: Outcome::Hit { ttl }, key: None, detail: None };
+    let status = CacheStatus {
+        outcome: Outcome::Hit { ttl },
+        key: None,
+        detail: None,
+    };
     answer::fill_places(&mut headers, Some(age), &status);
     headers
 }

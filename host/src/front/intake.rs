@@ -21,12 +21,17 @@ pub struct Intake {
 impl Intake {
     /// For content of `length` bytes.
     pub fn new(length: Option<u64>) -> Self {
-        Self { block: BytesMut::new(), left: length }
+        Self {
+            block: BytesMut::new(),
+            left: length,
+        }
     }
 
     /// Copies `piece`, and hands the copies to `take` in order.
     pub fn copy(&mut self, mut piece: &[u8], mut take: impl FnMut(Bytes)) {
-        let Some(left) = &mut self.left else { return take(Bytes::copy_from_slice(piece)) };
+        let Some(left) = &mut self.left else {
+            return take(Bytes::copy_from_slice(piece));
+        };
         while !piece.is_empty() {
             if self.block.capacity() == 0 {
                 let wanted = usize::try_from(*left).unwrap_or(BLOCK_BYTES);
@@ -90,7 +95,11 @@ mod tests {
 
     #[test]
     fn small_content_is_kept_in_one_exact_piece() {
-        let pieces = vec![Bytes::from_static(b"ab"), Bytes::new(), Bytes::from_static(b"c")];
+        let pieces = vec![
+            Bytes::from_static(b"ab"),
+            Bytes::new(),
+            Bytes::from_static(b"c"),
+        ];
         assert_eq!(join(pieces), [Bytes::from_static(b"abc")]);
         let crumbs: Vec<Bytes> = vec![Bytes::from_static(b"x"); 100_000];
         let joined = join(crumbs);

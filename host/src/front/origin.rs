@@ -74,11 +74,13 @@ impl OriginClient {
             Err(_) => Err(Failure::TimedOut),
             Ok(Err(error)) => {
                 tracing::debug!(error = %Chain(&error), "the origin did not answer");
-                Err(if timed_out(&error) { Failure::TimedOut } else { Failure::Unreachable })
+                Err(if timed_out(&error) {
+                    Failure::TimedOut
+                } else {
+                    Failure::Unreachable
+                })
             }
-            Ok(Ok(response)) => {
-                Ok(response.map(|body| OriginBody::new(body, self.deadlines.idle)))
-            }
+            Ok(Ok(response)) => Ok(response.map(|body| OriginBody::new(body, self.deadlines.idle))),
         }
     }
 }
@@ -144,7 +146,9 @@ impl Body for Outgoing {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, OutgoingError>>> {
-        let Self::Client { body, left } = self.get_mut() else { return Poll::Ready(None) };
+        let Self::Client { body, left } = self.get_mut() else {
+            return Poll::Ready(None);
+        };
         let frame = std::task::ready!(Pin::new(body).poll_frame(cx));
         Poll::Ready(frame.map(|frame| {
             let frame = frame.map_err(OutgoingError::Client)?;
@@ -182,7 +186,12 @@ pub struct OriginBody {
 impl OriginBody {
     fn new(incoming: Incoming, idle: Duration) -> Self {
         let deadline = Box::pin(tokio::time::sleep(idle));
-        Self { incoming, idle, deadline, waiting: false }
+        Self {
+            incoming,
+            idle,
+            deadline,
+            waiting: false,
+        }
     }
 
     /// The length that the origin announced.

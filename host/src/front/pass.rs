@@ -22,14 +22,18 @@ use crate::rfc9111::invalidation::{self, EffectiveUri};
 pub async fn pass(mut exchange: Exchange, reason: ForwardReason) -> Response<ResponseBody> {
     if exchange.head.method == Method::CONNECT {
         let message = "this host is no tunnel\n";
-        return exchange
-            .finish(CacheOutcome::Error, answer::own(StatusCode::NOT_IMPLEMENTED, message));
+        return exchange.finish(
+            CacheOutcome::Error,
+            answer::own(StatusCode::NOT_IMPLEMENTED, message),
+        );
     }
     let limit = exchange.worker.edge.limits.body;
     if announced(&exchange.head.headers).is_some_and(|length| length > limit) {
         let message = "the request body is too large\n";
-        return exchange
-            .finish(CacheOutcome::Error, answer::own(StatusCode::PAYLOAD_TOO_LARGE, message));
+        return exchange.finish(
+            CacheOutcome::Error,
+            answer::own(StatusCode::PAYLOAD_TOO_LARGE, message),
+        );
     }
     let mut headers = exchange.head.headers.clone();
     fields::remove_hop_by_hop(&mut headers);
@@ -66,8 +70,15 @@ pub async fn pass(mut exchange: Exchange, reason: ForwardReason) -> Response<Res
     invalidate(&exchange, head.status, &head.headers);
     let length = head.headers.get(CONTENT_LENGTH).cloned();
     let mut headers = fill::end_to_end(std::mem::take(&mut head.headers));
-    let forward = Forward { status: Some(head.status), ..Forward::new(reason) };
-    let status = CacheStatus { outcome: Outcome::Forward(forward), key: None, detail: None };
+    let forward = Forward {
+        status: Some(head.status),
+        ..Forward::new(reason)
+    };
+    let status = CacheStatus {
+        outcome: Outcome::Forward(forward),
+        key: None,
+        detail: None,
+    };
     status.append_to(&mut headers);
     let body = if method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED {
         headers.extend(length.map(|length| (CONTENT_LENGTH, length)));
@@ -75,7 +86,10 @@ pub async fn pass(mut exchange: Exchange, reason: ForwardReason) -> Response<Res
     } else {
         ResponseBody::Passed(Box::new(body))
     };
-    exchange.finish(CacheOutcome::Bypass, answer::respond(head.status, headers, body))
+    exchange.finish(
+        CacheOutcome::Bypass,
+        answer::respond(head.status, headers, body),
+    )
 }
 
 fn announced(headers: &HeaderMap) -> Option<u64> {
@@ -106,5 +120,7 @@ fn invalidate(exchange: &Exchange, status: StatusCode, headers: &HeaderMap) {
 
 /// The authority of `text`, for purges and explanations.
 pub fn authority(text: &str) -> Option<String> {
-    Authority::parse(text, Scheme::Http).ok().map(|authority| authority.into_text().into_owned())
+    Authority::parse(text, Scheme::Http)
+        .ok()
+        .map(|authority| authority.into_text().into_owned())
 }

@@ -148,14 +148,22 @@ impl SiteMetrics {
 
     /// Requests by outcome and status class (1 to 5).
     pub fn requests(&self) -> impl Iterator<Item = (CacheOutcome, usize, u64)> {
-        CacheOutcome::ALL.into_iter().zip(&self.requests).flat_map(|(outcome, row)| {
-            row.iter().enumerate().map(move |(class, counter)| (outcome, class + 1, counter.get()))
-        })
+        CacheOutcome::ALL
+            .into_iter()
+            .zip(&self.requests)
+            .flat_map(|(outcome, row)| {
+                row.iter()
+                    .enumerate()
+                    .map(move |(class, counter)| (outcome, class + 1, counter.get()))
+            })
     }
 
     /// Requests with this outcome.
     pub fn outcome(&self, outcome: CacheOutcome) -> u64 {
-        self.requests().filter(|(each, ..)| *each == outcome).map(|(.., count)| count).sum()
+        self.requests()
+            .filter(|(each, ..)| *each == outcome)
+            .map(|(.., count)| count)
+            .sum()
     }
 }
 
@@ -175,7 +183,11 @@ impl SiteTable {
             by_host.extend(site.hosts.iter().map(|host| (host.clone(), index)));
         }
         let catch_all = sites.iter().position(|site| site.hosts.is_empty());
-        Self { sites, by_host, catch_all }
+        Self {
+            sites,
+            by_host,
+            catch_all,
+        }
     }
 
     /// The position of the site that answers for `host`.

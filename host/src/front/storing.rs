@@ -35,7 +35,10 @@ pub struct PolicyBounds {
 pub fn describe(native: &Native) -> NativeVerdict {
     let mut rules = Rules::empty();
     let facts = [
-        (Rules::NEVER_STORE, matches!(native.storable, Storable::No(_))),
+        (
+            Rules::NEVER_STORE,
+            matches!(native.storable, Storable::No(_)),
+        ),
         (Rules::MUST_REVALIDATE, native.reuse != Reuse::Normal),
         (Rules::EXPLICIT_LIFETIME, native.basis == Basis::Explicit),
         (Rules::HEURISTIC, native.basis == Basis::Heuristic),
@@ -46,7 +49,11 @@ pub fn describe(native: &Native) -> NativeVerdict {
             rules |= rule;
         }
     }
-    let windows = [native.lifetime, native.stale_while_revalidate, native.stale_if_error];
+    let windows = [
+        native.lifetime,
+        native.stale_while_revalidate,
+        native.stale_if_error,
+    ];
     native_verdict(rules, windows)
 }
 
@@ -59,9 +66,16 @@ pub fn decide(
 ) -> Decision {
     let (answer, decided_by) = match answer {
         Some((answer, label)) => (answer, label),
-        None => (Answer::Native, Arc::from(crate::policy::hook::Hook::Freshness.native())),
+        None => (
+            Answer::Native,
+            Arc::from(crate::policy::hook::Hook::Freshness.native()),
+        ),
     };
-    let never = Decision { lifetime: None, tags: Vec::new(), decided_by };
+    let never = Decision {
+        lifetime: None,
+        tags: Vec::new(),
+        decided_by,
+    };
     // The floor: what may not be stored is not, whatever was answered.
     if matches!(native.storable, Storable::No(_)) {
         return never;
@@ -69,12 +83,17 @@ pub fn decide(
     match answer {
         Answer::DoNotStore => never,
         Answer::Native => match native.storable {
-            Storable::Yes => Decision { lifetime: Some(native.to_lifetime(now)), ..never },
+            Storable::Yes => Decision {
+                lifetime: Some(native.to_lifetime(now)),
+                ..never
+            },
             _ => never,
         },
         Answer::Store(storing) => {
             let mut lifetime = native.to_lifetime(now);
-            lifetime.fresh_for = storing.fresh_for.clamp(bounds.min.min(bounds.max), bounds.max);
+            lifetime.fresh_for = storing
+                .fresh_for
+                .clamp(bounds.min.min(bounds.max), bounds.max);
             match native.reuse {
                 Reuse::Normal => {
                     lifetime.stale_while_revalidate = storing.stale_while_revalidate;
@@ -93,7 +112,11 @@ pub fn decide(
                 || !lifetime.stale_if_error.is_zero()
                 || native.has_validator;
             if storing.memory && usable {
-                Decision { lifetime: Some(lifetime), tags: storing.tags, ..never }
+                Decision {
+                    lifetime: Some(lifetime),
+                    tags: storing.tags,
+                    ..never
+                }
             } else {
                 never
             }
@@ -134,9 +157,16 @@ mod tests {
     }
 
     fn check(native: &Native, answer: Answer, expected: Option<(u64, u64, u64)>) {
-        let bounds = PolicyBounds { min: S(10), max: S(1_000) };
-        let decision =
-            decide(native, Some((answer, "p@1".into())), bounds, Moment::from_millis(0));
+        let bounds = PolicyBounds {
+            min: S(10),
+            max: S(1_000),
+        };
+        let decision = decide(
+            native,
+            Some((answer, "p@1".into())),
+            bounds,
+            Moment::from_millis(0),
+        );
         let found = decision.lifetime.map(|lifetime| {
             (
                 lifetime.fresh_for.as_secs(),
@@ -170,7 +200,10 @@ mod tests {
 
     #[test]
     fn what_natively_has_no_point_may_be_given_one() {
-        let pointless = Native { lifetime: S(0), ..native(Storable::Pointless, Reuse::Normal) };
+        let pointless = Native {
+            lifetime: S(0),
+            ..native(Storable::Pointless, Reuse::Normal)
+        };
         check(&pointless, Answer::Native, None);
         check(&pointless, store(300), Some((300, 100, 200)));
     }

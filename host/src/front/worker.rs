@@ -143,7 +143,13 @@ impl Worker {
             heads: Heads::default(),
             host: KnownHost::default(),
         });
-        Self { edge, client, tasks: Tasks::default(), local, hits: Cell::new(0) }
+        Self {
+            edge,
+            client,
+            tasks: Tasks::default(),
+            local,
+            hits: Cell::new(0),
+        }
     }
 
     /// Whether the next request is timed should it be a hit: one in [`TIMED_HITS`] is.
@@ -163,7 +169,12 @@ impl Worker {
             local.generation = generation;
             local.table = self.edge.sites.table();
             local.host = KnownHost::default();
-            local.hooks = local.table.sites().iter().map(|site| LocalHooks::new(site)).collect();
+            local.hooks = local
+                .table
+                .sites()
+                .iter()
+                .map(|site| LocalHooks::new(site))
+                .collect();
         }
         local
     }

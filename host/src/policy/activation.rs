@@ -79,10 +79,16 @@ impl HookStats {
 impl Activation {
     /// The native rule of `hook`.
     pub fn native(hook: Hook) -> Arc<Self> {
-        Self::new(hook, hook.native().into(), "{}".into(), None, Limits {
-            memory: 0,
-            deadline: std::time::Duration::ZERO,
-        })
+        Self::new(
+            hook,
+            hook.native().into(),
+            "{}".into(),
+            None,
+            Limits {
+                memory: 0,
+                deadline: std::time::Duration::ZERO,
+            },
+        )
     }
 
     /// `policy` under `label` with `params`. Nothing runs yet.
@@ -94,7 +100,11 @@ impl Activation {
         limits: Limits,
     ) -> Arc<Self> {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
-        let namespace = if policy.is_some() { namespace(&label, &params) } else { 0 };
+        let namespace = if policy.is_some() {
+            namespace(&label, &params)
+        } else {
+            0
+        };
         Arc::new(Self {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             hook,
@@ -121,17 +131,26 @@ impl Activation {
     /// Notes a call that failed.
     pub fn failed(&self, fault: &Fault) -> Option<Trip> {
         self.stats.count_fault(fault.kind);
-        let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let in_a_row = self
+            .in_a_row
+            .fetch_add(1, Ordering::Relaxed)
+            .saturating_add(1);
         let calls = self.stats.calls.get();
         tracing::debug!(policy = %self.label, hook = self.hook.as_str(), %fault, "a policy call failed");
-        self.breaker.lock().unwrap_or_else(PoisonError::into_inner).fault(calls, in_a_row)
+        self.breaker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .fault(calls, in_a_row)
     }
 }
 
 /// Never zero, which is the native namespace.
 fn namespace(label: &str, params: &str) -> u64 {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(label.as_bytes()).update(&[0]).update(params.as_bytes());
+    hasher
+        .update(label.as_bytes())
+        .update(&[0])
+        .update(params.as_bytes());
     let mut first = [0; 8];
     hasher.finalize_xof().fill(&mut first);
     u64::from_le_bytes(first) | 1
@@ -178,7 +197,11 @@ impl HookSlot {
     pub fn new(first: Arc<Activation>) -> Self {
         Self {
             serial: AtomicU64::new(first.serial),
-            state: Mutex::new(SlotState { current: first, good: None, tripped: None }),
+            state: Mutex::new(SlotState {
+                current: first,
+                good: None,
+                tripped: None,
+            }),
             on_change: std::sync::OnceLock::new(),
         }
     }
@@ -226,9 +249,16 @@ impl HookSlot {
             if state.current.serial != failed.serial {
                 return;
             }
-            let next = state.good.take().unwrap_or_else(|| Activation::native(failed.hook));
+            let next = state
+                .good
+                .take()
+                .unwrap_or_else(|| Activation::native(failed.hook));
             let faults = failed.stats.fault_count();
-            state.tripped = Some(Tripped { label: Arc::clone(&failed.label), trip, faults });
+            state.tripped = Some(Tripped {
+                label: Arc::clone(&failed.label),
+                trip,
+                faults,
+            });
             self.set(&mut state, Arc::clone(&next));
             tracing::error!(
                 policy = %failed.label, hook = failed.hook.as_str(), reason = trip.as_str(), faults,
@@ -260,10 +290,16 @@ mod tests {
     use super::*;
 
     fn activation(label: &str) -> Arc<Activation> {
-        Activation::new(Hook::Keying, label.into(), "{}".into(), None, Limits {
-            memory: 0,
-            deadline: std::time::Duration::ZERO,
-        })
+        Activation::new(
+            Hook::Keying,
+            label.into(),
+            "{}".into(),
+            None,
+            Limits {
+                memory: 0,
+                deadline: std::time::Duration::ZERO,
+            },
+        )
     }
 
     fn fault() -> Fault {

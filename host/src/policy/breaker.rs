@@ -44,7 +44,11 @@ impl Breaker {
             return Some(Trip::InARow);
         }
         self.recent.push_back(call);
-        while self.recent.front().is_some_and(|&old| old.saturating_add(WINDOW) <= call) {
+        while self
+            .recent
+            .front()
+            .is_some_and(|&old| old.saturating_add(WINDOW) <= call)
+        {
             self.recent.pop_front();
         }
         let faults = u64::try_from(self.recent.len()).unwrap_or(u64::MAX);
@@ -72,14 +76,20 @@ mod tests {
     #[test]
     fn five_in_a_row_trip_at_any_time() {
         assert_eq!(trips_at(1..=10), Some((5, Trip::InARow)));
-        assert_eq!(trips_at([1, 2, 3, 4, 50_001, 50_002, 50_003, 50_004].into_iter()), None);
+        assert_eq!(
+            trips_at([1, 2, 3, 4, 50_001, 50_002, 50_003, 50_004].into_iter()),
+            None
+        );
         assert_eq!(trips_at((70_000..).take(6)), Some((70_004, Trip::InARow)));
     }
 
     #[test]
     fn more_than_one_percent_trips_and_one_percent_does_not() {
         assert_eq!(trips_at((1..5_000).map(|n| n * 100)), None);
-        assert_eq!(trips_at((1..5_000).map(|n| n * 90)), Some((180, Trip::Share)));
+        assert_eq!(
+            trips_at((1..5_000).map(|n| n * 90)),
+            Some((180, Trip::Share))
+        );
         assert_eq!(trips_at([10, 20, 30, 99].into_iter()), None);
         assert_eq!(trips_at([10, 100].into_iter()), Some((100, Trip::Share)));
     }

@@ -59,13 +59,15 @@ pub fn engine() -> wasmtime::Result<Engine> {
 
 fn tick(engine: &Engine) -> wasmtime::Result<()> {
     let engine = engine.weak();
-    std::thread::Builder::new().name("larder-epoch".to_owned()).spawn(move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            std::thread::sleep(TICK);
-        }
-    })?;
+    std::thread::Builder::new()
+        .name("larder-epoch".to_owned())
+        .spawn(move || {
+            while let Some(engine) = engine.upgrade() {
+                engine.increment_epoch();
+                drop(engine);
+                std::thread::sleep(TICK);
+            }
+        })?;
     Ok(())
 }
 
@@ -76,13 +78,30 @@ mod tests {
     #[test]
     fn component_model_async_is_not_compiled_in() {
         let tree = std::process::Command::new(env!("CARGO"))
-            .args(["tree", "--offline", "--locked", "-p", "wasmtime", "-e", "features", "-i", "wasmtime"])
+            .args([
+                "tree",
+                "--offline",
+                "--locked",
+                "-p",
+                "wasmtime",
+                "-e",
+                "features",
+                "-i",
+                "wasmtime",
+            ])
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .output()
             .expect("cargo runs");
         let text = String::from_utf8_lossy(&tree.stdout);
-        assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
-        assert!(text.contains("wasmtime feature \"component-model\""), "{text}");
+        assert!(
+            tree.status.success(),
+            "{}",
+            String::from_utf8_lossy(&tree.stderr)
+        );
+        assert!(
+            text.contains("wasmtime feature \"component-model\""),
+            "{text}"
+        );
         assert!(!text.contains("component-model-async"), "{text}");
         assert!(!text.contains("wasmtime feature \"async\""), "{text}");
     }

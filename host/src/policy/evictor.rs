@@ -33,7 +33,10 @@ impl OrderSource for GuestSource {
     fn order(&self, shard: ShardLimits) -> Result<Box<dyn EvictionOrder>, OrderFault> {
         let activation = self.slot.current();
         if activation.policy.is_none() {
-            return Err(OrderFault(format!("{} needs no instance", activation.label)));
+            return Err(OrderFault(format!(
+                "{} needs no instance",
+                activation.label
+            )));
         }
         match GuestOrder::make(&self.slot, activation, shard) {
             Ok(order) => Ok(Box::new(order)),
@@ -61,7 +64,12 @@ impl GuestOrder {
         shard: ShardLimits,
     ) -> Result<Self, (Arc<Activation>, Fault)> {
         match configured(&activation, shard) {
-            Ok((sandbox, guest)) => Ok(Self { slot: Arc::clone(slot), activation, sandbox, guest }),
+            Ok((sandbox, guest)) => Ok(Self {
+                slot: Arc::clone(slot),
+                activation,
+                sandbox,
+                guest,
+            }),
             Err(fault) => Err((activation, fault)),
         }
     }
@@ -89,9 +97,15 @@ pub(super) fn configured(
     activation: &Activation,
     shard: ShardLimits,
 ) -> Result<(Sandbox, Guest), Fault> {
-    let policy = activation.policy.as_ref().ok_or_else(|| Fault::answer("no policy"))?;
+    let policy = activation
+        .policy
+        .as_ref()
+        .ok_or_else(|| Fault::answer("no policy"))?;
     let memory = MEMORY_MIN.max(u64::from(shard.max_entries) * MEMORY_PER_ENTRY);
-    let (mut sandbox, guest) = policy.eviction(Limits { memory, ..activation.limits })?;
+    let (mut sandbox, guest) = policy.eviction(Limits {
+        memory,
+        ..activation.limits
+    })?;
     sandbox
         .call(|store| {
             guest.call_configure(store, &activation.params, shard.capacity, shard.max_entries)

@@ -32,7 +32,12 @@ pub struct CheckReport {
 pub fn check_file(wasm: &[u8]) -> Result<CheckReport, Refusal> {
     let hooks = inspect::inspect(wasm, &inspect::Limits::default())?;
     let host = |error: String| {
-        Refusal::new(RefusalKind::Host, "no_engine", error, "see the limits of this machine")
+        Refusal::new(
+            RefusalKind::Host,
+            "no_engine",
+            error,
+            "see the limits of this machine",
+        )
     };
     let engine = super::engine::engine().map_err(|error| host(format!("{error:#}")))?;
     let compiler = Compiler::of_this_program().map_err(|error| host(error.to_string()))?;
@@ -44,16 +49,32 @@ pub fn check_file(wasm: &[u8]) -> Result<CheckReport, Refusal> {
         deadline: defaults.policy_deadline.duration(),
     };
     let warnings = vet(&engine, &component, limits)?;
-    Ok(CheckReport { version: Version::of(wasm).to_string(), bytes: wasm.len(), hooks, warnings })
+    Ok(CheckReport {
+        version: Version::of(wasm).to_string(),
+        bytes: wasm.len(),
+        hooks,
+        warnings,
+    })
 }
 
 /// The policies that `config` names and that do not exist, or do not offer the hook.
 pub fn unknown_choices(config: &Config) -> Vec<Unusable> {
-    let uploads = config.data_dir.as_ref().map(|dir| dir.join("policies")).filter(|dir| dir.is_dir());
-    let registry = match Registry::open(uploads, crate::embedded::POLICIES, inspect::Limits::default()) {
+    let uploads = config
+        .data_dir
+        .as_ref()
+        .map(|dir| dir.join("policies"))
+        .filter(|dir| dir.is_dir());
+    let registry = match Registry::open(
+        uploads,
+        crate::embedded::POLICIES,
+        inspect::Limits::default(),
+    ) {
         Ok(registry) => registry,
         Err(refusal) => {
-            return vec![Unusable { key: "data_dir".to_owned(), clause: refusal.message }];
+            return vec![Unusable {
+                key: "data_dir".to_owned(),
+                clause: refusal.message,
+            }];
         }
     };
     let mut unknown = Vec::new();
@@ -64,7 +85,10 @@ pub fn unknown_choices(config: &Config) -> Vec<Unusable> {
             (Hook::Eviction, &site.policy.eviction),
         ] {
             if let Err(clause) = offers(&registry, hook, choice) {
-                unknown.push(Unusable { key: format!("site[{position}].policy.{hook}"), clause });
+                unknown.push(Unusable {
+                    key: format!("site[{position}].policy.{hook}"),
+                    clause,
+                });
             }
         }
     }
@@ -76,14 +100,23 @@ fn offers(registry: &Registry, hook: Hook, choice: &PolicyChoice) -> Result<(), 
         let native = hook.native();
         return match choice.name == native {
             true => Ok(()),
-            false => Err(format!("{} is not a native rule of {hook}; it has {native}", choice.name)),
+            false => Err(format!(
+                "{} is not a native rule of {hook}; it has {native}",
+                choice.name
+            )),
         };
     }
-    let file = registry.resolve(&choice.to_string()).and_then(|id| registry.get(&id));
+    let file = registry
+        .resolve(&choice.to_string())
+        .and_then(|id| registry.get(&id));
     let file = file.map_err(|refusal| format!("{}; {}", refusal.message, refusal.hint))?;
     if file.hooks.contains(&hook) {
         return Ok(());
     }
     let offered: Vec<_> = file.hooks.iter().map(|hook| hook.as_str()).collect();
-    Err(format!("{} does not offer {hook}; it offers {}", file.id, offered.join(", ")))
+    Err(format!(
+        "{} does not offer {hook}; it offers {}",
+        file.id,
+        offered.join(", ")
+    ))
 }

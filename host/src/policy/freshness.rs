@@ -81,7 +81,10 @@ impl std::fmt::Debug for Freshener {
 
 impl Instance for Freshener {
     fn make(activation: &Activation) -> Result<Self, Fault> {
-        let policy = activation.policy.as_ref().ok_or_else(|| Fault::answer("no policy"))?;
+        let policy = activation
+            .policy
+            .as_ref()
+            .ok_or_else(|| Fault::answer("no policy"))?;
         let (mut sandbox, guest) = policy.freshness(activation.limits)?;
         let needs = sandbox
             .call(|store| guest.call_configure(store, &activation.params))?
@@ -108,8 +111,14 @@ impl Freshener {
     }
 
     fn call(&mut self, input: &Input<'_>) -> Result<Answer, Fault> {
-        let request = self.request_fields.iter().map(|name| field(input.request, name));
-        let response = self.response_fields.iter().map(|name| field(input.response, name));
+        let request = self
+            .request_fields
+            .iter()
+            .map(|name| field(input.request, name));
+        let response = self
+            .response_fields
+            .iter()
+            .map(|name| field(input.response, name));
         let fields: Vec<Option<String>> = request.chain(response).collect();
         let fields: Vec<Option<&str>> = fields.iter().map(Option::as_deref).collect();
         let response = Response {
@@ -122,7 +131,10 @@ impl Freshener {
             fields: &fields,
         };
         let guest = &self.guest;
-        match self.sandbox.call(|store| guest.call_freshness(store, response))? {
+        match self
+            .sandbox
+            .call(|store| guest.call_freshness(store, response))?
+        {
             Verdict::Native => Ok(Answer::Native),
             Verdict::DoNotStore => Ok(Answer::DoNotStore),
             Verdict::Store(storing) => {
@@ -142,7 +154,12 @@ impl Freshener {
 /// The native verdict as the guest sees it.
 pub fn native_verdict(rules: Rules, windows: [Duration; 3]) -> NativeVerdict {
     let [lifetime, stale_while_revalidate, stale_if_error] = windows.map(millis);
-    NativeVerdict { rules, lifetime, stale_while_revalidate, stale_if_error }
+    NativeVerdict {
+        rules,
+        lifetime,
+        stale_while_revalidate,
+        stale_if_error,
+    }
 }
 
 fn field(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
@@ -151,7 +168,9 @@ fn field(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 }
 
 fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(LIFETIME_MAX_MS)
+    u64::try_from(duration.as_millis())
+        .unwrap_or(u64::MAX)
+        .min(LIFETIME_MAX_MS)
 }
 
 fn lifetime(ms: u64) -> Duration {
@@ -163,9 +182,13 @@ fn check_tags(tags: &[String]) -> Result<(), Fault> {
         return Err(Fault::answer("more than 64 tags"));
     }
     for tag in tags {
-        let visible = tag.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
+        let visible = tag
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b',');
         if tag.is_empty() || tag.len() > TAG_MAX || !visible {
-            return Err(Fault::answer("a tag that is not 1 to 256 visible ASCII bytes"));
+            return Err(Fault::answer(
+                "a tag that is not 1 to 256 visible ASCII bytes",
+            ));
         }
     }
     Ok(())

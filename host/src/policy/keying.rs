@@ -53,19 +53,30 @@ pub struct Keyer {
 
 impl std::fmt::Debug for Keyer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keyer").field("fields", &self.fields).finish_non_exhaustive()
+        f.debug_struct("Keyer")
+            .field("fields", &self.fields)
+            .finish_non_exhaustive()
     }
 }
 
 impl Instance for Keyer {
     fn make(activation: &Activation) -> Result<Self, Fault> {
-        let policy = activation.policy.as_ref().ok_or_else(|| Fault::answer("no policy"))?;
+        let policy = activation
+            .policy
+            .as_ref()
+            .ok_or_else(|| Fault::answer("no policy"))?;
         let (mut sandbox, guest) = policy.keying(activation.limits)?;
         let fields = sandbox
             .call(|store| guest.call_configure(store, &activation.params))?
             .map_err(|message| super::refused(&message))?;
         let fields = super::field_names(&fields, FIELDS_MAX)?;
-        Ok(Self { sandbox, guest, fields, text: String::with_capacity(512), calls: 0 })
+        Ok(Self {
+            sandbox,
+            guest,
+            fields,
+            text: String::with_capacity(512),
+            calls: 0,
+        })
     }
 }
 
@@ -106,8 +117,13 @@ impl Keyer {
                 present |= 1 << bit;
             }
         }
-        let request =
-            Request { text: &self.text, method_end, authority_end, target_end, present };
+        let request = Request {
+            text: &self.text,
+            method_end,
+            authority_end,
+            target_end,
+            present,
+        };
         let guest = &self.guest;
         match self.sandbox.call(|store| guest.call_key(store, request))? {
             Verdict::Pass => Ok(Keyed::Pass),
@@ -118,7 +134,10 @@ impl Keyer {
                 if key.variant.len() > VARIANT_MAX {
                     return Err(Fault::answer("a variant of more than 256 bytes"));
                 }
-                Ok(Keyed::Key { target: key.target, variant: key.variant })
+                Ok(Keyed::Key {
+                    target: key.target,
+                    variant: key.variant,
+                })
             }
         }
     }
@@ -140,7 +159,9 @@ fn check_target(target: &str) -> Result<(), Fault> {
     // Narrower than "visible": the client that talks to the origin accepts no more than this.
     let allowed = |byte: u8| byte.is_ascii_graphic() && !b"#<>`\\^{}|\"".contains(&byte);
     if !target.bytes().all(allowed) {
-        return Err(Fault::answer("a target with a byte that no request target may have"));
+        return Err(Fault::answer(
+            "a target with a byte that no request target may have",
+        ));
     }
     Ok(())
 }
@@ -160,7 +181,19 @@ mod tests {
             assert!(check_target(good).is_ok(), "{good}");
         }
         let long = format!("/{}", "a".repeat(8 << 10));
-        for bad in ["", "a", "http://x/", "/a b", "/a\r\nb", "/\0", "/ü", "/a#b", "*", "/`", &long] {
+        for bad in [
+            "",
+            "a",
+            "http://x/",
+            "/a b",
+            "/a\r\nb",
+            "/\0",
+            "/ü",
+            "/a#b",
+            "*",
+            "/`",
+            &long,
+        ] {
             assert!(check_target(bad).is_err(), "{bad}");
         }
     }
@@ -168,7 +201,10 @@ mod tests {
     #[test]
     fn every_accepted_target_can_be_asked_of_an_origin() {
         for byte in 0..=u8::MAX {
-            for target in [format!("/{}", char::from(byte)), format!("/?{}", char::from(byte))] {
+            for target in [
+                format!("/{}", char::from(byte)),
+                format!("/?{}", char::from(byte)),
+            ] {
                 let sendable = target.parse::<http::uri::PathAndQuery>();
                 let kept = sendable.is_ok_and(|sendable| sendable.as_str() == target);
                 assert!(check_target(&target).is_err() || kept, "{target:?}");

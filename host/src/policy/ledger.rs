@@ -25,10 +25,15 @@ impl Ledger {
     /// Keeps the counts of `activation` from now on. Once is enough.
     pub fn enter(&self, activation: &Activation) {
         let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = pages.live.iter().any(|(.., stats)| Arc::ptr_eq(stats, &activation.stats));
+        let known = pages
+            .live
+            .iter()
+            .any(|(.., stats)| Arc::ptr_eq(stats, &activation.stats));
         if !known {
             let stats = Arc::clone(&activation.stats);
-            pages.live.push((Arc::clone(&activation.label), activation.hook, stats));
+            pages
+                .live
+                .push((Arc::clone(&activation.label), activation.hook, stats));
         }
         pages.retire();
     }
@@ -38,28 +43,54 @@ impl Ledger {
         let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pages.retire();
         let mut totals: BTreeMap<(Arc<str>, Hook), Arc<HookStats>> = BTreeMap::new();
-        let retired = pages.retired.iter().map(|((label, hook), stats)| (label, *hook, stats));
-        let live = pages.live.iter().map(|(label, hook, stats)| (label, *hook, stats));
+        let retired = pages
+            .retired
+            .iter()
+            .map(|((label, hook), stats)| (label, *hook, stats));
+        let live = pages
+            .live
+            .iter()
+            .map(|(label, hook, stats)| (label, *hook, stats));
         for (label, hook, stats) in retired.chain(live) {
-            totals.entry((Arc::clone(label), hook)).or_default().absorb(stats);
+            totals
+                .entry((Arc::clone(label), hook))
+                .or_default()
+                .absorb(stats);
         }
-        totals.into_iter().map(|((label, hook), stats)| (label, hook, stats)).collect()
+        totals
+            .into_iter()
+            .map(|((label, hook), stats)| (label, hook, stats))
+            .collect()
     }
 
     /// Writes the metrics of policies.
     pub fn expose(&self, out: &mut Exposition) {
         let totals = self.totals();
-        let guests = || totals.iter().filter(|(label, ..)| !label.starts_with("native:"));
-        out.counters("larder_policy_calls_total", "Policy calls, those of native rules included.");
+        let guests = || {
+            totals
+                .iter()
+                .filter(|(label, ..)| !label.starts_with("native:"))
+        };
+        out.counters(
+            "larder_policy_calls_total",
+            "Policy calls, those of native rules included.",
+        );
         for (label, hook, stats) in &totals {
             let labels = [("policy", &**label), ("hook", hook.as_str())];
             out.sample("larder_policy_calls_total", &labels, stats.calls.get());
         }
-        out.counters("larder_policy_faults_total", "Policy calls that failed, by kind.");
+        out.counters(
+            "larder_policy_faults_total",
+            "Policy calls that failed, by kind.",
+        );
         for (label, hook, stats) in guests() {
             for (kind, count) in FaultKind::ALL.iter().zip(&stats.faults) {
                 let kind = kind.as_str();
-                let labels = [("policy", &**label), ("hook", hook.as_str()), ("kind", kind)];
+                let labels = [
+                    ("policy", &**label),
+                    ("hook", hook.as_str()),
+                    ("kind", kind),
+                ];
                 out.sample("larder_policy_faults_total", &labels, count.get());
             }
         }
@@ -82,7 +113,10 @@ impl Pages {
             .partition(|(.., stats): &Total| Arc::strong_count(stats) > 1);
         self.live = live;
         for (label, hook, stats) in gone {
-            self.retired.entry((label, hook)).or_default().absorb(&stats);
+            self.retired
+                .entry((label, hook))
+                .or_default()
+                .absorb(&stats);
         }
     }
 }
@@ -99,7 +133,11 @@ mod tests {
             ledger.enter(&activation);
             ledger.enter(&activation);
             activation.stats.calls.add(10);
-            let total: u64 = ledger.totals().iter().map(|(.., stats)| stats.calls.get()).sum();
+            let total: u64 = ledger
+                .totals()
+                .iter()
+                .map(|(.., stats)| stats.calls.get())
+                .sum();
             assert_eq!(total, 10 * round);
         }
         assert_eq!(ledger.totals().len(), 1);

@@ -10,7 +10,6 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::activation::Activation;
-use super::ledger::Ledger;
 use super::artefacts::{ArtefactCounts, Artefacts};
 use super::compile::{Compiler, compile_here};
 use super::component::Policy;
@@ -19,6 +18,7 @@ use super::freshness::Freshener;
 use super::hook::Hook;
 use super::inspect;
 use super::keying::{Input, Keyer};
+use super::ledger::Ledger;
 use super::local::Instance;
 use super::refusal::Refusal;
 use super::registry::{Listed, PolicyFile, PolicyId, Pushed, Registry, Source};
@@ -26,7 +26,10 @@ use super::sandbox::{Fault, Limits};
 use crate::tier::eviction::ShardLimits;
 
 /// A shard to try an eviction policy on.
-const SAMPLE_SHARD: ShardLimits = ShardLimits { capacity: 1 << 20, max_entries: 1 << 10 };
+const SAMPLE_SHARD: ShardLimits = ShardLimits {
+    capacity: 1 << 20,
+    max_entries: 1 << 10,
+};
 
 /// What policies may use.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +99,10 @@ impl Library {
             warnings = vet(&self.engine, &component, self.limits.instance)?;
             Ok(())
         });
-        Ok(PushReport { pushed: pushed?, warnings })
+        Ok(PushReport {
+            pushed: pushed?,
+            warnings,
+        })
     }
 
     /// Every policy.
@@ -147,7 +153,10 @@ impl Library {
             let offered: Vec<_> = file.hooks.iter().map(|hook| hook.as_str()).collect();
             return Err(Refusal::unacceptable(
                 "wrong_hook",
-                format!("{id} does not offer {hook}; it offers {}", offered.join(", ")),
+                format!(
+                    "{id} does not offer {hook}; it offers {}",
+                    offered.join(", ")
+                ),
                 "name one of the hooks it offers with --hook, or another policy",
             ));
         }
@@ -197,7 +206,9 @@ impl Library {
 
     /// Whether `id` was uploaded, rather than shipped.
     pub fn is_uploaded(&self, id: &PolicyId) -> bool {
-        self.registry.get(id).is_ok_and(|file| file.source == Source::Uploaded)
+        self.registry
+            .get(id)
+            .is_ok_and(|file| file.source == Source::Uploaded)
     }
 
     fn policy(&self, file: &PolicyFile) -> Result<Arc<Policy>, Refusal> {
@@ -207,10 +218,12 @@ impl Library {
         }
         // Shipped policies are built from our own source; what a stranger sent is compiled by a
         // child process with limits.
-        let component = self.artefacts.component(&file.digest, || match file.source {
-            Source::Shipped => compile_here(&self.engine, file.bytes()),
-            Source::Uploaded => self.compiler.compile(file.bytes()),
-        })?;
+        let component = self
+            .artefacts
+            .component(&file.digest, || match file.source {
+                Source::Shipped => compile_here(&self.engine, file.bytes()),
+                Source::Uploaded => self.compiler.compile(file.bytes()),
+            })?;
         let policy = Policy::new(&self.engine, &component).map_err(|error| mistyped(&error))?;
         let policy = Arc::new(policy);
         loaded.retain(|_, policy| policy.strong_count() > 0);
@@ -238,7 +251,10 @@ pub(super) fn vet(
     policy.verify(limits).map_err(|fault| {
         Refusal::unacceptable(
             "wrong_signature",
-            format!("the component cannot be instantiated as a policy: {}", fault.detail),
+            format!(
+                "the component cannot be instantiated as a policy: {}",
+                fault.detail
+            ),
             "build it against the wit/ directory of this version of larder",
         )
     })?;
@@ -248,7 +264,9 @@ pub(super) fn vet(
         let runs = Some(Arc::clone(&policy));
         let activation = Activation::new(hook, "vetted".into(), "{}".into(), runs, limits);
         if let Err(fault) = try_out(&activation) {
-            warnings.push(format!("{hook}, called with sample input and no parameters: {fault}"));
+            warnings.push(format!(
+                "{hook}, called with sample input and no parameters: {fault}"
+            ));
         }
     }
     Ok(warnings)
@@ -284,8 +302,12 @@ fn try_out(activation: &Activation) -> Result<(), Fault> {
     match activation.hook {
         Hook::Keying => {
             let headers = http::HeaderMap::new();
-            let input =
-                Input { method: "GET", authority: "example.com", target: "/", headers: &headers };
+            let input = Input {
+                method: "GET",
+                authority: "example.com",
+                target: "/",
+                headers: &headers,
+            };
             Keyer::make(activation)?.key(input, activation).map(drop)
         }
         Hook::Freshness | Hook::Eviction => configure(activation),

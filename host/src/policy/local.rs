@@ -27,7 +27,10 @@ pub struct Warm<I> {
 impl<I: Instance> Warm<I> {
     /// Nothing is instantiated before the first call.
     pub fn new(slot: &HookSlot) -> Self {
-        Self { activation: slot.current(), instance: None }
+        Self {
+            activation: slot.current(),
+            instance: None,
+        }
     }
 
     /// Follows `slot` if its activation changed.

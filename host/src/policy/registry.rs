@@ -21,10 +21,10 @@ pub use self::identity::{PolicyId, Version, check_name};
 use self::files::Description;
 use self::uploads::{Upload, Uploads};
 use super::durable::FileError;
-use crate::embedded::Shipped;
 use super::hook::Hook;
 use super::inspect::{self, Limits};
 use super::refusal::{Refusal, RefusalKind};
+use crate::embedded::Shipped;
 
 /// Where a policy came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]

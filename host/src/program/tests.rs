@@ -49,8 +49,8 @@ fn a_call_of_the_tiers_that_does_not_exist_is_refused_by_name() {
                 (memory (export "memory") 1))
             (core instance $i (instantiate $m))
             (func (export "run") (param "params" string) (result (result string (error string)))
-                (canon lift (core func $i "run") (memory $i "memory")
-                    (realloc (func $i "realloc")))))"#,
+                (canon lift (core func $i "run") (memory (core memory $i "memory"))
+                    (realloc (core func $i "realloc")))))"#,
     );
     let refusal = refusal(&wasm);
     assert_eq!(refusal.code, "invalid_component");
@@ -91,8 +91,8 @@ fn run_must_be_there_with_its_type() {
                 (memory (export "memory") 1))
             (core instance $i (instantiate $m))
             (func (export "run") (param "params" string) (result u32)
-                (canon lift (core func $i "f") (memory $i "memory")
-                    (realloc (func $i "realloc")))))"#,
+                (canon lift (core func $i "f") (memory (core memory $i "memory"))
+                    (realloc (core func $i "realloc")))))"#,
     );
     for wasm in [none, instance, other, number] {
         let refusal = refusal(&wasm);
@@ -142,7 +142,7 @@ fn what_one_call_hands_over_is_bounded_by_the_memory_of_the_grant() {
             (core module $memory (memory (export "memory") 2)
                 (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024))
             (core instance $memory (instantiate $memory))
-            (core func $put (canon lower (func $tiers "put") (memory $memory "memory")))
+            (core func $put (canon lower (func $tiers "put") (memory (core memory $memory "memory"))))
             (core module $main
                 (import "host" "put" (func $put (param i32 i32 i32 i32 i64 i32 i32 i32)))
                 (import "memory" "memory" (memory 2))
@@ -159,8 +159,8 @@ fn what_one_call_hands_over_is_bounded_by_the_memory_of_the_grant() {
                 (with "host" (instance (export "put" (func $put))))
                 (with "memory" (instance $memory))))
             (func (export "run") (param "params" string) (result (result string (error string)))
-                (canon lift (core func $main "run") (memory $memory "memory")
-                    (realloc (func $memory "realloc")))))"#,
+                (canon lift (core func $main "run") (memory (core memory $memory "memory"))
+                    (realloc (core func $memory "realloc")))))"#,
     );
     let engine = engine().expect("an engine");
     let program = Program::load(&engine, &wasm).expect("it is a program");

@@ -1,0 +1,66 @@
+//! The rest of a response for a reader that its flight has left behind: a request of its own, for
+//! the same representation or none at all.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::{CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use super::body::{CatchUp, Rest};
+use super::exchange::{Exchange, Miss};
+use super::fill::{has_validator, outgoing_fields, request};
+use super::origin::Outgoing;
+use crate::cache::flight::{Failure, Head};
+
+/// How a reader that the flight left behind gets the rest: by a request of its own for the same
+/// representation. None if there is no way to tell that it is the same.
+pub fn catch_up(exchange: &Exchange, miss: &Miss, head: &Arc<Head>) -> Option<CatchUp> {
+    if head.status != StatusCode::OK || !has_validator(&head.headers) {
+        return None;
+    }
+    let worker = Rc::clone(&exchange.worker);
+    let site = Arc::clone(&exchange.site);
+    let target = exchange.asked_target().to_owned();
+    let mut headers = outgoing_fields(exchange, miss);
+    let head = Arc::clone(head);
+    Some(Box::new(move |position| {
+        Box::pin(async move {
+            if let Ok(range) = HeaderValue::from_str(&format!("bytes={position}-"))
+                && let Some(tag) = strong_tag(&head.headers)
+            {
+                headers.insert(RANGE, range);
+                headers.insert(IF_RANGE, tag);
+            }
+            site.metrics.origin_requests.increment();
+            let request = request(&Method::GET, &site, &target, headers, Outgoing::Empty)?;
+            let response = worker.client.send(request).await?;
+            let same = [ETAG, LAST_MODIFIED]
+                .iter()
+                .all(|name| response.headers().get(name) == head.headers.get(name));
+            let starts = format!("bytes {position}-");
+            let continues = response
+                .headers()
+                .get(CONTENT_RANGE)
+                .is_some_and(|range| range.as_bytes().starts_with(starts.as_bytes()));
+            match response.status() {
+                StatusCode::PARTIAL_CONTENT if same && continues => Ok(Rest {
+                    body: response.into_body(),
+                    skip: 0,
+                }),
+                StatusCode::OK if same && response.body().length() == head.length => Ok(Rest {
+                    body: response.into_body(),
+                    skip: position,
+                }),
+                _ => Err(Failure::Unreachable),
+            }
+        })
+    }))
+}
+
+fn strong_tag(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers
+        .get(ETAG)
+        .filter(|tag| !tag.as_bytes().starts_with(b"W/"))
+        .cloned()
+}
