@@ -18,7 +18,8 @@ pub use arrangement::{NotArranged, file_value};
 pub use purge::{PurgeReceipt, PurgeRequest};
 
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Access, Config};
+use crate::front::access_log::AccessLog;
 use crate::front::origin::Deadlines;
 use crate::front::site::{Site, Sites};
 use crate::front::worker::{Edge, RequestLimits};
@@ -93,7 +94,10 @@ impl Control {
                 idle: limits.origin_idle.duration(),
             },
             trusted: config.trusted.clone(),
-            access_log: config.log.access == crate::config::Access::Json,
+            access_log: match config.log.access {
+                Access::Off => None,
+                Access::Json => Some(AccessLog::start()?),
+            },
             metrics: crate::front::worker::EdgeMetrics::default(),
         };
         let control = Arc::new(Self {

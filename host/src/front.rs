@@ -4,6 +4,7 @@
 //! be called without a lock. The bound on connections is shared; a worker that meets it waits
 //! before it accepts again, and the kernel's queue holds the rest.
 
+pub mod access_log;
 pub mod answer;
 pub mod authority;
 pub mod body;

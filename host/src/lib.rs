@@ -1,4 +1,47 @@
-//! Larder, a programmable edge cache.
+//! Larder, a programmable edge cache: an HTTP reverse proxy whose users decide, in sandboxed
+//! WebAssembly, what requests share, how long responses live, and what leaves a full tier.
+//!
+//! # One request
+//!
+//! ```text
+//! client ──> front::connection   bytes watched, deadlines kept
+//!            front::exchange     whose request it is
+//!              policy::keying    the guest names what it shares       (every request)
+//!              cache::lookup     memory tier; variants by Vary
+//!                fresh  ──>      front::answer: 200, 206, 304          no wait, no copy of content
+//!                else   ──>      front::fetch: join or start the one flight for the key
+//!                                  front::fill      ask the origin, decide, carry, store
+//!                                    policy::freshness  the guest amends RFC 9111  (every store)
+//!                                  cache::flight    bytes to every waiter as they arrive
+//!                pass   ──>      front::pass: to the origin and back, nothing stored
+//!            tier::memory        events ──> eviction thread ──> policy::evictor names victims
+//! ```
+//!
+//! # Floors
+//!
+//! A module imports from floors below its own, and a test reads every `use` to see to it.
+//!
+//! | floor | modules |
+//! |---|---|
+//! | 7 | `main` |
+//! | 6 | [`cli`] |
+//! | 5 | [`server`] owns every part and every thread; [`demo`] runs one |
+//! | 4 | [`front`] answers clients; [`control`] is what an operator can do, [`admin`] that over HTTP; [`program`] runs components off the request path |
+//! | 3 | [`policy`] keeps, loads and calls guests; [`cache`] finds, stores, joins and purges; [`client`] calls an admin API |
+//! | 2 | [`tier`] holds entries within a budget; [`config`] is what an operator can set |
+//! | 1 | [`rfc9111`] the rules of HTTP caching, pure; [`entry`], [`metrics`], [`tasks`], [`clock`], [`embedded`] |
+//!
+//! # What holds everywhere
+//!
+//! - [`cache`] never imports [`policy`]: guests order a tier through a trait the tier owns.
+//! - A policy cannot fail a request. Every call answers within its limits or is a counted fault,
+//!   and the native rule answers.
+//! - A policy cannot cross the floor: `front::storing` amends the native verdict, never what it
+//!   forbids; keys are composed by the host.
+//! - What runs for a hit takes no lock but its shard's, waits for nothing, and copies no content.
+//! - Budgets are acquired before anything becomes resident.
+//! - Only `clock` reads the time and only `tasks` spawns.
+
 pub mod admin;
 pub mod cache;
 pub mod cli;

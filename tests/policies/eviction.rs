@@ -9,7 +9,7 @@ use crate::fixtures;
 use crate::load::{CLIENTS, Latencies};
 use crate::site::{active, at_hook, faults, push, use_policy};
 use crate::support::edge::{Edge, Setup};
-use crate::support::eventually;
+use crate::support::{eventually, long};
 use crate::support::metrics::Metrics;
 use crate::support::origin::Origin;
 use crate::support::pattern;
@@ -131,23 +131,28 @@ fn a_policy_that_always_fails_is_replaced_and_the_budget_holds() {
     let edge = small(&origin);
     let label = format!("rogue@{}", push(&edge, fixtures::rogue()));
     overfill(&edge, "before");
-    for (mode, kind) in [
+    let common = [
         ("trap-observe", "trap"),
         ("loop-observe", "deadline"),
-        ("allocate-observe", "trap"),
         ("trap-victims", "trap"),
         ("loop-victims", "deadline"),
-        ("recurse-victims", "stack"),
         ("unknown", "answer"),
+    ];
+    let further = [
+        ("allocate-observe", "trap"),
+        ("recurse-victims", "stack"),
         ("duplicate", "answer"),
         ("endless", "answer"),
-    ] {
+    ];
+    let further = if long() { &further[..] } else { &further[2..3] };
+    for &(mode, kind) in common.iter().chain(further) {
         let of = |metrics: &Metrics, kind: Option<&str>| {
             let labels = [Some(format!("policy=\"{label}\"")), kind.map(|kind| format!("kind=\"{kind}\""))];
             let labels: Vec<&str> = labels.iter().flatten().map(String::as_str).collect();
             metrics.count("larder_policy_faults_total", &labels)
         };
-        let (_, before, _) = overfilled_with(&edge, &label, &json!({ "mode": mode }));
+        let before = edge.metrics();
+        use_policy(&edge, "eviction", &label, &json!({ "mode": mode }));
         // It is asked rarely, so it takes some traffic until it has failed often enough.
         let mut more = 0;
         eventually(mode, || {
@@ -161,8 +166,9 @@ fn a_policy_that_always_fails_is_replaced_and_the_budget_holds() {
         let faults = of(&after, Some(kind)) - of(&before, Some(kind));
         assert_eq!(faults, of(&after, None) - of(&before, None), "{mode}: another kind of fault");
         assert!(faults >= 1, "{mode}");
-        // Half a percent of what is asked of it, or five in a row, is what a breaker bears.
-        assert!(faults <= 20, "{mode}: {faults} faults");
+        // The share of faults counts from the hundredth call on, and half the calls ask for
+        // victims, at most.
+        assert!(faults <= 60, "{mode}: {faults} faults");
     }
 }
 

@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::load::{self, CLIENTS, new_ones, repeated, telling_origin, told};
+use crate::load::{self, CLIENTS, Latencies, new_ones, repeated, telling_origin, told};
 use crate::site::{active, at_hook, calls, faults, push, push_as, use_policy};
 use crate::support::edge::{Edge, Setup};
-use crate::support::eventually;
 use crate::{fixtures, text};
 
 /// Faults in a row that trip a breaker.
 const IN_A_ROW: u64 = 5;
 
-/// What a call may take that ends at its deadline of 5 ms: the deadline, 5 ms, and what a busy
-/// machine that runs tests adds.
-const ENDED: Duration = Duration::from_millis(10 + 30);
+/// What a call may take that ends at its deadline of 5 ms of running: that, 5 ms, and what a
+/// machine adds that runs other tests meanwhile. The quickest of five has waited least.
+const QUICKEST: Duration = Duration::from_millis(10 + 15);
+/// The same under load, where a request may wait for the calls of others as well.
+const UNDER_LOAD: Duration = Duration::from_millis(300);
 
 /// Puts the policy in effect, loads the edge, and checks everything that must hold of a policy
 /// that fails at every call.
@@ -24,12 +25,14 @@ const ENDED: Duration = Duration::from_millis(10 + 30);
 fn fails_always(edge: &Edge, hook: &str, policy: &str, params: &Value, kind: &str) {
     let what = format!("{hook} {policy} {params}");
     let before = (calls(edge, hook), faults(edge, policy, hook, Some(kind)), faults(edge, policy, hook, None));
-    use_policy(edge, hook, policy, params);
-    let requests = 300;
     let round = what.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    use_policy(edge, hook, policy, params);
+    let alone = Latencies::of(edge, 4, |number| format!("/{round}/alone/{number}"));
+    assert!(alone.at(0.0) < QUICKEST, "{what}: {alone:?}");
+    let requests = 300;
     let latencies = load::run(edge, requests, new_ones(&round));
-    assert!(latencies.p99() < ENDED, "{what}: p99 {:?}", latencies.p99());
-    assert_eq!(calls(edge, hook) - before.0, requests as u64, "{what}");
+    assert!(latencies.p99() < UNDER_LOAD, "{what}: p99 {:?}", latencies.p99());
+    assert_eq!(calls(edge, hook) - before.0, requests as u64 + 4, "{what}");
 
     let of_kind = faults(edge, policy, hook, Some(kind)) - before.1;
     let all = faults(edge, policy, hook, None) - before.2;
@@ -192,7 +195,8 @@ fn a_breaker_returns_to_the_last_version_that_worked() {
     assert_eq!(origin.total(), 10, "all queries share what is stored");
 
     use_policy(&edge, "keying", &bad, &json!({ "mode": "trap" }));
-    load::run(&edge, 200, repeated(10));
+    let plain = |number: usize| (format!("/p{}", number % 10), format!("/p{}", number % 10));
+    load::run(&edge, 200, plain);
     let state = at_hook(&edge, "keying");
     assert_eq!((&state["active"], &state["params"]), (&json!(good), &params), "{state}");
     assert_eq!(state["tripped"]["policy"], json!(bad));
@@ -241,13 +245,17 @@ fn no_client_can_trip_a_shipped_policy_by_what_it_asks_for() {
 #[test]
 fn after_a_trip_requests_are_as_fast_as_with_the_native_rule() {
     let origin = telling_origin();
-    let edge = Edge::before(&origin);
-    let rogue = format!("rogue@{}", push(&edge, fixtures::rogue()));
-    load::run(&edge, 500, repeated(10));
-    let native = load::run(&edge, 3_000, repeated(10)).median();
-    use_policy(&edge, "keying", &rogue, &json!({ "mode": "loop" }));
-    load::run(&edge, 100, repeated(10));
-    eventually("the breaker trips", || active(&edge, "keying") == "native:default");
-    let after = load::run(&edge, 3_000, repeated(10)).median();
-    assert!(after < native * 3 / 2, "{after:?} after, {native:?} before");
+    let (native, tripped) = (Edge::before(&origin), Edge::before(&origin));
+    let rogue = format!("rogue@{}", push(&tripped, fixtures::rogue()));
+    use_policy(&tripped, "keying", &rogue, &json!({ "mode": "loop" }));
+    for edge in [&native, &tripped] {
+        load::run(edge, 500, repeated(10));
+        assert_eq!(active(edge, "keying"), "native:default");
+    }
+    // By turns, and the best of several: what else the machine does then hits both.
+    let best = |edge: &Edge| load::run(edge, 500, repeated(10)).median();
+    let rounds: Vec<_> = (0..8).map(|_| (best(&native), best(&tripped))).collect();
+    let native = rounds.iter().map(|(native, _)| native).min().expect("rounds");
+    let tripped = rounds.iter().map(|(_, tripped)| tripped).min().expect("rounds");
+    assert!(*tripped < *native * 3 / 2, "{tripped:?} after a trip, {native:?} without");
 }

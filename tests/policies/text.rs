@@ -44,11 +44,11 @@ fn typed_keying(key: &str, signature: &str, named: &str) -> Vec<u8> {
           {types}
           (type $verdict {verdict}$cache-key)))
           (func $configure (param "params" string) (result (result (list string) (error string)))
-            (canon lift (core func $core "configure") (memory $core "memory")
-              (realloc (func $core "realloc"))))
+            (canon lift (core func $core "configure") (memory (core memory $core "memory"))
+              (realloc (core func $core "realloc"))))
           (func $key {signature}
-            (canon lift (core func $core "key") (memory $core "memory")
-              (realloc (func $core "realloc"))))
+            (canon lift (core func $core "key") (memory (core memory $core "memory"))
+              (realloc (core func $core "realloc"))))
           (component $named
             {types}
             (import "request" (type $imported-request (eq $request)))

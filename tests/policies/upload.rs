@@ -79,7 +79,7 @@ fn bad_components_are_refused_and_leave_nothing() {
         ("hook", &other_hook, 422, "unknown_hook", &["routing"]),
         ("wasi", &wasi, 422, "imports", &["wasi:clocks/monotonic-clock@0.2.6", "wasm32-unknown-unknown"]),
         ("functions", &mistyped, 422, "wrong_signature", &["wit/"]),
-        ("type", &text::keying_of_another_type(), 422, "wrong_signature", &["key"]),
+        ("type", &text::keying_of_another_type(), 422, "wrong_signature", &["expected `record`"]),
         ("start", &starting, 422, "start_function", &["configure"]),
         ("invalid", &flipped, 422, "invalid", &[]),
         ("large", &too_large, 413, "too_large", &["2097152", "limits.policy_upload"]),

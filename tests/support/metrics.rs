@@ -34,7 +34,8 @@ impl Metrics {
     /// Like [`Metrics::sum`], for a whole number.
     #[track_caller]
     pub(crate) fn count(&self, name: &str, labels: &[&str]) -> u64 {
-        let sum = self.sum(name, labels);
+        // The sum of nothing is a negative zero.
+        let sum = self.sum(name, labels) + 0.0;
         format!("{sum}").parse().unwrap_or_else(|_| panic!("{name} is {sum}"))
     }
 }

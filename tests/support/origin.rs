@@ -50,6 +50,8 @@ type Route = Arc<dyn Fn(&Asked) -> Reply + Send + Sync>;
 struct State {
     routes: HashMap<String, Route>,
     anything: Option<Route>,
+    /// Number of requests for each path so far.
+    turns: HashMap<String, usize>,
     asked: Vec<Asked>,
 }
 
@@ -181,8 +183,9 @@ impl Shared {
         while let Some(mut asked) = read_request(&mut reader, connection) {
             let route = {
                 let mut state = self.state.lock().expect("sound");
-                asked.turn =
-                    state.asked.iter().filter(|earlier| earlier.path() == asked.path()).count();
+                let turns = state.turns.entry(asked.path().to_owned()).or_default();
+                asked.turn = *turns;
+                *turns += 1;
                 let route = state.routes.get(asked.path()).or(state.anything.as_ref()).cloned();
                 state.asked.push(asked.clone());
                 route

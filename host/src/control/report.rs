@@ -259,6 +259,11 @@ impl Control {
             out.counters(name, help);
             out.sample(name, &[], count.get());
         }
+        if let Some(log) = &self.edge.access_log {
+            let name = "larder_access_log_dropped_total";
+            out.counters(name, "Lines of the access log that were dropped.");
+            out.sample(name, &[], log.dropped());
+        }
         out.gauges("larder_connections", "Open connections.");
         out.sample("larder_connections", &[], self.open_connections());
         out.gauges("larder_flights", "Fetches under way.");

@@ -15,6 +15,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
+use super::access_log::{AccessLog, Line};
 use super::answer;
 use super::authority::{self, BadRequest, Scheme};
 use super::body::ResponseBody;
@@ -157,23 +158,32 @@ fn finish(
     if let Some((took, times)) = done.took {
         worker.edge.metrics.request_seconds.observe_for(took, times);
     }
-    if worker.edge.access_log {
-        log(site, done, outcome, response);
+    if let Some(access) = &worker.edge.access_log {
+        log(access, site, done, outcome, response);
     }
 }
 
 #[cold]
-fn log(site: &Site, done: &Done<'_>, outcome: CacheOutcome, response: &Response<ResponseBody>) {
-    let took = done
-        .took
-        .map(|(took, _)| u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
-    tracing::info!(
-        target: "access",
-        client = %done.client, site = %site.name, method = %done.method,
-        authority = done.authority, path = done.target, status = response.status().as_u16(),
-        bytes = http_body::Body::size_hint(response.body()).exact(), took_us = took,
-        cache_status = outcome.as_str(),
-    );
+fn log(
+    log: &AccessLog,
+    site: &Site,
+    done: &Done<'_>,
+    outcome: CacheOutcome,
+    response: &Response<ResponseBody>,
+) {
+    let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    log.write(&Line {
+        unix_ms: clock::unix_millis(clock::wall()),
+        client: done.client,
+        site: &site.name,
+        method: done.method.as_str(),
+        host: done.authority,
+        path: done.target,
+        status: response.status().as_u16(),
+        bytes: http_body::Body::size_hint(response.body()).exact(),
+        took_us: done.took.map(|(took, _)| micros(took)),
+        cache_status: outcome.as_str(),
+    });
 }
 
 /// Answers `request`, which came from `client`.
@@ -251,7 +261,7 @@ pub struct Miss {
 
 #[inline]
 fn begin(worker: &Worker, request: &Request<Incoming>, client: IpAddr) -> Begun {
-    let timed = worker.edge.access_log || worker.is_timed();
+    let timed = worker.edge.access_log.is_some() || worker.is_timed();
     let start = timed.then(clock::instant);
     let (method, headers) = (request.method(), request.headers());
     let target = request
@@ -325,7 +335,7 @@ fn begin(worker: &Worker, request: &Request<Incoming>, client: IpAddr) -> Begun 
             if matches!(usable, Usable::Fresh { .. }) {
                 let shown = Shown::new(worker, client, &entry, &stored.decided_by);
                 let response = hit(request, &entry, stored, now, &shown, heads);
-                let times = if worker.edge.access_log {
+                let times = if worker.edge.access_log.is_some() {
                     1
                 } else {
                     TIMED_HITS

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::access_log::AccessLog;
 use super::heads::Heads;
 use super::origin::{Deadlines, OriginClient};
 use super::site::{Site, SiteTable, Sites};
@@ -32,8 +33,8 @@ pub struct Edge {
     pub deadlines: Deadlines,
     /// Clients that see keys and details.
     pub trusted: Vec<Network>,
-    /// Whether each answered request is logged.
-    pub access_log: bool,
+    /// Where each answered request is logged, if it is.
+    pub access_log: Option<AccessLog>,
     /// Counts that belong to no site.
     pub metrics: EdgeMetrics,
 }
