@@ -27,33 +27,39 @@ fn main() {
         .expect("OUT_DIR is deep inside the target directory");
     let wasm_dir = build_policies(root, &target.join("guests"), &names);
 
-    let mut code = String::from("/// The shipped policies.\npub const POLICIES: &[Shipped] = &[\n");
-    for name in &names {
-        let built = wasm_dir.join(format!("{}.wasm", library_name(name)));
-        let copy = out.join(format!("{name}.wasm"));
-        fs::copy(&built, &copy).unwrap_or_else(|error| panic!("{}: {error}", built.display()));
-        code += &format!(
-            "    Shipped {{ name: {name:?}, wasm: include_bytes!({:?}) }},\n",
-            copy.display().to_string()
-        );
-    }
-    code += "];\n\n/// The sources that a new policy is built with.\npub const SDK: &[(&str, &str)] = &[\n";
+    let policies: Vec<String> = names
+        .iter()
+        .map(|name| {
+            let built = wasm_dir.join(format!("{}.wasm", library_name(name)));
+            let copy = out.join(format!("{name}.wasm"));
+            fs::copy(&built, &copy).unwrap_or_else(|error| panic!("{}: {error}", built.display()));
+            let path = copy.display().to_string();
+            format!("    Shipped {{ name: {name:?}, wasm: include_bytes!({path:?}) }},\n")
+        })
+        .collect();
     let mut sources = Vec::new();
     files(&root.join("guest/src"), &mut sources);
     files(&root.join("wit/policy"), &mut sources);
     sources.sort();
-    for source in sources {
-        let name = source
-            .strip_prefix(root)
-            .expect("under the root")
-            .display()
-            .to_string();
-        code += &format!(
-            "    ({name:?}, include_str!({:?})),\n",
-            source.display().to_string()
-        );
-    }
-    code += "];\n";
+    let sources: Vec<String> = sources
+        .iter()
+        .map(|source| {
+            let name = source
+                .strip_prefix(root)
+                .expect("under the root")
+                .display()
+                .to_string();
+            let path = source.display().to_string();
+            format!("    ({name:?}, include_str!({path:?})),\n")
+        })
+        .collect();
+    let code = format!(
+        "/// The shipped policies.\npub const POLICIES: &[Shipped] = &[\n{}];\n\n\
+         /// The sources that a new policy is built with.\n\
+         pub const SDK: &[(&str, &str)] = &[\n{}];\n",
+        policies.concat(),
+        sources.concat()
+    );
     fs::write(out.join("embedded.rs"), code).expect("OUT_DIR is writable");
 }
 

@@ -4,6 +4,10 @@
 //! Everything runs on real sockets of this machine. Nothing here sleeps to synchronise: whoever
 //! waits, waits for an event, and gives up after [`PATIENCE`] with a message that says for what.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a test that is wrong about its own data is to fail"
+)]
 #![allow(dead_code, reason = "each test program uses the parts it needs")]
 
 #[path = "support/client.rs"]
@@ -19,7 +23,7 @@ pub(crate) mod pattern;
 #[path = "support/reply.rs"]
 pub(crate) mod reply;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long anything may take that is expected to happen. Generous: the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,4 +42,10 @@ pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 /// Whether the long forms of the tests were asked for.
 pub(crate) fn long() -> bool {
     std::env::var("LARDER_TEST_LONG").is_ok_and(|value| value == "1")
+}
+
+/// What time it is, for `Date` and its like.
+#[expect(clippy::disallowed_methods, reason = "the one clock of the tests")]
+pub(crate) fn now() -> SystemTime {
+    SystemTime::now()
 }

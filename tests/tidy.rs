@@ -6,29 +6,21 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The house in floors, the lowest first. A module may name its own tree and lower floors.
+/// The house in floors, the lowest first. A module may name its own tree and lower floors; two
+/// modules on one floor know nothing of each other.
 const FLOORS: &[&[&str]] = &[
-    &["clock", "embedded", "entry", "metrics", "rfc9111", "tasks"],
+    &["clock", "embedded", "metrics", "tasks"],
+    &["entry"],
+    &["rfc9111"],
     &["config", "tier"],
     &["cache", "client", "policy"],
-    &["program"],
-    &["admin", "control", "front"],
-    &["demo", "server"],
+    &["front", "program"],
+    &["control"],
+    &["admin"],
+    &["server"],
+    &["demo"],
     &["cli"],
     &["main"],
-];
-
-/// Pairs on one floor where the first may name the second. Everything else on one floor is apart.
-const ADJACENT: &[(&str, &str)] = &[
-    // The API serves control, which steers the front.
-    ("admin", "control"),
-    ("control", "front"),
-    // The demonstration runs a server.
-    ("demo", "server"),
-    // A response's place in time is an entry's as much as a rule's.
-    ("rfc9111", "entry"),
-    ("rfc9111", "clock"),
-    ("entry", "clock"),
 ];
 
 /// Lines of a file, at most.
@@ -51,7 +43,11 @@ fn sources(directory: &str) -> Vec<(String, String)> {
             let entries = fs::read_dir(&path).expect("a directory");
             open.extend(entries.map(|entry| entry.expect("an entry").path()));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let name = path.strip_prefix(&root).expect("below the root").display().to_string();
+            let name = path
+                .strip_prefix(&root)
+                .expect("below the root")
+                .display()
+                .to_string();
             found.push((name, fs::read_to_string(&path).expect("text")));
         }
     }
@@ -61,7 +57,10 @@ fn sources(directory: &str) -> Vec<(String, String)> {
 }
 
 fn everything() -> Vec<(String, String)> {
-    ["host", "guest", "policies", "tests"].into_iter().flat_map(sources).collect()
+    ["host", "guest", "policies", "tests"]
+        .into_iter()
+        .flat_map(sources)
+        .collect()
 }
 
 fn floor(module: &str) -> Option<usize> {
@@ -71,7 +70,9 @@ fn floor(module: &str) -> Option<usize> {
 /// The modules of this crate that `source` names, by the first segment after `crate::`.
 fn named(source: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    let code = source.lines().map(|line| line.split("//").next().unwrap_or_default());
+    let code = source
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default());
     for line in code {
         for (at, _) in line.match_indices("crate::") {
             let before = line[..at].chars().next_back();
@@ -81,7 +82,9 @@ fn named(source: &str) -> BTreeSet<String> {
             }
             let rest = &line[at + "crate::".len()..];
             // A module; a capital is an item of the root, a brace is checked by its own test.
-            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+            let end = rest
+                .find(|c: char| !c.is_alphanumeric() && c != '_')
+                .unwrap_or(rest.len());
             let name = &rest[..end];
             if name.starts_with(|c: char| c.is_ascii_lowercase()) {
                 names.insert(name.to_owned());
@@ -106,8 +109,7 @@ fn imports_go_down() {
         };
         for name in named(&source) {
             let below = floor(&name).is_some_and(|floor| floor < own);
-            let beside = ADJACENT.contains(&(module, name.as_str()));
-            if name != module && !below && !beside {
+            if name != module && !below {
                 wrong.push(format!("{path} names {name}"));
             }
         }
@@ -116,25 +118,21 @@ fn imports_go_down() {
 }
 
 #[test]
-fn adjacent_modules_do_not_go_round_in_circles() {
-    for (from, to) in ADJACENT {
-        assert!(floor(from) == floor(to), "{from} and {to} are on different floors");
-        assert!(!ADJACENT.contains(&(to, from)), "{from} and {to}");
-        let onward = ADJACENT.iter().filter(|(next, _)| next == to);
-        for (_, end) in onward {
-            assert_ne!(end, from, "{from}, {to}, {end}");
+fn every_file_says_what_it_is_and_is_of_a_size_to_read() {
+    let mut wrong = Vec::new();
+    for (path, source) in everything() {
+        let lines = source.lines().count();
+        if !source.starts_with("//! ") {
+            wrong.push(format!("{path} does not open with `//!`"));
+        }
+        if lines > LINES_MAX {
+            wrong.push(format!("{path} has {lines} lines, more than {LINES_MAX}"));
+        }
+        if path.ends_with("/mod.rs") {
+            wrong.push(format!("{path}: name the file after its module"));
         }
     }
-}
-
-#[test]
-fn every_file_says_what_it_is() {
-    for (path, source) in everything() {
-        assert!(source.starts_with("//! "), "{path} does not open with `//!`");
-        let lines = source.lines().count();
-        assert!(lines <= LINES_MAX, "{path} has {lines} lines");
-        assert!(!path.ends_with("/mod.rs"), "{path}: name the file after its module");
-    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
@@ -145,7 +143,10 @@ fn tests_wait_for_events() {
     for (path, source) in sources("tests") {
         let sleeps = source.matches(sleep).count();
         let most = usize::from(allowed.contains(&path.as_str()));
-        assert!(sleeps <= most, "{path} sleeps {sleeps} times; wait for an event");
+        assert!(
+            sleeps <= most,
+            "{path} sleeps {sleeps} times; wait for an event"
+        );
     }
 }
 
@@ -153,7 +154,10 @@ fn tests_wait_for_events() {
 fn no_source_has_a_second_name_for_the_root() {
     let brace = concat!("crate", "::{");
     for (path, source) in sources("host/src") {
-        assert!(!source.contains(brace), "{path}: one `use` a module, so that floors can be read");
+        assert!(
+            !source.contains(brace),
+            "{path}: one `use` a module, so that floors can be read"
+        );
         assert!(!source.contains("crate as "), "{path}");
     }
 }
@@ -161,5 +165,8 @@ fn no_source_has_a_second_name_for_the_root() {
 #[test]
 fn names_are_read_off_the_code() {
     let source = "use crate::tier::x; // crate::no\nlet y = crate::entry::Z; $crate::w; crate::Top";
-    assert_eq!(named(source), BTreeSet::from(["entry".to_owned(), "tier".to_owned()]));
+    assert_eq!(
+        named(source),
+        BTreeSet::from(["entry".to_owned(), "tier".to_owned()])
+    );
 }

@@ -23,8 +23,8 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
 use message::{
-    Answer, Unread, body, error, json_answer, json_body, malformed, not_allowed, ok, only, refusal, result, text,
-    unescaped,
+    Answer, Unread, body, error, json_answer, json_body, malformed, not_allowed, ok, only, refusal,
+    result, text, unescaped,
 };
 
 use crate::control::{Control, PurgeRequest};
@@ -49,6 +49,23 @@ pub struct Admin {
     pub upload_bytes: usize,
     /// Whether the edge takes traffic: false before it listens, and while it drains.
     pub ready: Arc<AtomicBool>,
+}
+
+/// The body of a `use`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Use {
+    hook: Option<Hook>,
+    policy: String,
+    #[serde(default)]
+    params: Option<Map<String, Value>>,
+}
+
+/// The body of a `rollback`.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RollBack {
+    hook: Option<Hook>,
 }
 
 impl Admin {
@@ -85,7 +102,7 @@ impl Admin {
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         if let Err(refused) = self.admit(request.headers()) {
-            return refused;
+            return *refused;
         }
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
@@ -124,48 +141,46 @@ impl Admin {
 
     /// Who may call. A browser that was talked into calling sends `Origin`, or a `Host` that is
     /// not this one (DNS rebinding).
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Answer> {
-        let refuse =
-            |status, code, message: &str, hint| Err(error(status, code, message.to_owned(), hint));
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Box<Answer>> {
         if headers.contains_key(ORIGIN) {
             let message = "requests from web pages are refused";
-            return refuse(
+            let hint = "call without an Origin field";
+            return Err(Box::new(error(
                 StatusCode::FORBIDDEN,
                 "web_origin",
                 message,
-                "call without an Origin field",
-            );
+                hint,
+            )));
         }
-        if let Some(token) = &self.token {
-            let presented = headers
-                .get(AUTHORIZATION)
+        let text = |name| {
+            headers
+                .get(name)
                 .map(HeaderValue::as_bytes)
-                .unwrap_or_default();
-            if !bears(presented, token) {
-                let message = "the token is missing or wrong";
-                let hint = "send Authorization: Bearer TOKEN; the commands take --token-file";
-                let mut answer = error(
-                    StatusCode::UNAUTHORIZED,
-                    "unauthorized",
-                    message.to_owned(),
-                    hint,
-                );
-                answer
-                    .headers_mut()
-                    .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-                return Err(answer);
+                .unwrap_or_default()
+        };
+        if let Some(token) = &self.token {
+            if bears(text(AUTHORIZATION), token) {
+                return Ok(());
             }
+            let message = "the token is missing or wrong";
+            let hint = "send Authorization: Bearer TOKEN; the commands take --token-file";
+            let mut answer = error(StatusCode::UNAUTHORIZED, "unauthorized", message, hint);
+            let bearer = HeaderValue::from_static("Bearer");
+            answer.headers_mut().insert(WWW_AUTHENTICATE, bearer);
+            return Err(Box::new(answer));
         }
-        let host = headers
-            .get(HOST)
-            .and_then(|host| host.to_str().ok())
-            .unwrap_or_default();
-        if self.token.is_none() && !names_this_machine(host, self.address) {
-            let message = format!("the Host field names {host:?}, not this machine");
-            let hint = "call the admin address itself, such as http://127.0.0.1:9080";
-            return Err(error(StatusCode::FORBIDDEN, "foreign_host", message, hint));
+        let host = String::from_utf8_lossy(text(HOST));
+        if names_this_machine(&host, self.address) {
+            return Ok(());
         }
-        Ok(())
+        let message = format!("the Host field names {host:?}, not this machine");
+        let hint = "call the admin address itself, such as http://127.0.0.1:9080";
+        Err(Box::new(error(
+            StatusCode::FORBIDDEN,
+            "foreign_host",
+            &message,
+            hint,
+        )))
     }
 
     fn ready(&self) -> Answer {
@@ -194,7 +209,7 @@ impl Admin {
             let Some(value) = unescaped(value) else {
                 return malformed(
                     "bad_query",
-                    format!("{pair:?} is not percent-encoded UTF-8"),
+                    &format!("{pair:?} is not percent-encoded UTF-8"),
                 );
             };
             match name {
@@ -203,13 +218,13 @@ impl Admin {
                 _ => {
                     return malformed(
                         "bad_query",
-                        format!("{name:?} is not a parameter of explain"),
+                        &format!("{name:?} is not a parameter of explain"),
                     );
                 }
             }
         }
         let Some(url) = url else {
-            return malformed("bad_query", "the parameter url is missing".to_owned());
+            return malformed("bad_query", "the parameter url is missing");
         };
         result(self.control.explain(&url, &fields), |report| ok(&report))
     }
@@ -250,7 +265,7 @@ impl Admin {
                 ));
             }
             Err(Unread::Broken) => {
-                return malformed("broken_body", "the upload broke off".to_owned());
+                return malformed("broken_body", "the upload broke off");
             }
         };
         let control = Arc::clone(&self.control);
@@ -281,9 +296,7 @@ impl Admin {
             return not_allowed("DELETE");
         }
         let id: Result<PolicyId, _> = format!("{name}@{version}").parse();
-        let deleted = id
-            .map_err(Into::into)
-            .and_then(|id| self.control.delete(&id));
+        let deleted = id.and_then(|id| self.control.delete(&id));
         result(deleted, |()| {
             ok(&json!({ "name": name, "version": version, "deleted": true }))
         })
@@ -292,14 +305,6 @@ impl Admin {
     async fn activate(&self, method: &Method, site: String, request: Request<Incoming>) -> Answer {
         if *method != Method::POST {
             return not_allowed("POST");
-        }
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Use {
-            hook: Option<Hook>,
-            policy: String,
-            #[serde(default)]
-            params: Option<Map<String, Value>>,
         }
         let asked: Use = match json_body(request).await {
             Ok(asked) => asked,
@@ -320,11 +325,6 @@ impl Admin {
     async fn roll_back(&self, method: &Method, site: String, request: Request<Incoming>) -> Answer {
         if *method != Method::POST {
             return not_allowed("POST");
-        }
-        #[derive(Default, Deserialize)]
-        #[serde(default, deny_unknown_fields)]
-        struct RollBack {
-            hook: Option<Hook>,
         }
         let asked: RollBack = match json_body(request).await {
             Ok(asked) => asked,

@@ -17,7 +17,7 @@ use crate::entry::{CacheKey, Content, Entry, KeyHasher, KeyView, Nominations, Si
 use crate::rfc9111::{date, vary};
 use crate::tier::Purged;
 use crate::tier::memory::Domain;
-use crate::tier::memory::put::{Put, Reservation};
+use crate::tier::memory::put::Reservation;
 use flight::Flight;
 use flights::Flights;
 
@@ -144,18 +144,21 @@ impl Cache {
         let content = Content::Nominations(Nominations { sets });
         let entry = Entry::new(primary.to_key(), site, tags.to_vec(), content);
         // A nomination that finds no room costs the next request a miss, nothing else.
-        let _: Put = domain.put(&Arc::new(entry), None, &|| true);
+        let put = domain.put(&Arc::new(entry), None, &|| true);
+        tracing::trace!(?put, "a nomination");
     }
 
-    /// Stores what `flight` brought, unless a purge has overtaken it.
+    /// Stores what `flight` brought, unless a purge has overtaken it. What came of it shows in the
+    /// tier's own counts.
     pub fn store(
         &self,
         domain: &Domain,
         flight: &Flight,
         entry: &Arc<Entry>,
         reservation: Option<Reservation>,
-    ) -> Put {
-        domain.put(entry, reservation, &|| !flight.is_purged())
+    ) {
+        let put = domain.put(entry, reservation, &|| !flight.is_purged());
+        tracing::trace!(?put, "a response");
     }
 
     /// Purges what `tags` of one site cover: stored entries and what flights bring.

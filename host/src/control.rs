@@ -5,6 +5,7 @@
 //! and only then put in effect, so that a refused change leaves everything as it was.
 
 mod arrangement;
+mod exposition;
 mod purge;
 mod report;
 

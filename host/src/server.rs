@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::Admin;
-use crate::config::{Config, ConfigError, Unusable, read_token};
+use crate::config::{self, Config, ConfigError, Unusable, read_token};
 use crate::control::{Control, NotArranged};
 use crate::front::connection::ConnectionLimits;
 use crate::front::{Front, FrontSettings};
@@ -39,7 +39,7 @@ impl Server {
         let limits = &config.limits;
         let connections = limits
             .connections
-            .map_or(files / 5 * 4, |count| count.length());
+            .map_or(files / 5 * 4, config::Count::length);
         let settings = FrontSettings {
             listen: config.listen.http.0,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
@@ -169,7 +169,7 @@ fn announce(config: &Config, http: std::net::SocketAddr, admin: std::net::Socket
     match &config.data_dir {
         Some(dir) => tracing::info!(data_dir = %dir.display(), "policies are kept"),
         None => {
-            tracing::warn!("no data_dir: uploaded policies and activations end with this process")
+            tracing::warn!("no data_dir: uploaded policies and activations end with this process");
         }
     }
     for site in &config.sites {

@@ -10,8 +10,7 @@ use crate::support::reply::Reply;
 
 fn status_of(edge: &Edge, bytes: impl AsRef<[u8]>) -> u16 {
     let mut client = edge.client();
-    // The edge may answer and close before it has read everything.
-    let _ = client.try_send(bytes);
+    client.offer(bytes);
     client.head().status
 }
 
@@ -20,14 +19,23 @@ fn heads_that_are_too_large_get_431() {
     let origin = Origin::always(Reply::ok("x"));
     let edge = Edge::before(&origin);
     let large = "y".repeat(200_000);
-    assert_eq!(status_of(&edge, request("GET", "/", &[("X", &large)], b"")), 431);
+    assert_eq!(
+        status_of(&edge, request("GET", "/", &[("X", &large)], b"")),
+        431
+    );
     let many = |count| (0..count).map(|_| ("X", "y")).collect::<Vec<_>>();
     assert_eq!(status_of(&edge, request("GET", "/", &many(120), b"")), 431);
     assert_eq!(status_of(&edge, request("GET", "/", &many(90), b"")), 200);
     let fits = "y".repeat(50_000);
-    assert_eq!(status_of(&edge, request("GET", "/", &[("X", &fits)], b"")), 200);
+    assert_eq!(
+        status_of(&edge, request("GET", "/", &[("X", &fits)], b"")),
+        200
+    );
     // The bound is on the head and not on what follows it.
-    assert_eq!(status_of(&edge, request("POST", "/", &[], &pattern::bytes(200_000))), 200);
+    assert_eq!(
+        status_of(&edge, request("POST", "/", &[], &pattern::bytes(200_000))),
+        200
+    );
 }
 
 #[test]
@@ -40,7 +48,7 @@ fn the_bound_on_a_head_does_not_depend_on_how_it_arrives() {
         let (first, second) = head.split_at(cut);
         client.send(first);
         assert!(client.is_silent_for(Duration::from_millis(100)));
-        let _ = client.try_send(second);
+        client.offer(second);
         assert_eq!(client.head().status, 431, "cut at {cut}");
     }
     assert_eq!(origin.total(), 0);
@@ -51,9 +59,18 @@ fn targets_that_are_too_long_get_414() {
     let origin = Origin::always(Reply::ok("x"));
     let edge = Edge::before(&origin);
     let target = |length: usize| format!("/{}", "a".repeat(length - 1));
-    assert_eq!(status_of(&edge, request("GET", &target(8_192), &[], b"")), 200);
-    assert_eq!(status_of(&edge, request("GET", &target(8_193), &[], b"")), 414);
-    assert_eq!(status_of(&edge, request("GET", &target(40_000), &[], b"")), 414);
+    assert_eq!(
+        status_of(&edge, request("GET", &target(8_192), &[], b"")),
+        200
+    );
+    assert_eq!(
+        status_of(&edge, request("GET", &target(8_193), &[], b"")),
+        414
+    );
+    assert_eq!(
+        status_of(&edge, request("GET", &target(40_000), &[], b"")),
+        414
+    );
     assert_eq!(origin.total(), 1);
 }
 
@@ -66,14 +83,23 @@ fn the_bounds_on_heads_and_targets_are_the_configured_ones() {
         .set("limits.request_fields", "3")
         .set("limits.request_head", "8KiB")
         .start();
-    assert_eq!(status_of(&small, request("GET", &target(64), &[], b"")), 200);
-    assert_eq!(status_of(&small, request("GET", &target(65), &[], b"")), 414);
+    assert_eq!(
+        status_of(&small, request("GET", &target(64), &[], b"")),
+        200
+    );
+    assert_eq!(
+        status_of(&small, request("GET", &target(65), &[], b"")),
+        414
+    );
     let three = [("A", "1"), ("B", "2")];
     assert_eq!(status_of(&small, request("GET", "/", &three, b"")), 200);
     let four = [("A", "1"), ("B", "2"), ("C", "3")];
     assert_eq!(status_of(&small, request("GET", "/", &four, b"")), 431);
     let long = "y".repeat(10_000);
-    assert_eq!(status_of(&small, request("GET", "/", &[("X", &long)], b"")), 431);
+    assert_eq!(
+        status_of(&small, request("GET", "/", &[("X", &long)], b"")),
+        431
+    );
 }
 
 #[test]
@@ -117,7 +143,11 @@ fn a_target_with_a_fragment_gets_400() {
     let origin = Origin::always(Reply::ok("x"));
     let edge = Edge::before(&origin);
     for target in ["/a#b", "/a?b#c", "http://edge.test/a#b"] {
-        assert_eq!(status_of(&edge, request("GET", target, &[], b"")), 400, "{target}");
+        assert_eq!(
+            status_of(&edge, request("GET", target, &[], b"")),
+            400,
+            "{target}"
+        );
     }
     assert_eq!(origin.total(), 0);
 }
@@ -153,7 +183,10 @@ fn an_absolute_target_and_its_host_must_agree() {
     let origin = Origin::always(Reply::cached("x"));
     let edge = Edge::before(&origin);
     let ask = |target: &str, host: &str| {
-        status_of(&edge, format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+        status_of(
+            &edge,
+            format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+        )
     };
     assert_eq!(ask("http://edge.test/a", "edge.test"), 200);
     assert_eq!(ask("http://EDGE.test:80/a", "edge.test"), 200);
@@ -161,15 +194,26 @@ fn an_absolute_target_and_its_host_must_agree() {
     assert_eq!(ask("http://u@edge.test/a", "edge.test"), 400);
     assert_eq!(ask("http://edge.test:81/a", "edge.test"), 400);
     let asked = origin.asked();
-    assert_eq!((asked.len(), asked[0].target.as_str()), (1, "/a"), "one key, origin-form");
+    assert_eq!(
+        (asked.len(), asked[0].target.as_str()),
+        (1, "/a"),
+        "one key, origin-form"
+    );
 }
 
 #[test]
 fn an_unknown_host_gets_421() {
     let origin = Origin::answering(|asked| Reply::ok(asked.field("host").unwrap_or_default()));
-    let site = |hosts: &str| format!("[[site]]\nhosts = [{hosts}]\norigin = \"{}\"\n", origin.url());
-    let edge =
-        Setup::new().config(&site("\"a.test\", \"b.test\"")).config(&site("\"c.test\"")).start();
+    let site = |hosts: &str| {
+        format!(
+            "[[site]]\nhosts = [{hosts}]\norigin = \"{}\"\n",
+            origin.url()
+        )
+    };
+    let edge = Setup::new()
+        .config(&site("\"a.test\", \"b.test\""))
+        .config(&site("\"c.test\""))
+        .start();
     let ask = |host: &str| edge.get_with("/", &[("Host", host)]);
     for host in ["a.test", "B.TEST", "c.test:8080"] {
         assert_eq!(ask(host).status(), 200, "{host}");
@@ -178,7 +222,10 @@ fn an_unknown_host_gets_421() {
         assert_eq!(ask(host).status(), 421, "{host}");
     }
     assert_eq!(origin.total(), 3);
-    assert_eq!(edge.metrics().count("larder_refused_requests_total", &[]), 4);
+    assert_eq!(
+        edge.metrics().count("larder_refused_requests_total", &[]),
+        4
+    );
 }
 
 /// A chunked request with `size` bytes of content.
@@ -191,16 +238,30 @@ fn chunked(size: usize) -> String {
 #[test]
 fn bodies_that_are_announced_to_be_over_the_limit_get_413() {
     let origin = Origin::always(Reply::ok("x"));
-    let edge = Setup::before(&origin).set("limits.request_body", "1000B").start();
-    assert_eq!(status_of(&edge, request("POST", "/", &[], &pattern::bytes(1_000))), 200);
-    assert_eq!(status_of(&edge, request("POST", "/", &[], &pattern::bytes(1_001))), 413);
-    assert_eq!(origin.total(), 1, "what is announced to be too large is not begun");
+    let edge = Setup::before(&origin)
+        .set("limits.request_body", "1000B")
+        .start();
+    assert_eq!(
+        status_of(&edge, request("POST", "/", &[], &pattern::bytes(1_000))),
+        200
+    );
+    assert_eq!(
+        status_of(&edge, request("POST", "/", &[], &pattern::bytes(1_001))),
+        413
+    );
+    assert_eq!(
+        origin.total(),
+        1,
+        "what is announced to be too large is not begun"
+    );
 }
 
 #[test]
 fn chunked_bodies_over_the_limit_get_413() {
     let origin = Origin::always(Reply::ok("x"));
-    let edge = Setup::before(&origin).set("limits.request_body", "1000B").start();
+    let edge = Setup::before(&origin)
+        .set("limits.request_body", "1000B")
+        .start();
     assert_eq!(status_of(&edge, chunked(1_000)), 200);
     for size in [1_001, 100_000] {
         assert_eq!(status_of(&edge, chunked(size)), 413, "{size}");
@@ -211,19 +272,32 @@ fn chunked_bodies_over_the_limit_get_413() {
 #[test]
 fn a_refused_body_does_not_become_the_next_request() {
     let origin = Origin::answering(|asked| Reply::ok(asked.target.clone()));
-    let edge = Setup::before(&origin).set("limits.request_body", "10B").start();
+    let edge = Setup::before(&origin)
+        .set("limits.request_body", "10B")
+        .start();
     let hidden = "GET /hidden HTTP/1.1\r\nHost: edge.test\r\n\r\n";
     let refused = [
         (413, request("POST", "/a", &[], hidden.as_bytes())),
-        (400, request("POST", "/a", &[("Host", "a b")], hidden.as_bytes())),
-        (504, request("GET", "/a", &[("Cache-Control", "only-if-cached")], hidden.as_bytes())),
+        (
+            400,
+            request("POST", "/a", &[("Host", "a b")], hidden.as_bytes()),
+        ),
+        (
+            504,
+            request(
+                "GET",
+                "/a",
+                &[("Cache-Control", "only-if-cached")],
+                hidden.as_bytes(),
+            ),
+        ),
     ];
     for (status, refused) in refused {
         let mut client = edge.client();
         client.send(refused);
         assert_eq!(client.response("POST").status(), status);
         // The connection may be over; if it goes on, it goes on after the body.
-        let _ = client.try_send(request("GET", "/after", &[], b""));
+        client.offer(request("GET", "/after", &[], b""));
         if let Ok(next) = client.try_response("GET") {
             assert_eq!(next.text(), "/after");
         }

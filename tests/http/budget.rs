@@ -19,8 +19,10 @@ fn overflow(policy: &str, size: u64) {
     let origin = Origin::start();
     let reply = Reply::pattern(size).field("Cache-Control", "max-age=600");
     origin.on("/a", reply);
-    let site = format!("[site.policy]\neviction = \"{policy}\"\n");
-    let edge = Setup::site(&origin, &site).flag("--memory", "8MiB").start();
+    let chosen = format!("[site.policy]\neviction = \"{policy}\"\n");
+    let edge = Setup::site(&origin, &chosen)
+        .flag("--memory", "8MiB")
+        .start();
     let count = usize::try_from(3 * CAPACITY / size).expect("few");
     let mut client = edge.client();
     for number in 0..count {
@@ -35,16 +37,31 @@ fn overflow(policy: &str, size: u64) {
     let metrics = edge.metrics();
     let entries = metrics.count("larder_tier_entries", &[]);
     let evicted = metrics.count("larder_evictions_total", &[]);
-    assert_eq!(metrics.count("larder_tier_writes_total", &[]), pattern::to_u64(count));
-    assert_eq!(entries + evicted, pattern::to_u64(count), "what was stored is here or was evicted");
-    assert!(entries * size >= CAPACITY / 2, "{entries} entries are too few");
+    assert_eq!(
+        metrics.count("larder_tier_writes_total", &[]),
+        pattern::to_u64(count)
+    );
+    assert_eq!(
+        entries + evicted,
+        pattern::to_u64(count),
+        "what was stored is here or was evicted"
+    );
+    assert!(
+        entries * size >= CAPACITY / 2,
+        "{entries} entries are too few"
+    );
     // The newest are there, and hit.
     let mut hits = 0;
     for number in 0..count {
-        hits += u64::from(client.get_with(
-            &format!("/a?{number}"),
-            &[("Cache-Control", "only-if-cached")],
-        ).status() == 200);
+        hits += u64::from(
+            client
+                .get_with(
+                    &format!("/a?{number}"),
+                    &[("Cache-Control", "only-if-cached")],
+                )
+                .status()
+                == 200,
+        );
     }
     assert_eq!(hits, entries);
 }
@@ -68,7 +85,9 @@ fn large_objects_stay_within_the_capacity() {
 fn an_object_over_a_quarter_of_the_capacity_is_passed_through() {
     let origin = Origin::start();
     let large = Reply::pattern(3 << 20).field("Cache-Control", "max-age=600");
-    let small = Reply::pattern(1_000).field("Cache-Control", "max-age=0").field("ETag", "\"1\"");
+    let small = Reply::pattern(1_000)
+        .field("Cache-Control", "max-age=0")
+        .field("ETag", "\"1\"");
     origin.sequence("/a", vec![small, large]);
     let edge = Setup::before(&origin).flag("--memory", "8MiB").start();
     assert_eq!(edge.get("/a").body.len(), 1_000);
@@ -76,7 +95,10 @@ fn an_object_over_a_quarter_of_the_capacity_is_passed_through() {
         let response = edge.get("/a");
         assert_eq!(response.body.len(), 3 << 20);
         pattern::check(0, &response.body);
-        assert!(!response.is_hit(), "the older one is gone, the new one too large");
+        assert!(
+            !response.is_hit(),
+            "the older one is gone, the new one too large"
+        );
     }
     assert_eq!(edge.metrics().count("larder_tier_entries", &[]), 0);
 }

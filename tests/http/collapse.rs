@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use crate::support::client::{Broken, Response};
 use crate::support::edge::Edge;
 use crate::support::eventually;
+use crate::support::long;
 use crate::support::origin::Origin;
 use crate::support::pattern;
 use crate::support::reply::{Gate, Reply};
@@ -24,7 +25,10 @@ fn clients(edge: &Edge, count: usize, target: &'static str) -> Vec<Answered> {
 }
 
 fn whole(answered: Answered) -> Response {
-    answered.join().expect("the client is sound").expect("a whole response")
+    answered
+        .join()
+        .expect("the client is sound")
+        .expect("a whole response")
 }
 
 fn wait_for_collapsed(edge: &Edge, count: u64) {
@@ -38,7 +42,9 @@ fn fifty_clients_share_one_fetch() {
     const LENGTH: usize = 300_000;
     let origin = Origin::start();
     let gate = Gate::default();
-    let reply = Reply::pattern(300_000).field("Cache-Control", "max-age=60").behind(&gate);
+    let reply = Reply::pattern(300_000)
+        .field("Cache-Control", "max-age=60")
+        .behind(&gate);
     origin.on("/a", reply);
     let edge = Edge::before(&origin);
     let clients = clients(&edge, 50, "/a");
@@ -50,7 +56,10 @@ fn fifty_clients_share_one_fetch() {
         assert_eq!((response.status(), response.body.len()), (200, LENGTH));
         pattern::check(0, &response.body);
         let status = response.cache_status();
-        assert!(status.starts_with("larder; fwd=uri-miss; fwd-status=200"), "{status}");
+        assert!(
+            status.starts_with("larder; fwd=uri-miss; fwd-status=200"),
+            "{status}"
+        );
         collapsed += usize::from(status.ends_with("; collapsed"));
     }
     assert_eq!((collapsed, origin.total()), (49, 1));
@@ -71,8 +80,14 @@ fn clients_that_come_while_the_body_arrives_get_all_of_it() {
     wait_for_collapsed(&edge, 10);
     gate.open();
     let mut body = Vec::new();
-    first.read_body(&head, "GET", |piece| body.extend_from_slice(piece)).expect("whole");
-    for body in late.into_iter().map(|client| whole(client).body).chain([body]) {
+    first
+        .read_body(&head, "GET", |piece| body.extend_from_slice(piece))
+        .expect("whole");
+    for body in late
+        .into_iter()
+        .map(|client| whole(client).body)
+        .chain([body])
+    {
         assert_eq!(body.len(), 500_000);
         pattern::check(0, &body);
     }
@@ -92,7 +107,7 @@ fn the_fetch_outlives_the_client_that_caused_it() {
     wait_for_collapsed(&edge, 1);
     first.reset();
     eventually("the first client to be gone", || {
-        edge.stats()["connections"]["open"] == 1
+        edge.open_connections() == 1
     });
     gate.open();
     assert_eq!(whole(second).text(), "content");
@@ -111,9 +126,9 @@ fn a_fetch_that_every_client_left_is_still_stored() {
     client.send(crate::support::client::request("GET", "/a", &[], b""));
     client.head();
     client.reset();
-    eventually("the client to be gone", || edge.stats()["connections"]["open"] == 0);
+    eventually("the client to be gone", || edge.open_connections() == 0);
     gate.open();
-    eventually("the fetch to end", || edge.stats()["flights"] == 0);
+    edge.wait_for_landing();
     let response = edge.get("/a");
     assert!(response.is_hit());
     assert_eq!(response.body.len(), 200_000);
@@ -125,7 +140,10 @@ fn those_who_waited_for_a_failed_fetch_share_one_more() {
     let origin = Origin::start();
     let (first, second) = (Gate::default(), Gate::default());
     let failure = Reply::nothing().behind(&first);
-    origin.sequence("/a", vec![failure, Reply::cached("content").behind(&second)]);
+    origin.sequence(
+        "/a",
+        vec![failure, Reply::cached("content").behind(&second)],
+    );
     let edge = Edge::before(&origin);
     let owner = clients(&edge, 1, "/a").remove(0);
     origin.wait_for("/a", 1);
@@ -167,7 +185,11 @@ fn what_is_not_for_sharing_is_fetched_by_all_at_the_same_time() {
     let (for_first, for_others) = (first.clone(), others.clone());
     origin.route("/a", move |asked| {
         let reply = Reply::ok(format!("for {}", asked.turn)).field("Cache-Control", "private");
-        reply.behind(if asked.turn == 0 { &for_first } else { &for_others })
+        reply.behind(if asked.turn == 0 {
+            &for_first
+        } else {
+            &for_others
+        })
     });
     let edge = Edge::before(&origin);
     let owner = clients(&edge, 1, "/a").remove(0);
@@ -179,7 +201,10 @@ fn what_is_not_for_sharing_is_fetched_by_all_at_the_same_time() {
     // All eight are at the origin before any of them is answered.
     origin.wait_for("/a", 9);
     others.open();
-    let mut texts: Vec<_> = waiting.into_iter().map(|client| whole(client).text()).collect();
+    let mut texts: Vec<_> = waiting
+        .into_iter()
+        .map(|client| whole(client).text())
+        .collect();
     texts.sort();
     texts.dedup();
     assert_eq!(texts.len(), 8, "each has its own: {texts:?}");
@@ -187,7 +212,7 @@ fn what_is_not_for_sharing_is_fetched_by_all_at_the_same_time() {
 
 #[test]
 fn a_cold_key_is_fetched_once_however_its_requests_race() {
-    const ROUNDS: usize = 150;
+    let rounds = if long() { 10_000 } else { 150 };
     let origin = Origin::answering(|asked| Reply::cached(asked.target.clone()));
     let edge = Edge::before(&origin);
     let barrier = std::sync::Barrier::new(4);
@@ -195,7 +220,7 @@ fn a_cold_key_is_fetched_once_however_its_requests_race() {
         for _ in 0..4 {
             scope.spawn(|| {
                 let mut client = edge.client();
-                for round in 0..ROUNDS {
+                for round in 0..rounds {
                     barrier.wait();
                     let target = format!("/{round}");
                     assert_eq!(client.get(&target).text(), target);
@@ -203,7 +228,7 @@ fn a_cold_key_is_fetched_once_however_its_requests_race() {
             });
         }
     });
-    assert_eq!(origin.total(), ROUNDS);
+    assert_eq!(origin.total(), rounds);
 }
 
 #[test]

@@ -23,7 +23,10 @@ fn validators_of_clients_are_judged_by_what_is_stored() {
         (&[("If-None-Match", "\"one\"")][..], 304),
         (&[("If-None-Match", "W/\"one\"")], 304),
         (&[("If-None-Match", "\"zero\", \"one\"")], 304),
-        (&[("If-None-Match", "\"zero\""), ("If-None-Match", "\"one\"")], 304),
+        (
+            &[("If-None-Match", "\"zero\""), ("If-None-Match", "\"one\"")],
+            304,
+        ),
         (&[("If-None-Match", "*")], 304),
         (&[("If-None-Match", "\"two\"")], 200),
         (&[("If-None-Match", "one")], 200),
@@ -31,7 +34,10 @@ fn validators_of_clients_are_judged_by_what_is_stored() {
         (&[("If-Modified-Since", LATE)], 304),
         (&[("If-Modified-Since", EARLY)], 200),
         (&[("If-Modified-Since", "yesterday")], 200),
-        (&[("If-None-Match", "\"two\""), ("If-Modified-Since", LATE)], 200),
+        (
+            &[("If-None-Match", "\"two\""), ("If-Modified-Since", LATE)],
+            200,
+        ),
         (&[("If-None-Match", "\"one\""), ("Range", "bytes=0-1")], 304),
     ] {
         for method in ["GET", "HEAD"] {
@@ -41,7 +47,10 @@ fn validators_of_clients_are_judged_by_what_is_stored() {
             if status == 304 {
                 assert_eq!(response.field("etag").as_deref(), Some("\"one\""));
                 assert_eq!(response.field("vary").as_deref(), Some("X"));
-                assert_eq!(response.field("cache-control").as_deref(), Some("max-age=60"));
+                assert_eq!(
+                    response.field("cache-control").as_deref(),
+                    Some("max-age=60")
+                );
                 assert!(response.field("date").is_some());
                 assert_eq!(response.field("content-type"), None);
                 assert_eq!(response.field("content-length"), None);
@@ -67,10 +76,15 @@ fn a_client_cannot_force_a_fetch() {
     let origin = Origin::always(Reply::cached("content"));
     let edge = Edge::before(&origin);
     edge.get("/a");
-    for (name, value) in
-        [("Cache-Control", "no-cache"), ("Cache-Control", "max-age=0"), ("Pragma", "no-cache")]
-    {
-        assert!(edge.get_with("/a", &[(name, value)]).is_hit(), "{name}: {value}");
+    for (name, value) in [
+        ("Cache-Control", "no-cache"),
+        ("Cache-Control", "max-age=0"),
+        ("Pragma", "no-cache"),
+    ] {
+        assert!(
+            edge.get_with("/a", &[(name, value)]).is_hit(),
+            "{name}: {value}"
+        );
     }
     assert_eq!(origin.total(), 1);
 }

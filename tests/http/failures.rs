@@ -2,7 +2,6 @@
 
 use crate::support::client::request;
 use crate::support::edge::{Edge, Setup};
-use crate::support::eventually;
 use crate::support::origin::Origin;
 use crate::support::pattern;
 use crate::support::reply::{Frame, Gate, Reply};
@@ -16,7 +15,7 @@ fn breaks_off(edge: &Edge, origin: &Origin, broken: Reply, what: &str) {
     let got = client.try_response("GET").expect_err(what);
     pattern::check(0, &got.body);
     client.assert_closed();
-    eventually("the fetch to end", || edge.stats()["flights"] == 0);
+    edge.wait_for_landing();
     assert_eq!(edge.get(&path).text(), "whole", "{what}");
     assert_eq!(origin.count(&path), 2, "{what}");
 }
@@ -28,15 +27,24 @@ fn a_truncated_body_is_neither_stored_nor_ended_cleanly() {
     for control in ["max-age=60", "no-store"] {
         for at in [0, 1, 64 << 10, 199_999] {
             for frame in [Frame::Length, Frame::Chunked] {
-                let reply = Reply::pattern(200_000).framed(frame).field("Cache-Control", control);
+                let reply = Reply::pattern(200_000)
+                    .framed(frame)
+                    .field("Cache-Control", control);
                 let what = format!("{control}, {frame:?}, {at} bytes");
                 breaks_off(&edge, &origin, reply.cut_after(at), &what);
             }
         }
     }
     // All content came, the end of it did not.
-    let reply = Reply::pattern(200_000).chunked().field("Cache-Control", "max-age=60");
-    breaks_off(&edge, &origin, reply.cut_after(200_000), "the last chunk is missing");
+    let reply = Reply::pattern(200_000)
+        .chunked()
+        .field("Cache-Control", "max-age=60");
+    breaks_off(
+        &edge,
+        &origin,
+        reply.cut_after(200_000),
+        "the last chunk is missing",
+    );
 }
 
 #[test]
@@ -45,7 +53,9 @@ fn a_body_that_is_reset_is_neither_stored_nor_ended_cleanly() {
     let edge = Edge::before(&origin);
     for frame in [Frame::Length, Frame::Chunked, Frame::Close] {
         let gate = Gate::default();
-        let reply = Reply::pattern(200_000).framed(frame).field("Cache-Control", "max-age=60");
+        let reply = Reply::pattern(200_000)
+            .framed(frame)
+            .field("Cache-Control", "max-age=60");
         // A reset overtakes what it finds unread, so the origin waits until the start arrived.
         origin.sequence("/a", vec![reply.pausing(1_000, &gate).reset_after(1_000)]);
         let mut client = edge.client();
@@ -54,7 +64,7 @@ fn a_body_that_is_reset_is_neither_stored_nor_ended_cleanly() {
         gate.open();
         let read = client.read_body(&head, "GET", |_| {});
         assert_eq!(read, Err(()), "{frame:?}");
-        eventually("the fetch to end", || edge.stats()["flights"] == 0);
+        edge.wait_for_landing();
         assert_eq!(edge.metrics().count("larder_tier_entries", &[]), 0);
     }
 }
@@ -89,12 +99,17 @@ fn everyone_who_shared_a_broken_fetch_is_shown_that_it_broke() {
 fn a_body_that_stalls_is_given_up() {
     let origin = Origin::start();
     let reply = Reply::pattern(200_000).field("Cache-Control", "max-age=60");
-    origin.sequence("/a", vec![reply.hang_after(100_000), Reply::cached("whole")]);
-    let edge = Setup::before(&origin).set("limits.origin_idle", "300ms").start();
+    origin.sequence(
+        "/a",
+        vec![reply.hang_after(100_000), Reply::cached("whole")],
+    );
+    let edge = Setup::before(&origin)
+        .set("limits.origin_idle", "300ms")
+        .start();
     let mut client = edge.client();
     client.send(request("GET", "/a", &[], b""));
     assert!(client.try_response("GET").is_err());
-    eventually("the fetch to end", || edge.stats()["flights"] == 0);
+    edge.wait_for_landing();
     assert_eq!(edge.get("/a").text(), "whole");
 }
 
@@ -102,14 +117,18 @@ fn a_body_that_stalls_is_given_up() {
 fn the_older_response_survives_a_validation_that_breaks_off() {
     let origin = Origin::start();
     let control = "max-age=60, stale-if-error=1000";
-    let old = Reply::ok("old").field("Cache-Control", control).field("Age", "100");
-    let broken = Reply::pattern(1_000).field("Cache-Control", "max-age=60").cut_after(10);
+    let old = Reply::ok("old")
+        .field("Cache-Control", control)
+        .field("Age", "100");
+    let broken = Reply::pattern(1_000)
+        .field("Cache-Control", "max-age=60")
+        .cut_after(10);
     origin.sequence("/a", vec![old, broken, Reply::status(503)]);
     let edge = Edge::before(&origin);
     edge.get("/a");
     let mut client = edge.client();
     client.send(request("GET", "/a", &[], b""));
     assert!(client.try_response("GET").is_err());
-    eventually("the fetch to end", || edge.stats()["flights"] == 0);
+    edge.wait_for_landing();
     assert_eq!(edge.get("/a").text(), "old");
 }

@@ -11,8 +11,8 @@ fn a_stored_response_tells_its_age_its_way_and_its_outcome() {
     let miss = edge.get("/a");
     let status = miss.cache_status();
     // The time that the origin took counts as age, so a second may be gone.
-    let expected = ["40", "39"]
-        .map(|ttl| format!("larder; fwd=uri-miss; fwd-status=200; ttl={ttl}; stored"));
+    let expected =
+        ["40", "39"].map(|ttl| format!("larder; fwd=uri-miss; fwd-status=200; ttl={ttl}; stored"));
     assert!(expected.contains(&status), "{status}");
     assert_eq!(miss.field("via").as_deref(), Some("1.1 larder"));
     let hit = edge.get("/a");
@@ -20,7 +20,11 @@ fn a_stored_response_tells_its_age_its_way_and_its_outcome() {
     assert!((20..=40).contains(&age), "{age}");
     assert_eq!(hit.cache_status(), format!("larder; hit; ttl={}", 60 - age));
     assert_eq!(hit.field("via").as_deref(), Some("1.1 larder"));
-    assert_eq!(hit.field("date"), miss.field("date"), "Date is when the origin made it");
+    assert_eq!(
+        hit.field("date"),
+        miss.field("date"),
+        "Date is when the origin made it"
+    );
     assert_eq!(hit.head.lines("date").len(), 1);
 }
 
@@ -36,13 +40,22 @@ fn a_response_without_date_gets_one() {
 
 #[test]
 fn an_outcome_upstream_stands_before_ours() {
-    let reply = Reply::cached("a").field("Cache-Status", "far; hit").field("Via", "1.0 far");
+    let reply = Reply::cached("a")
+        .field("Cache-Status", "far; hit")
+        .field("Via", "1.0 far");
     let origin = Origin::always(reply);
     let edge = Edge::before(&origin);
     for start in ["far; hit, larder; fwd=uri-miss", "far; hit, larder; hit"] {
         let response = edge.get("/a");
-        assert!(response.cache_status().starts_with(start), "{}", response.cache_status());
-        assert_eq!(response.field("via").as_deref(), Some("1.0 far, 1.1 larder"));
+        assert!(
+            response.cache_status().starts_with(start),
+            "{}",
+            response.cache_status()
+        );
+        assert_eq!(
+            response.field("via").as_deref(),
+            Some("1.0 far, 1.1 larder")
+        );
     }
 }
 
@@ -61,7 +74,10 @@ fn end_to_end_fields_arrive_as_they_were_sent() {
         let head = edge.get("/a").head;
         assert_eq!(head.lines("x-one"), ["1", "2"]);
         assert_eq!(head.lines("set-cookie"), ["a=b", "c=d"]);
-        assert_eq!(head.field("content-type").as_deref(), Some("text/x-odd; q=\"a,b\""));
+        assert_eq!(
+            head.field("content-type").as_deref(),
+            Some("text/x-odd; q=\"a,b\"")
+        );
         assert_eq!(head.field("content-encoding").as_deref(), Some("gzip"));
     }
     assert_eq!(origin.total(), 1);
@@ -93,7 +109,14 @@ fn hop_by_hop_fields_go_no_further() {
         }
     }
     let asked = &origin.asked()[0];
-    for gone in ["x-mine", "keep-alive", "te", "upgrade", "proxy-authorization", "x-forwarded-for"] {
+    for gone in [
+        "x-mine",
+        "keep-alive",
+        "te",
+        "upgrade",
+        "proxy-authorization",
+        "x-forwarded-for",
+    ] {
         assert_eq!(asked.field(gone), None, "{gone}");
     }
     assert_eq!(asked.field("host").as_deref(), Some("edge.test"));
@@ -106,7 +129,10 @@ fn the_origin_sees_the_host_that_the_site_is_configured_with() {
     let origin = Origin::always(Reply::cached("a"));
     let edge = Setup::site(&origin, "host = \"inner.test\"").start();
     edge.get("/a");
-    assert_eq!(origin.asked()[0].field("host").as_deref(), Some("inner.test"));
+    assert_eq!(
+        origin.asked()[0].field("host").as_deref(),
+        Some("inner.test")
+    );
 }
 
 #[test]
@@ -115,12 +141,18 @@ fn keys_and_details_are_shown_to_trusted_clients_only() {
     let open = Setup::before(&origin).set("trusted", "127.0.0.0/8").start();
     for _ in 0..2 {
         let status = open.get("/a?b=c").cache_status();
-        assert!(status.contains("key=\"http://edge.test/a?b=c\""), "{status}");
+        assert!(
+            status.contains("key=\"http://edge.test/a?b=c\""),
+            "{status}"
+        );
         assert!(status.contains("detail="), "{status}");
     }
     let closed = Edge::before(&origin);
     for _ in 0..2 {
         let status = closed.get("/a?b=c").cache_status();
-        assert!(!status.contains("key=") && !status.contains("detail="), "{status}");
+        assert!(
+            !status.contains("key=") && !status.contains("detail="),
+            "{status}"
+        );
     }
 }

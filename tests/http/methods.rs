@@ -19,9 +19,15 @@ fn unsafe_requests_pass_through_with_their_bodies() {
             assert_eq!((response.status(), response.text().as_str()), (200, "done"));
             assert_eq!(response.field("x-from").as_deref(), Some("origin"));
             let status = response.cache_status();
-            assert!(status.starts_with("larder; fwd=method; fwd-status=200"), "{status}");
+            assert!(
+                status.starts_with("larder; fwd=method; fwd-status=200"),
+                "{status}"
+            );
             let asked = origin.asked().pop().expect("it was asked");
-            assert_eq!((asked.method.as_str(), asked.target.as_str()), (method, "/a?b"));
+            assert_eq!(
+                (asked.method.as_str(), asked.target.as_str()),
+                (method, "/a?b")
+            );
             assert_eq!(asked.field("x-sent").as_deref(), Some("1"));
             assert!(asked.body == body, "{method} with {length} bytes");
         }
@@ -150,5 +156,12 @@ fn a_body_of_a_get_goes_nowhere() {
         assert_eq!(response.text(), "content");
     }
     let asked = origin.asked();
-    assert_eq!((asked.len(), asked[0].body.len(), asked[0].field("content-length")), (1, 0, None));
+    assert_eq!(
+        (
+            asked.len(),
+            asked[0].body.len(),
+            asked[0].field("content-length")
+        ),
+        (1, 0, None)
+    );
 }

@@ -23,14 +23,19 @@ fn an_origin_that_refuses_connections_gives_502() {
     assert!(start.elapsed() < Duration::from_secs(5), "without delay");
     let metrics = edge.metrics();
     assert_eq!(metrics.count("larder_origin_failures_total", &[]), 3);
-    assert_eq!(metrics.count("larder_requests_total", &[r#"status_class="5xx""#]), 3);
+    assert_eq!(
+        metrics.count("larder_requests_total", &[r#"status_class="5xx""#]),
+        3
+    );
 }
 
 #[test]
 fn an_origin_that_does_not_answer_gives_504_at_the_deadline() {
     let origin = Origin::start();
     origin.on("/a", Reply::silence());
-    let edge = Setup::before(&origin).set("limits.first_byte", "300ms").start();
+    let edge = Setup::before(&origin)
+        .set("limits.first_byte", "300ms")
+        .start();
     for method in ["GET", "HEAD", "POST"] {
         let start = Instant::now();
         let response = edge.client().request(method, "/a", &[], b"");
@@ -111,7 +116,9 @@ fn an_origin_that_closes_idle_connections_costs_no_request() {
 #[test]
 fn the_first_byte_deadline_begins_when_the_request_is_sent() {
     let origin = Origin::always(Reply::ok("thanks"));
-    let edge = Setup::before(&origin).set("limits.first_byte", "400ms").start();
+    let edge = Setup::before(&origin)
+        .set("limits.first_byte", "400ms")
+        .start();
     let mut client = edge.client();
     client.send("POST /a HTTP/1.1\r\nHost: edge.test\r\nContent-Length: 10\r\n\r\n01234");
     // A client that takes longer over its body than the origin may take over its answer.

@@ -30,16 +30,20 @@ fn sigterm_lets_a_request_in_flight_end() {
     edge.signal(Signal::TERM);
     edge.wait_for_log(0, "draining");
     idle.assert_closed();
-    eventually("new connections to be refused", || TcpStream::connect(edge.address()).is_err());
+    eventually("new connections to be refused", || {
+        TcpStream::connect(edge.address()).is_err()
+    });
     assert_eq!(edge.admin_get("/readyz").0, 503);
     head.open();
     body.open();
     let response = waiting.response("GET");
     pattern::check(0, &response.body);
     assert_eq!(response.body.len(), 500_000);
-    let mut had = 0;
-    reading.read_body(&answer, "GET", |piece| had += piece.len()).expect("whole");
-    assert_eq!(had, 500_000);
+    let mut taken = 0;
+    reading
+        .read_body(&answer, "GET", |piece| taken += piece.len())
+        .expect("whole");
+    assert_eq!(taken, 500_000);
     assert_eq!(edge.wait().code(), Some(0));
 }
 
@@ -68,6 +72,20 @@ fn a_second_signal_ends_at_once() {
     edge.signal(Signal::TERM);
     edge.wait_for_log(0, "stopped at once");
     edge.wait();
+}
+
+#[test]
+fn signals_are_heeded_as_soon_as_it_listens() {
+    let origin = Origin::start();
+    let config = format!("[[site]]\norigin = \"{}\"\n", origin.url());
+    for _ in 0..12 {
+        let mut edge = Setup::new().config(&config).start();
+        let said = edge.reload(&config);
+        assert!(!said.contains("not reloaded"), "{said}");
+        assert_eq!(edge.stop().code(), Some(0));
+        edge.restart();
+        assert_eq!(edge.stop().code(), Some(0));
+    }
 }
 
 #[test]
@@ -103,7 +121,11 @@ fn a_port_in_use_is_named_with_its_key_and_exits_2() {
     );
     let ended = refused(Setup::new().config(&config).with_own_addresses());
     assert_eq!(ended.code, Some(2), "{}", ended.log);
-    assert!(ended.log.contains("larder.toml:2: listen.http"), "{}", ended.log);
+    assert!(
+        ended.log.contains("larder.toml:2: listen.http"),
+        "{}",
+        ended.log
+    );
 }
 
 #[test]
@@ -120,10 +142,22 @@ fn a_second_edge_on_the_same_port_is_refused() {
 fn errors_in_the_configuration_name_file_line_and_key_and_exit_2() {
     let site = "[[site]]\norigin = \"http://127.0.0.1:1\"\n";
     for (config, parts) in [
-        ("[memory]\ncapacity = \"12XB\"\n", &["larder.toml:2", "memory.capacity", "MiB"][..]),
-        ("[memory]\ncapacit = \"1MiB\"\n", &["larder.toml:2", "capacit", "capacity"]),
-        ("[limits]\n\nhead = \"soon\"\n", &["larder.toml:3", "limits.head"]),
-        ("[log]\nlevel = \"loud\"\n", &["larder.toml:2", "log.level", "warn"]),
+        (
+            "[memory]\ncapacity = \"12XB\"\n",
+            &["larder.toml:2", "memory.capacity", "MiB"][..],
+        ),
+        (
+            "[memory]\ncapacit = \"1MiB\"\n",
+            &["larder.toml:2", "capacit", "capacity"],
+        ),
+        (
+            "[limits]\n\nhead = \"soon\"\n",
+            &["larder.toml:3", "limits.head"],
+        ),
+        (
+            "[log]\nlevel = \"loud\"\n",
+            &["larder.toml:2", "log.level", "warn"],
+        ),
         ("[disk]\ncapacity = \"1GiB\"\n", &["larder.toml:1", "disk"]),
         ("[memory\n", &["larder.toml:1"]),
     ] {
@@ -139,7 +173,11 @@ fn errors_in_the_configuration_name_file_line_and_key_and_exit_2() {
     let policy = format!("{site}[site.policy]\nkeying = \"no-such-policy\"\n");
     let ended = refused(Setup::new().config(&policy));
     assert_eq!(ended.code, Some(2), "{}", ended.log);
-    assert!(ended.log.contains("larder.toml:4: site[0].policy.keying"), "{}", ended.log);
+    assert!(
+        ended.log.contains("larder.toml:4: site[0].policy.keying"),
+        "{}",
+        ended.log
+    );
     assert!(ended.log.contains("no-such-policy"), "{}", ended.log);
     let ended = refused(Setup::new());
     assert_eq!(ended.code, Some(2), "no origin: {}", ended.log);
@@ -159,14 +197,21 @@ fn sighup_takes_over_a_good_file_and_keeps_the_old_one_beside_a_bad_one() {
         Origin::answering(|asked| Reply::cached(format!("two {}", asked.target))),
     );
     let config = |origin: &Origin, host: &str| {
-        format!("[[site]]\nname = \"s\"\nhosts = [\"{host}\"]\norigin = \"{}\"\n", origin.url())
+        format!(
+            "[[site]]\nname = \"s\"\nhosts = [\"{host}\"]\norigin = \"{}\"\n",
+            origin.url()
+        )
     };
     let mut edge = Setup::new().config(&config(&one, "edge.test")).start();
     let mut client = edge.client();
     assert_eq!(client.get("/a").text(), "one /a");
     let said = edge.reload(&config(&two, "edge.test"));
     assert!(!said.contains("not reloaded"), "{said}");
-    assert_eq!(client.get("/b").text(), "two /b", "on the connection that was there");
+    assert_eq!(
+        client.get("/b").text(),
+        "two /b",
+        "on the connection that was there"
+    );
     assert!(edge.get("/a").is_hit(), "what is stored stays");
     for bad in ["[[site]]\norigin = 1\n", "", "[memory]\ncapacity = \"1\"\n"] {
         let said = edge.reload(bad);
@@ -176,14 +221,20 @@ fn sighup_takes_over_a_good_file_and_keeps_the_old_one_beside_a_bad_one() {
     let said = edge.reload(&config(&two, "other.test"));
     assert!(!said.contains("not reloaded"), "{said}");
     assert_eq!(client.get("/b").status(), 421);
-    assert_eq!(client.get_with("/b", &[("Host", "other.test")]).text(), "two /b");
+    assert_eq!(
+        client.get_with("/b", &[("Host", "other.test")]).text(),
+        "two /b"
+    );
 }
 
 #[test]
 fn a_reload_under_load_fails_no_request() {
     let origin = Origin::answering(|asked| Reply::cached(asked.target.clone()));
     let config = |ttl| {
-        format!("[[site]]\norigin = \"{}\"\ndefault_ttl = \"{ttl}s\"\n", origin.url())
+        format!(
+            "[[site]]\norigin = \"{}\"\ndefault_ttl = \"{ttl}s\"\n",
+            origin.url()
+        )
     };
     let mut edge = Setup::new().config(&config(1)).start();
     let address = edge.address();

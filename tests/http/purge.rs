@@ -4,7 +4,6 @@ use serde_json::json;
 
 use crate::support::client::{HOST, request};
 use crate::support::edge::{self, Edge, Setup};
-use crate::support::eventually;
 use crate::support::origin::Origin;
 use crate::support::pattern;
 use crate::support::reply::{Gate, Reply};
@@ -27,7 +26,11 @@ fn purge(edge: &Edge, arguments: &[&str]) -> (Option<i32>, String) {
 fn a_url_is_purged_with_all_its_variants() {
     let origin = Origin::answering(|asked| {
         let reply = Reply::cached(asked.target.clone());
-        if asked.path() == "/v" { reply.field("Vary", "X") } else { reply }
+        if asked.path() == "/v" {
+            reply.field("Vary", "X")
+        } else {
+            reply
+        }
     });
     let edge = Edge::before(&origin);
     let fill = || {
@@ -51,15 +54,20 @@ fn a_dry_run_only_counts() {
     let origin = Origin::always(Reply::cached("content"));
     let edge = Edge::before(&origin);
     edge.get("/a");
-    let (status, counted) =
-        edge.admin_post("/v1/purge", &json!({ "urls": [url("/a")], "dry_run": true }));
+    let (status, counted) = edge.admin_post(
+        "/v1/purge",
+        &json!({ "urls": [url("/a")], "dry_run": true }),
+    );
     assert_eq!((status, &counted["entries"]), (200, &json!(1)), "{counted}");
     assert!(edge.get("/a").is_hit());
     let (status, purged) = edge.admin_post("/v1/purge", &json!({ "urls": [url("/a")] }));
     assert_eq!((status, &purged["entries"]), (200, &json!(1)), "{purged}");
     assert_eq!(purged["bytes"], counted["bytes"]);
     let id = purged["id"].as_str().expect("an id");
-    assert_eq!(edge.admin_get(&format!("/v1/purge/{id}")), (200, purged.clone()));
+    assert_eq!(
+        edge.admin_get(&format!("/v1/purge/{id}")),
+        (200, purged.clone())
+    );
     assert!(!edge.get("/a").is_hit());
 }
 
@@ -67,12 +75,17 @@ fn a_dry_run_only_counts() {
 fn all_of_one_site_or_of_every_site_is_purged() {
     let origin = Origin::answering(|asked| Reply::cached(asked.target.clone()));
     let site = |name: &str| {
-        format!("[[site]]\nhosts = [\"{name}.test\"]\norigin = \"{}\"\n", origin.url())
+        format!(
+            "[[site]]\nhosts = [\"{name}.test\"]\norigin = \"{}\"\n",
+            origin.url()
+        )
     };
     let edge = Setup::new().config(&site("a")).config(&site("b")).start();
     let hits = || {
         ["a.test", "b.test"].map(|host| {
-            (0..5).filter(|n| edge.get_with(&format!("/{n}"), &[("Host", host)]).is_hit()).count()
+            (0..5)
+                .filter(|n| edge.get_with(&format!("/{n}"), &[("Host", host)]).is_hit())
+                .count()
         })
     };
     assert_eq!(hits(), [0, 0]);
@@ -94,23 +107,32 @@ fn a_fill_under_way_does_not_bring_back_what_was_purged() {
         let held = gate.clone();
         origin.route("/a", move |asked| {
             let reply = Reply::pattern(100_000).field("Cache-Control", "max-age=60");
-            if asked.turn == 0 { reply.pausing(50_000, &held) } else { Reply::cached("new") }
+            if asked.turn == 0 {
+                reply.pausing(50_000, &held)
+            } else {
+                Reply::cached("new")
+            }
         });
         let edge = Edge::before(&origin);
-        let mut early = edge.client();
-        early.send(request("GET", "/a", &[], b""));
-        let head = early.head();
-        let asked =
-            if all { json!({ "all": true }) } else { json!({ "urls": [url("/a")] }) };
+        let mut before = edge.client();
+        before.send(request("GET", "/a", &[], b""));
+        let landed = before.head();
+        let asked = if all {
+            json!({ "all": true })
+        } else {
+            json!({ "urls": [url("/a")] })
+        };
         assert_eq!(edge.admin_post("/v1/purge", &asked).0, 200);
         // Who comes after the purge does not join what began before it.
         assert_eq!(edge.get("/a").text(), "new");
         gate.open();
         let mut body = Vec::new();
-        early.read_body(&head, "GET", |piece| body.extend_from_slice(piece)).expect("whole");
+        before
+            .read_body(&landed, "GET", |piece| body.extend_from_slice(piece))
+            .expect("whole");
         assert_eq!(body.len(), 100_000);
         pattern::check(0, &body);
-        eventually("the fetch to end", || edge.stats()["flights"] == 0);
+        edge.wait_for_landing();
         let after = edge.get("/a");
         assert_eq!((after.text().as_str(), after.is_hit()), ("new", true));
         assert_eq!(origin.total(), 2);

@@ -6,7 +6,9 @@ use crate::support::origin::Origin;
 use crate::support::reply::{Gate, Reply};
 
 fn aged(body: &str, control: &str) -> Reply {
-    Reply::ok(body).field("Cache-Control", control).field("Age", "100")
+    Reply::ok(body)
+        .field("Cache-Control", control)
+        .field("Age", "100")
 }
 
 #[test]
@@ -27,7 +29,9 @@ fn a_stale_response_is_served_at_once_and_validated_once() {
     }
     origin.wait_for("/a", 2);
     gate.open();
-    eventually("the new response to be stored", || edge.get("/a").text() == "new");
+    eventually("the new response to be stored", || {
+        edge.get("/a").text() == "new"
+    });
     assert_eq!(origin.total(), 2);
 }
 
@@ -35,43 +39,73 @@ fn a_stale_response_is_served_at_once_and_validated_once() {
 fn a_validation_in_the_background_refreshes_by_304() {
     let origin = Origin::start();
     let control = "max-age=60, stale-while-revalidate=1000";
-    let confirmed = Reply::status(304).field("ETag", "\"one\"").field("Cache-Control", control);
-    origin.sequence("/a", vec![aged("content", control).field("ETag", "\"one\""), confirmed]);
+    let confirmed = Reply::status(304)
+        .field("ETag", "\"one\"")
+        .field("Cache-Control", control);
+    origin.sequence(
+        "/a",
+        vec![aged("content", control).field("ETag", "\"one\""), confirmed],
+    );
     let edge = Edge::before(&origin);
     edge.get("/a");
     edge.get("/a");
     eventually("the response to be fresh", || {
-        !edge.get("/a").cache_status().starts_with("larder; hit; ttl=-")
+        !edge
+            .get("/a")
+            .cache_status()
+            .starts_with("larder; hit; ttl=-")
     });
-    assert_eq!(origin.asked()[1].field("if-none-match").as_deref(), Some("\"one\""));
+    assert_eq!(
+        origin.asked()[1].field("if-none-match").as_deref(),
+        Some("\"one\"")
+    );
     assert_eq!(origin.total(), 2);
 }
 
 #[test]
 fn a_stale_response_stands_in_for_a_failing_origin() {
     let control = "max-age=60, stale-if-error=1000";
-    for failure in [Reply::status(500), Reply::status(503).body("down"), Reply::nothing()] {
+    for failure in [
+        Reply::status(500),
+        Reply::status(503).body("down"),
+        Reply::nothing(),
+    ] {
         let origin = Origin::start();
-        origin.sequence("/a", vec![aged("old", control), failure, Reply::cached("new")]);
+        origin.sequence(
+            "/a",
+            vec![aged("old", control), failure, Reply::cached("new")],
+        );
         let edge = Edge::before(&origin);
         edge.get("/a");
         let second = edge.get("/a");
         assert_eq!((second.status(), second.text().as_str()), (200, "old"));
         assert!(second.is_hit(), "{}", second.cache_status());
+        edge.wait_for_landing();
         assert_eq!(edge.get("/a").text(), "new", "it is asked again");
     }
 }
 
 #[test]
 fn an_error_that_may_not_be_covered_is_shown() {
-    for control in ["max-age=60", "max-age=60, stale-if-error=10", "s-maxage=60, stale-if-error=1000"] {
+    for control in [
+        "max-age=60",
+        "max-age=60, stale-if-error=10",
+        "s-maxage=60, stale-if-error=1000",
+    ] {
         let origin = Origin::start();
         let old = aged("old", control).field("ETag", "\"one\"");
-        origin.sequence("/a", vec![old, Reply::status(503).body("down"), Reply::cached("new")]);
+        origin.sequence(
+            "/a",
+            vec![old, Reply::status(503).body("down"), Reply::cached("new")],
+        );
         let edge = Edge::before(&origin);
         edge.get("/a");
         let second = edge.get("/a");
-        assert_eq!((second.status(), second.text().as_str()), (503, "down"), "{control}");
+        assert_eq!(
+            (second.status(), second.text().as_str()),
+            (503, "down"),
+            "{control}"
+        );
         assert_eq!(edge.get("/a").text(), "new", "{control}");
     }
 }

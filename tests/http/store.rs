@@ -6,11 +6,21 @@ use crate::support::pattern;
 use crate::support::reply::{Frame, Reply};
 
 const KIB: usize = 1 << 10;
-const SIZES: [usize; 8] =
-    [0, 1, 1_000, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, 1_024 * KIB, 5 * 1_024 * KIB];
+const SIZES: [usize; 8] = [
+    0,
+    1,
+    1_000,
+    64 * KIB - 1,
+    64 * KIB,
+    64 * KIB + 1,
+    1_024 * KIB,
+    5 * 1_024 * KIB,
+];
 
 fn cached(length: usize, frame: Frame) -> Reply {
-    Reply::pattern(pattern::to_u64(length)).framed(frame).field("Cache-Control", "max-age=60")
+    Reply::pattern(pattern::to_u64(length))
+        .framed(frame)
+        .field("Cache-Control", "max-age=60")
 }
 
 /// First from the origin, then from store, whole and without a second call.
@@ -28,7 +38,12 @@ fn every_size_arrives_and_stays(frame: Frame) {
             assert_eq!(response.status(), 200, "{target}");
             assert_eq!(response.body.len(), size, "{target} {pass}");
             pattern::check(0, &response.body);
-            assert_eq!(response.is_hit(), pass == 1, "{target}: {}", response.cache_status());
+            assert_eq!(
+                response.is_hit(),
+                pass == 1,
+                "{target}: {}",
+                response.cache_status()
+            );
             if pass == 1 {
                 // What is stored has a known length, however it came.
                 let length = response.field("content-length");
@@ -58,7 +73,10 @@ fn bodies_that_end_with_the_connection_are_stored_as_they_came() {
 fn chunks_of_odd_sizes_are_put_together() {
     let origin = Origin::start();
     for piece in [1, 7, 4_093] {
-        origin.on(&format!("/{piece}"), cached(20_011, Frame::Chunked).in_pieces(piece));
+        origin.on(
+            &format!("/{piece}"),
+            cached(20_011, Frame::Chunked).in_pieces(piece),
+        );
     }
     let edge = Edge::before(&origin);
     for piece in [1, 7, 4_093] {
@@ -93,7 +111,9 @@ fn different_targets_and_hosts_have_entries_of_their_own() {
     let edge = Edge::before(&origin);
     for _ in 0..2 {
         for host in ["a.test", "b.test", "b.test:81"] {
-            for target in ["/", "/x", "/x?", "/x?a=1", "/x?a=2", "/X", "//x", "/x%2F", "/x/../"] {
+            for target in [
+                "/", "/x", "/x?", "/x?a=1", "/x?a=2", "/X", "//x", "/x%2F", "/x/../",
+            ] {
                 let response = edge.get_with(target, &[("Host", host)]);
                 assert_eq!(response.text(), format!("{host}{target}"));
             }
@@ -111,7 +131,10 @@ fn head_is_answered_from_store_without_content() {
     let mut client = edge.client();
     client.get("/a");
     let head = client.request("HEAD", "/a", &[], b"");
-    assert_eq!((head.status(), head.field("content-length")), (200, Some("1000".to_owned())));
+    assert_eq!(
+        (head.status(), head.field("content-length")),
+        (200, Some("1000".to_owned()))
+    );
     assert!(head.is_hit() && head.body.is_empty());
     // On the same connection: no stray bytes followed.
     assert_eq!(client.get("/a").body.len(), 1_000);
@@ -124,7 +147,10 @@ fn head_on_a_miss_is_answered_without_content_and_fills() {
     let edge = Edge::before(&origin);
     let mut client = edge.client();
     let head = client.request("HEAD", "/a", &[], b"");
-    assert_eq!((head.status(), head.field("content-length")), (200, Some("5000".to_owned())));
+    assert_eq!(
+        (head.status(), head.field("content-length")),
+        (200, Some("5000".to_owned()))
+    );
     assert!(!head.is_hit());
     let response = client.get("/a");
     assert_eq!(response.body.len(), 5_000);
@@ -169,7 +195,10 @@ fn single_ranges_are_cut_from_store() {
     }
     let outside = client.get_with("/a", &[("Range", "bytes=300000-")]);
     assert_eq!(outside.status(), 416);
-    assert_eq!(outside.field("content-range").as_deref(), Some("bytes */300000"));
+    assert_eq!(
+        outside.field("content-range").as_deref(),
+        Some("bytes */300000")
+    );
     for fields in [
         [("Range", "bytes=2-1"), ("X", "y")],
         [("Range", "lines=0-1"), ("X", "y")],
@@ -192,7 +221,11 @@ fn a_range_on_a_miss_fills_with_the_whole() {
         200 => assert_eq!(response.body.len(), 5_000),
         other => panic!("{other}"),
     }
-    assert_eq!(origin.asked()[0].field("range"), None, "a part cannot be stored");
+    assert_eq!(
+        origin.asked()[0].field("range"),
+        None,
+        "a part cannot be stored"
+    );
     assert_eq!(edge.get("/a").body.len(), 5_000);
     assert_eq!(origin.total(), 1);
 }

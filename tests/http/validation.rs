@@ -28,7 +28,11 @@ fn a_304_makes_a_stored_response_fresh_again() {
         origin.sequence(path, vec![first, confirmed]);
         assert_eq!(edge.get(path).text(), "content");
         let second = edge.get(path);
-        assert_eq!((second.status(), second.text().as_str()), (200, "content"), "{path}");
+        assert_eq!(
+            (second.status(), second.text().as_str()),
+            (200, "content"),
+            "{path}"
+        );
         let status = second.cache_status();
         let start = "larder; fwd=stale; fwd-status=304";
         assert!(status.starts_with(start), "{path}: {status}");
@@ -48,7 +52,9 @@ fn a_304_makes_a_stored_response_fresh_again() {
 #[test]
 fn a_client_that_asks_with_its_own_tag_gets_304_after_validation() {
     let origin = Origin::start();
-    let fresh = Reply::status(304).field("ETag", "\"one\"").field("Cache-Control", "max-age=60");
+    let fresh = Reply::status(304)
+        .field("ETag", "\"one\"")
+        .field("Cache-Control", "max-age=60");
     origin.sequence("/a", vec![stale("content").field("ETag", "\"one\""), fresh]);
     let edge = Edge::before(&origin);
     edge.get("/a");
@@ -74,21 +80,34 @@ fn a_new_response_replaces_the_stale_one() {
 #[test]
 fn a_304_about_another_response_is_not_believed() {
     let origin = Origin::start();
-    let foreign = Reply::status(304).field("ETag", "\"two\"").field("Cache-Control", "max-age=60");
+    let foreign = Reply::status(304)
+        .field("ETag", "\"two\"")
+        .field("Cache-Control", "max-age=60");
     let whole = Reply::cached("new").field("ETag", "\"two\"");
-    origin.sequence("/a", vec![stale("old").field("ETag", "\"one\""), foreign, whole]);
+    origin.sequence(
+        "/a",
+        vec![stale("old").field("ETag", "\"one\""), foreign, whole],
+    );
     let edge = Edge::before(&origin);
     edge.get("/a");
     assert_eq!(edge.get("/a").text(), "new");
-    assert_eq!(origin.asked()[2].field("if-none-match"), None, "asked for the whole");
+    assert_eq!(
+        origin.asked()[2].field("if-none-match"),
+        None,
+        "asked for the whole"
+    );
 }
 
 #[test]
 fn no_cache_is_validated_every_time() {
     let origin = Origin::start();
     let control = "no-cache, max-age=60";
-    let confirmed = Reply::status(304).field("ETag", "\"one\"").field("Cache-Control", control);
-    let first = Reply::ok("content").field("ETag", "\"one\"").field("Cache-Control", control);
+    let confirmed = Reply::status(304)
+        .field("ETag", "\"one\"")
+        .field("Cache-Control", control);
+    let first = Reply::ok("content")
+        .field("ETag", "\"one\"")
+        .field("Cache-Control", control);
     origin.sequence("/a", vec![first, confirmed]);
     let edge = Edge::before(&origin);
     for turn in 1..=4 {
@@ -114,8 +133,17 @@ fn what_may_no_longer_be_stored_is_forgotten() {
 fn preconditions_of_clients_do_not_reach_the_origin_of_a_fill() {
     let origin = Origin::always(Reply::cached("content").field("ETag", "\"one\""));
     let edge = Edge::before(&origin);
-    let sent = [("If-None-Match", "\"other\""), ("If-Modified-Since", MODIFIED)];
+    let sent = [
+        ("If-None-Match", "\"other\""),
+        ("If-Modified-Since", MODIFIED),
+    ];
     assert_eq!(edge.get_with("/a", &sent).text(), "content");
     let asked = &origin.asked()[0];
-    assert_eq!((asked.field("if-none-match"), asked.field("if-modified-since")), (None, None));
+    assert_eq!(
+        (
+            asked.field("if-none-match"),
+            asked.field("if-modified-since")
+        ),
+        (None, None)
+    );
 }

@@ -21,10 +21,15 @@ fn each_variant_is_stored_by_itself() {
             assert_eq!(response.is_hit(), pass == 1, "{}", response.cache_status());
         }
         let without = edge.get("/a");
-        assert_eq!((without.text().as_str(), without.is_hit()), ("in ", pass == 1));
+        assert_eq!(
+            (without.text().as_str(), without.is_hit()),
+            ("in ", pass == 1)
+        );
     }
     assert_eq!(origin.total(), 4);
-    let status = edge.get_with("/a", &[("Accept-Language", "it")]).cache_status();
+    let status = edge
+        .get_with("/a", &[("Accept-Language", "it")])
+        .cache_status();
     assert!(status.starts_with("larder; fwd=vary-miss"), "{status}");
 }
 
@@ -33,7 +38,11 @@ fn what_a_response_nominates_may_change() {
     let origin = Origin::answering(|asked| {
         let colour = asked.field("x-colour").unwrap_or_default();
         let shape = asked.field("x-shape").unwrap_or_default();
-        let vary = if colour == "red" { "X-Colour, X-Shape" } else { "x-colour" };
+        let vary = if colour == "red" {
+            "X-Colour, X-Shape"
+        } else {
+            "x-colour"
+        };
         Reply::cached(format!("{colour} {shape}")).field("Vary", vary)
     });
     let edge = Edge::before(&origin);
@@ -42,10 +51,17 @@ fn what_a_response_nominates_may_change() {
         for (colour, shape) in [("blue", "round"), ("red", "round"), ("red", "square")] {
             let response = get(colour, shape);
             assert_eq!(response.text(), format!("{colour} {shape}"));
-            assert_eq!(response.is_hit(), pass == 1, "{colour} {shape} in pass {pass}");
+            assert_eq!(
+                response.is_hit(),
+                pass == 1,
+                "{colour} {shape} in pass {pass}"
+            );
         }
     }
-    assert!(get("blue", "square").is_hit(), "blue does not depend on the shape");
+    assert!(
+        get("blue", "square").is_hit(),
+        "blue does not depend on the shape"
+    );
     assert_eq!(origin.total(), 3);
 }
 

@@ -8,9 +8,18 @@ use crate::support::edge::{Edge, Setup};
 #[track_caller]
 fn refused(answer: (u16, Value), status: u16, code: &str) {
     let (found, body) = answer;
-    assert_eq!((found, &body["error"]["code"]), (status, &json!(code)), "{body}");
+    assert_eq!(
+        (found, &body["error"]["code"]),
+        (status, &json!(code)),
+        "{body}"
+    );
     for part in ["message", "hint"] {
-        assert!(body["error"][part].as_str().is_some_and(|text| !text.is_empty()), "{body}");
+        assert!(
+            body["error"][part]
+                .as_str()
+                .is_some_and(|text| !text.is_empty()),
+            "{body}"
+        );
     }
 }
 
@@ -22,16 +31,33 @@ fn web_pages_and_foreign_names_are_refused() {
         let from = |field: (&str, &str)| edge.admin("GET", path, &[field], b"");
         refused(from(("Origin", "http://evil.test")), 403, "web_origin");
         refused(from(("Origin", "null")), 403, "web_origin");
-        for host in ["evil.test", "evil.test:9080", "127.0.0.1.evil.test", "10.1.2.3"] {
+        for host in [
+            "evil.test",
+            "evil.test:9080",
+            "127.0.0.1.evil.test",
+            "10.1.2.3",
+        ] {
             refused(from(("Host", host)), 403, "foreign_host");
         }
         for host in ["localhost", "LOCALHOST:9080", "127.0.0.1", "[::1]:1"] {
-            assert_eq!(edge.admin_response("GET", path, &[("Host", host)], b"").status(), 200, "{host}");
+            assert_eq!(
+                edge.admin_response("GET", path, &[("Host", host)], b"")
+                    .status(),
+                200,
+                "{host}"
+            );
         }
     }
     // Refused before anything is done.
-    let fields = [("Origin", "http://evil.test"), ("Content-Type", "application/json")];
-    refused(edge.admin("POST", "/v1/purge", &fields, br#"{"all":true}"#), 403, "web_origin");
+    let fields = [
+        ("Origin", "http://evil.test"),
+        ("Content-Type", "application/json"),
+    ];
+    refused(
+        edge.admin("POST", "/v1/purge", &fields, br#"{"all":true}"#),
+        403,
+        "web_origin",
+    );
 }
 
 #[test]
@@ -40,11 +66,20 @@ fn a_token_is_asked_for_where_one_is_set() {
     let setup = Setup::before(&origin);
     let file = setup.path("token");
     std::fs::write(&file, "correct-horse\n").expect("a file");
-    let edge = setup.flag("--token-file", file.to_str().expect("UTF-8")).start();
+    let edge = setup
+        .flag("--token-file", file.to_str().expect("UTF-8"))
+        .start();
     for path in ["/v1/stats", "/metrics", "/healthz", "/nowhere"] {
         refused(edge.admin_get(path), 401, "unauthorized");
     }
-    for wrong in ["Bearer wrong", "Bearer correct-hors", "Bearer correct-horse ", "Basic correct-horse", "correct-horse", "Bearer"] {
+    for wrong in [
+        "Bearer wrong",
+        "Bearer correct-hors",
+        "Bearer correct-horse ",
+        "Basic correct-horse",
+        "correct-horse",
+        "Bearer",
+    ] {
         // Space around a value is no part of it (RFC 9110 5.5).
         let answer = edge.admin("GET", "/v1/stats", &[("Authorization", wrong)], b"");
         if wrong.trim_end() == "Bearer correct-horse" {
@@ -58,8 +93,16 @@ fn a_token_is_asked_for_where_one_is_set() {
     let right = ("Authorization", "Bearer correct-horse");
     assert_eq!(edge.admin("GET", "/v1/stats", &[right], b"").0, 200);
     // With a token the name of the host proves nothing more; a web page still does.
-    assert_eq!(edge.admin("GET", "/v1/stats", &[right, ("Host", "edge.example")], b"").0, 200);
-    refused(edge.admin("GET", "/v1/stats", &[right, ("Origin", "http://x")], b""), 403, "web_origin");
+    assert_eq!(
+        edge.admin("GET", "/v1/stats", &[right, ("Host", "edge.example")], b"")
+            .0,
+        200
+    );
+    refused(
+        edge.admin("GET", "/v1/stats", &[right, ("Origin", "http://x")], b""),
+        403,
+        "web_origin",
+    );
 }
 
 #[test]
@@ -72,34 +115,81 @@ fn bodies_must_be_json_and_say_so() {
         edge.admin("POST", "/v1/purge", &fields, body)
     };
     let all = br#"{"all":true}"#;
-    for kind in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("application/jsonp")] {
+    for kind in [
+        None,
+        Some("text/plain"),
+        Some("application/x-www-form-urlencoded"),
+        Some("application/jsonp"),
+    ] {
         refused(purge(kind, all), 415, "not_json");
     }
     for kind in ["application/json", "Application/JSON; charset=utf-8"] {
         assert_eq!(purge(Some(kind), all).0, 200, "{kind}");
     }
     let json = Some("application/json");
-    let bad: [&[u8]; 6] =
-        [b"{", b"[[],true]", b"{\"all\":1}", b"{\"all\":true,\"al\":true}", b"\xff", b"{\"all\":true} x"];
+    let bad: [&[u8]; 6] = [
+        b"{",
+        b"[[],true]",
+        b"{\"all\":1}",
+        b"{\"all\":true,\"al\":true}",
+        b"\xff",
+        b"{\"all\":true} x",
+    ];
     for body in bad {
         refused(purge(json, body), 400, "bad_json");
     }
     refused(purge(json, &vec![b' '; (1 << 20) + 1]), 413, "too_large");
     refused(purge(json, b""), 400, "nothing_named");
     refused(purge(json, b"{}"), 400, "nothing_named");
-    refused(purge(json, br#"{"all":true,"urls":["http://edge.test/"]}"#), 400, "nothing_named");
-    for unsupported in
-        [json!({"keys":["a"]}), json!({"tags":["a"]}), json!({"prefixes":["http://edge.test/"]}), json!({"hosts":["edge.test"]}), json!({"soft":true,"all":true})]
-    {
-        refused(edge.admin_post("/v1/purge", &unsupported), 400, "unsupported_purge");
+    refused(
+        purge(json, br#"{"all":true,"urls":["http://edge.test/"]}"#),
+        400,
+        "nothing_named",
+    );
+    for unsupported in [
+        json!({"keys":["a"]}),
+        json!({"tags":["a"]}),
+        json!({"prefixes":["http://edge.test/"]}),
+        json!({"hosts":["edge.test"]}),
+        json!({"soft":true,"all":true}),
+    ] {
+        refused(
+            edge.admin_post("/v1/purge", &unsupported),
+            400,
+            "unsupported_purge",
+        );
     }
-    refused(edge.admin_post("/v1/purge", &json!({"urls":["/a"]})), 400, "bad_url");
-    refused(edge.admin_post("/v1/purge", &json!({"urls":["https://edge.test/"]})), 400, "bad_url");
-    refused(edge.admin_post("/v1/purge", &json!({"all":true,"site":"x"})), 404, "unknown_site");
+    refused(
+        edge.admin_post("/v1/purge", &json!({"urls":["/a"]})),
+        400,
+        "bad_url",
+    );
+    refused(
+        edge.admin_post("/v1/purge", &json!({"urls":["https://edge.test/"]})),
+        400,
+        "bad_url",
+    );
+    refused(
+        edge.admin_post("/v1/purge", &json!({"all":true,"site":"x"})),
+        404,
+        "unknown_site",
+    );
     let unknown = json!({ "hook": "keying", "policy": "lru", "parms": {} });
-    refused(edge.admin_post("/v1/sites/default/policy", &unknown), 400, "bad_json");
-    refused(edge.admin_post("/v1/sites/default/policy", &json!({})), 400, "bad_json");
-    refused(edge.admin_post("/v1/sites/default/rollback", &json!({ "hok": 1 })), 400, "bad_json");
+    refused(
+        edge.admin_post("/v1/sites/default/policy", &unknown),
+        400,
+        "bad_json",
+    );
+    refused(
+        edge.admin_post("/v1/sites/default/policy", &json!({})),
+        400,
+        "bad_json",
+    );
+    refused(
+        edge.admin_post("/v1/sites/default/rollback", &json!({ "hok": 1 })),
+        400,
+        "bad_json",
+    );
 }
 
 #[test]
@@ -107,10 +197,18 @@ fn wrong_methods_and_unknown_calls_are_told() {
     let origin = telling_origin();
     let edge = Edge::before(&origin);
     for (path, allowed) in [
-        ("/healthz", "GET"), ("/readyz", "GET"), ("/metrics", "GET"), ("/v1/stats", "GET"),
-        ("/v1/explain", "GET"), ("/v1/policies", "GET"), ("/v1/policies/a", "PUT"),
-        ("/v1/policies/a/0123456789ab", "DELETE"), ("/v1/sites/default/policy", "POST"),
-        ("/v1/sites/default/rollback", "POST"), ("/v1/purge", "POST"), ("/v1/purge/p1", "GET"),
+        ("/healthz", "GET"),
+        ("/readyz", "GET"),
+        ("/metrics", "GET"),
+        ("/v1/stats", "GET"),
+        ("/v1/explain", "GET"),
+        ("/v1/policies", "GET"),
+        ("/v1/policies/a", "PUT"),
+        ("/v1/policies/a/0123456789ab", "DELETE"),
+        ("/v1/sites/default/policy", "POST"),
+        ("/v1/sites/default/rollback", "POST"),
+        ("/v1/purge", "POST"),
+        ("/v1/purge/p1", "GET"),
         ("/v1/flush", "POST"),
     ] {
         for method in ["GET", "PUT", "POST", "DELETE", "PATCH", "TRACE"] {
@@ -120,16 +218,34 @@ fn wrong_methods_and_unknown_calls_are_told() {
             }
             let answer = edge.admin_response(method, path, &[], b"");
             assert_eq!(answer.status(), 405, "{method} {path}");
-            assert_eq!(answer.field("allow").as_deref(), Some(allowed), "{method} {path}");
+            assert_eq!(
+                answer.field("allow").as_deref(),
+                Some(allowed),
+                "{method} {path}"
+            );
         }
     }
-    for path in ["/", "/v1", "/v1/", "/v2/stats", "/v1/stats/", "/v1/sites/default", "/v1/sites/default/purge", "/v1/policies/a/b/c", "/V1/STATS"] {
+    for path in [
+        "/",
+        "/v1",
+        "/v1/",
+        "/v2/stats",
+        "/v1/stats/",
+        "/v1/sites/default",
+        "/v1/sites/default/purge",
+        "/v1/policies/a/b/c",
+        "/V1/STATS",
+    ] {
         refused(edge.admin_get(path), 404, "no_such_call");
     }
     refused(edge.admin_get("/v1/explain"), 400, "bad_query");
     refused(edge.admin_get("/v1/explain?url=%zz"), 400, "bad_query");
     refused(edge.admin_get("/v1/explain?url=nonsense"), 400, "bad_url");
-    refused(edge.admin_get("/v1/explain?url=http://edge.test/&x=1"), 400, "bad_query");
+    refused(
+        edge.admin_get("/v1/explain?url=http://edge.test/&x=1"),
+        400,
+        "bad_query",
+    );
     refused(edge.admin_get("/v1/purge/p999"), 404, "unknown_purge");
 }
 
@@ -139,6 +255,10 @@ fn answers_of_the_admin_api_are_not_to_be_stored() {
     let edge = Edge::before(&origin);
     for path in ["/v1/stats", "/metrics", "/healthz", "/readyz", "/nowhere"] {
         let answer = edge.admin_response("GET", path, &[], b"");
-        assert_eq!(answer.field("cache-control").as_deref(), Some("no-store"), "{path}");
+        assert_eq!(
+            answer.field("cache-control").as_deref(),
+            Some("no-store"),
+            "{path}"
+        );
     }
 }

@@ -9,11 +9,11 @@ use crate::fixtures;
 use crate::load::{CLIENTS, Latencies};
 use crate::site::{active, at_hook, faults, push, use_policy};
 use crate::support::edge::{Edge, Setup};
-use crate::support::{eventually, long};
 use crate::support::metrics::Metrics;
 use crate::support::origin::Origin;
 use crate::support::pattern;
 use crate::support::reply::Reply;
+use crate::support::{eventually, long};
 
 /// Bytes of an object.
 const OBJECT: usize = 4 << 10;
@@ -36,7 +36,11 @@ fn evicted(metrics: &Metrics, reason: &str) -> u64 {
 /// time. Share of hits.
 #[track_caller]
 fn load(edge: &Edge, count: usize, target: impl Fn(usize) -> String + Sync) -> f64 {
-    let (next, hits, over) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+    let (next, hits, over) = (
+        AtomicUsize::new(0),
+        AtomicUsize::new(0),
+        AtomicBool::new(false),
+    );
     let work = || {
         let mut client = edge.client();
         loop {
@@ -62,10 +66,16 @@ fn load(edge: &Edge, count: usize, target: impl Fn(usize) -> String + Sync) -> f
             }
         });
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(work)).collect();
-        let ended: Vec<_> = clients.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        let ended: Vec<_> = clients
+            .into_iter()
+            .map(std::thread::ScopedJoinHandle::join)
+            .collect();
         over.store(true, Ordering::Release);
         watch.join().expect("the budget holds");
-        assert!(ended.iter().all(Result::is_ok), "every request is answered correctly");
+        assert!(
+            ended.iter().all(Result::is_ok),
+            "every request is answered correctly"
+        );
     });
     let share = |part: usize| f64::from(u32::try_from(part).expect("few"));
     share(hits.into_inner()) / share(count)
@@ -103,8 +113,11 @@ fn the_shipped_policies_evict_and_keep_what_is_asked_for() {
         let counted = |reason: &str| evicted(&after, reason) - evicted(&before, reason);
         let (policy_, refused) = (counted("policy"), counted("refused"));
         let overrun = counted("native_overrun");
-        let puts = after.count("larder_tier_writes_total", &[]) - before.count("larder_tier_writes_total", &[]);
-        eprintln!("{policy}: hits {hits:.3}, by policy {policy_}, refused {refused}, overrun {overrun} of {puts} puts");
+        let puts = after.count("larder_tier_writes_total", &[])
+            - before.count("larder_tier_writes_total", &[]);
+        eprintln!(
+            "{policy}: hits {hits:.3}, by policy {policy_}, refused {refused}, overrun {overrun} of {puts} puts"
+        );
         assert!(hits > 0.5, "{policy}: {hits}");
         assert!(policy_ + refused > 1_000, "{policy}: {policy_}");
         assert!(overrun * 100 <= puts, "{policy}: {overrun} of {puts}");
@@ -119,7 +132,9 @@ fn the_shipped_policies_evict_and_keep_what_is_asked_for() {
 fn overfilled_with(edge: &Edge, label: &str, params: &Value) -> (Value, Metrics, Metrics) {
     let before = edge.metrics();
     use_policy(edge, "eviction", label, params);
-    let round = params.to_string().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    let round = params
+        .to_string()
+        .replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     load(edge, 1_500, |number| format!("/{round}/{number}"));
     edge.flush();
     (at_hook(edge, "eviction"), before, edge.metrics())
@@ -147,7 +162,10 @@ fn a_policy_that_always_fails_is_replaced_and_the_budget_holds() {
     let further = if long() { &further[..] } else { &further[2..3] };
     for &(mode, kind) in common.iter().chain(further) {
         let of = |metrics: &Metrics, kind: Option<&str>| {
-            let labels = [Some(format!("policy=\"{label}\"")), kind.map(|kind| format!("kind=\"{kind}\""))];
+            let labels = [
+                Some(format!("policy=\"{label}\"")),
+                kind.map(|kind| format!("kind=\"{kind}\"")),
+            ];
             let labels: Vec<&str> = labels.iter().flatten().map(String::as_str).collect();
             metrics.count("larder_policy_faults_total", &labels)
         };
@@ -164,7 +182,11 @@ fn a_policy_that_always_fails_is_replaced_and_the_budget_holds() {
         assert_eq!(state["tripped"]["policy"], json!(label), "{mode}: {state}");
         let after = edge.metrics();
         let faults = of(&after, Some(kind)) - of(&before, Some(kind));
-        assert_eq!(faults, of(&after, None) - of(&before, None), "{mode}: another kind of fault");
+        assert_eq!(
+            faults,
+            of(&after, None) - of(&before, None),
+            "{mode}: another kind of fault"
+        );
         assert!(faults >= 1, "{mode}");
         // The share of faults counts from the hundredth call on, and half the calls ask for
         // victims, at most.
@@ -245,5 +267,10 @@ fn requests_do_not_wait_for_an_eviction_policy() {
         Latencies::of(&edge, 1_000, |number| hot[number % hot.len()].clone())
     };
     let (well, badly) = (latencies("behave"), latencies("loop-observe"));
-    assert!(badly.median() < well.median() * 2, "{:?} and {:?}", badly.median(), well.median());
+    assert!(
+        badly.median() < well.median() * 2,
+        "{:?} and {:?}",
+        badly.median(),
+        well.median()
+    );
 }

@@ -47,8 +47,16 @@ fn build(name: &str) -> Vec<u8> {
     // The command leaves the component beside the sources, where two runs would meet.
     let lock = File::create(scratch().join(format!("{name}.lock"))).expect("a file");
     lock.lock().expect("locks");
-    let built = building("guests").args(["policy", "build"]).arg(&dir).output().expect("it runs");
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let built = building("guests")
+        .args(["policy", "build"])
+        .arg(&dir)
+        .output()
+        .expect("it runs");
+    assert!(
+        built.status.success(),
+        "{}",
+        String::from_utf8_lossy(&built.stderr)
+    );
     let file = dir.join(format!("{name}.wasm"));
     let wasm = std::fs::read(&file).expect("it was built");
     std::fs::remove_file(&file).expect("it is ours");

@@ -17,7 +17,10 @@ fn only_file(dir: PathBuf, start: &str, extension: &str) -> PathBuf {
         .expect("a directory")
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| path.extension().is_some_and(|own| own == extension))
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start)))
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with(start))
+        })
         .collect();
     assert_eq!(files.len(), 1, "{files:?}");
     files.remove(0)
@@ -55,12 +58,21 @@ fn policies_and_activations_survive_a_restart_and_a_kill() {
     // It and the shipped policy for eviction: a start compiles nothing.
     let metrics = edge.metrics();
     let outcomes = ["loaded", "compiled"];
-    let count = |outcome| metrics.count("larder_artefacts_total", &[&format!("outcome=\"{outcome}\"")]);
+    let count = |outcome| {
+        metrics.count(
+            "larder_artefacts_total",
+            &[&format!("outcome=\"{outcome}\"")],
+        )
+    };
     assert_eq!(outcomes.map(count), [2, 0]);
 
     // The history as well.
     let (status, answer) = edge.admin_post("/v1/sites/default/rollback", &json!({}));
-    assert_eq!((status, &answer["active"]), (200, &json!("native:default")), "{answer}");
+    assert_eq!(
+        (status, &answer["active"]),
+        (200, &json!("native:default")),
+        "{answer}"
+    );
     edge.kill();
     edge.restart();
     assert_eq!(active(&edge, "keying"), "native:default");
@@ -102,19 +114,33 @@ fn a_damaged_artefact_is_compiled_again() {
         keyed_by_path(&edge, &label);
         let metrics = edge.metrics();
         let outcome = |outcome: &str| metrics.count("larder_artefacts_total", &[outcome]);
-        let counts = ["rejected", "compiled", "loaded"].map(|each| outcome(&format!("outcome=\"{each}\"")));
+        let counts =
+            ["rejected", "compiled", "loaded"].map(|each| outcome(&format!("outcome=\"{each}\"")));
         // The shipped policy for eviction is loaded as it was.
         assert_eq!(counts, [1, 1, 1], "{what}");
-        assert!(edge.log().contains("will be compiled again"), "{what}: {}", edge.log());
+        assert!(
+            edge.log().contains("will be compiled again"),
+            "{what}: {}",
+            edge.log()
+        );
         edge.restart();
-        assert_eq!(edge.metrics().count("larder_artefacts_total", &["outcome=\"loaded\""]), 2, "{what}");
+        assert_eq!(
+            edge.metrics()
+                .count("larder_artefacts_total", &["outcome=\"loaded\""]),
+            2,
+            "{what}"
+        );
     }
     // Signed by another host's key, it is foreign, however sound.
     edge.stop();
     fs::remove_file(edge.data_dir().join("state/artefact.key")).expect("it was there");
     edge.restart();
     keyed_by_path(&edge, &label);
-    assert_eq!(edge.metrics().count("larder_artefacts_total", &["outcome=\"rejected\""]), 2);
+    assert_eq!(
+        edge.metrics()
+            .count("larder_artefacts_total", &["outcome=\"rejected\""]),
+        2
+    );
 }
 
 #[test]
@@ -132,7 +158,12 @@ fn a_damaged_policy_is_not_run_and_the_site_is_served() {
     assert_eq!(edge.get("/a?b").text(), told("/a?b"));
     // Pushing it again repairs it.
     push(&edge, fixtures::rogue());
-    use_policy(&edge, "keying", "rogue", &json!({ "mode": "path", "variant": "again" }));
+    use_policy(
+        &edge,
+        "keying",
+        "rogue",
+        &json!({ "mode": "path", "variant": "again" }),
+    );
     assert_eq!(edge.get("/a?b").text(), told("/a"));
 }
 
@@ -150,7 +181,11 @@ fn a_damaged_state_file_leaves_the_configuration_in_effect() {
 
 fn config(origin: &Origin, keying: &str) -> String {
     let url = origin.url();
-    let keying = if keying.is_empty() { String::new() } else { format!("keying = {keying}\n") };
+    let keying = if keying.is_empty() {
+        String::new()
+    } else {
+        format!("keying = {keying}\n")
+    };
     format!("[[site]]\nname = \"default\"\norigin = \"{url}\"\n[site.policy]\n{keying}")
 }
 
@@ -175,14 +210,22 @@ fn an_operators_choice_lasts_until_the_file_changes_its_mind() {
     // Its own value overrides, at a reload or at a start.
     edge.reload(&config(&origin, "\"device-class\""));
     let state = at_hook(&edge, "keying");
-    assert!(state["active"].as_str().is_some_and(|label| label.starts_with("device-class@")), "{state}");
+    assert!(
+        state["active"]
+            .as_str()
+            .is_some_and(|label| label.starts_with("device-class@")),
+        "{state}"
+    );
     assert_eq!(state["source"], "file");
     use_policy(&edge, "keying", "rogue", &json!({ "mode": "path" }));
     edge.stop();
     edge.set_config(&config(&origin, ""));
     edge.restart();
     let state = at_hook(&edge, "keying");
-    assert_eq!((&state["active"], &state["source"]), (&json!("native:default"), &json!("file")));
+    assert_eq!(
+        (&state["active"], &state["source"]),
+        (&json!("native:default"), &json!("file"))
+    );
 }
 
 #[test]
@@ -190,15 +233,24 @@ fn a_bare_name_in_the_file_is_pinned() {
     let origin = telling_origin();
     let mut edge = Setup::new().config(&config(&origin, "")).keeping().start();
     let first = push(&edge, fixtures::rogue());
-    edge.reload(&config(&origin, "{ name = \"rogue\", params = { mode = \"path\" } }"));
+    edge.reload(&config(
+        &origin,
+        "{ name = \"rogue\", params = { mode = \"path\" } }",
+    ));
     let pinned = json!(format!("rogue@{first}"));
     assert_eq!(at_hook(&edge, "keying")["active"], pinned);
     let second = push(&edge, &fixtures::rogue_again(1));
     assert_ne!(first, second);
-    for end in [Edge::restart, |edge: &mut Edge| { edge.kill(); edge.restart() }] {
+    for end in [Edge::restart, |edge: &mut Edge| {
+        edge.kill();
+        edge.restart()
+    }] {
         end(&mut edge);
         let state = at_hook(&edge, "keying");
-        assert_eq!((&state["active"], &state["source"]), (&pinned, &json!("file")));
+        assert_eq!(
+            (&state["active"], &state["source"]),
+            (&pinned, &json!("file"))
+        );
         assert_eq!(state["params"], json!({ "mode": "path" }));
     }
     // A version in the file is that version.
@@ -214,13 +266,22 @@ fn a_file_that_names_an_unknown_policy_keeps_the_old() {
     let mut edge = Setup::new().config(&file).keeping().start();
     let before = at_hook(&edge, "keying");
     let said = edge.reload(&config(&origin, "\"nobody\""));
-    assert!(said.contains("not reloaded") && said.contains("nobody"), "{said}");
+    assert!(
+        said.contains("not reloaded") && said.contains("nobody"),
+        "{said}"
+    );
     assert_eq!(at_hook(&edge, "keying"), before);
     edge.stop();
-    let ended = Setup::new().config(&config(&origin, "\"nobody\"")).try_start();
+    let ended = Setup::new()
+        .config(&config(&origin, "\"nobody\""))
+        .try_start();
     let ended = ended.expect_err("it does not start");
     assert_eq!(ended.code, Some(2), "{}", ended.log);
-    assert!(ended.log.contains("larder.toml:") && ended.log.contains("site[0].policy.keying"), "{}", ended.log);
+    assert!(
+        ended.log.contains("larder.toml:") && ended.log.contains("site[0].policy.keying"),
+        "{}",
+        ended.log
+    );
 }
 
 #[test]
@@ -230,19 +291,33 @@ fn rollback_goes_back_step_by_step() {
     push(&edge, fixtures::rogue());
     let roll_back = |body: Value| edge.admin_post("/v1/sites/default/rollback", &body);
     let (status, answer) = roll_back(json!({}));
-    assert_eq!((status, &answer["error"]["code"]), (409, &json!("nothing_to_roll_back")), "{answer}");
+    assert_eq!(
+        (status, &answer["error"]["code"]),
+        (409, &json!("nothing_to_roll_back")),
+        "{answer}"
+    );
     let one = use_policy(&edge, "keying", "rogue", &json!({ "mode": "path" }));
-    assert_eq!((&one["previous"], &one["hook"]), (&json!("native:default"), &json!("keying")));
+    assert_eq!(
+        (&one["previous"], &one["hook"]),
+        (&json!("native:default"), &json!("keying"))
+    );
     let two = use_policy(&edge, "freshness", "rogue", &json!({ "mode": "forever" }));
     use_policy(&edge, "keying", "rogue", &json!({ "mode": "echo" }));
     assert!(two["generation"].as_u64() > one["generation"].as_u64());
 
     let (_, answer) = roll_back(json!({}));
     assert_eq!(answer["hook"], "keying", "{answer}");
-    assert_eq!(at_hook(&edge, "keying")["params"], json!({ "mode": "path" }));
+    assert_eq!(
+        at_hook(&edge, "keying")["params"],
+        json!({ "mode": "path" })
+    );
     let (_, answer) = roll_back(json!({ "hook": "keying" }));
     assert_eq!(answer["active"], "native:default", "{answer}");
     assert!(active(&edge, "freshness").starts_with("rogue@"));
     let (_, answer) = roll_back(json!({}));
-    assert_eq!((&answer["hook"], &answer["active"]), (&json!("freshness"), &json!("native:rfc9111")), "{answer}");
+    assert_eq!(
+        (&answer["hook"], &answer["active"]),
+        (&json!("freshness"), &json!("native:rfc9111")),
+        "{answer}"
+    );
 }

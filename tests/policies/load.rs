@@ -39,6 +39,13 @@ impl Latencies {
         Self(latencies)
     }
 
+    /// All of several.
+    pub(crate) fn merged(rounds: Vec<Self>) -> Self {
+        let mut latencies: Vec<Duration> = rounds.into_iter().flat_map(|round| round.0).collect();
+        latencies.sort_unstable();
+        Self(latencies)
+    }
+
     /// The latency that `share` of the requests did not exceed.
     pub(crate) fn at(&self, share: f64) -> Duration {
         let count = u32::try_from(self.0.len()).expect("few");

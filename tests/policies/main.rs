@@ -7,6 +7,7 @@
 mod support;
 
 mod admin;
+mod bombs;
 mod eviction;
 mod faults;
 mod fixtures;

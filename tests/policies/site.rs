@@ -44,20 +44,27 @@ pub(crate) fn at_hook(edge: &Edge, hook: &str) -> Value {
 pub(crate) fn at_site(edge: &Edge, site: &str, hook: &str) -> Value {
     let stats = edge.stats();
     let sites = stats["sites"].as_array().expect("sites");
-    let found = sites.iter().find(|each| each["name"] == site).expect("the site");
+    let found = sites
+        .iter()
+        .find(|each| each["name"] == site)
+        .expect("the site");
     found["policies"][hook].clone()
 }
 
 /// The label of what runs at `hook` of the default site.
 #[track_caller]
 pub(crate) fn active(edge: &Edge, hook: &str) -> String {
-    at_hook(edge, hook)["active"].as_str().expect("a label").to_owned()
+    at_hook(edge, hook)["active"]
+        .as_str()
+        .expect("a label")
+        .to_owned()
 }
 
 /// Calls at `hook` so far, of all policies together.
 #[track_caller]
 pub(crate) fn calls(edge: &Edge, hook: &str) -> u64 {
-    edge.metrics().count("larder_policy_calls_total", &[&format!("hook=\"{hook}\"")])
+    edge.metrics()
+        .count("larder_policy_calls_total", &[&format!("hook=\"{hook}\"")])
 }
 
 /// Faults of `policy` at `hook`, of one kind or of all.

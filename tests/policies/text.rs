@@ -104,7 +104,10 @@ pub(crate) fn importing_wasi() -> Vec<u8> {
 /// One function of 300,000 additions: seconds of compiling for a host that takes it.
 pub(crate) fn compile_bomb() -> Vec<u8> {
     let additions = "i32.const 1 i32.add ".repeat(300_000);
-    exporting(KEYING, &format!("(func (result i32) i32.const 1 {additions})"))
+    exporting(
+        KEYING,
+        &format!("(func (result i32) i32.const 1 {additions})"),
+    )
 }
 
 /// As many functions, each as large, as pass inspection: the bomb that only the compiler's own

@@ -22,7 +22,10 @@ fn ended(rig: &Rig, grant: &Grant, script: &[&str]) -> FaultKind {
 #[test]
 fn a_put_beyond_the_quota_is_refused_and_the_run_goes_on() {
     let rig = Rig::new(64 << 20);
-    let grant = Grant { put_bytes: 10_000, ..ample() };
+    let grant = Grant {
+        put_bytes: 10_000,
+        ..ample()
+    };
     rig.check_with(
         &grant,
         &[
@@ -40,17 +43,27 @@ fn a_put_beyond_the_quota_is_refused_and_the_run_goes_on() {
     );
     // A quota is for one run.
     rig.check_with(&grant, &[("put c 1 4000 60000", "ok")]);
-    let reader = Grant { put_bytes: 0, ..ample() };
+    let reader = Grant {
+        put_bytes: 0,
+        ..ample()
+    };
     rig.check_with(
         &reader,
-        &[("put d 1 0 60000", "refused"), ("read b 0 4000", &bytes(1, 0..4000))],
+        &[
+            ("put d 1 0 60000", "refused"),
+            ("read b 0 4000", &bytes(1, 0..4000)),
+        ],
     );
 }
 
 #[test]
 fn a_run_ends_at_its_limits_and_what_it_stored_stays() {
     let rig = Rig::new(64 << 20);
-    let grant = Grant { deadline: Duration::from_millis(50), memory: 8 << 20, ..ample() };
+    let grant = Grant {
+        deadline: Duration::from_millis(50),
+        memory: 8 << 20,
+        ..ample()
+    };
     for (key, last, kind) in [
         ("one", "spin", FaultKind::Deadline),
         ("two", "trap", FaultKind::Trap),
@@ -62,7 +75,10 @@ fn a_run_ends_at_its_limits_and_what_it_stored_stays() {
         rig.check(&[(&format!("read {key} 0 10"), &bytes(1, 0..10))]);
     }
     assert_eq!(rig.domain.usage().entries, 4);
-    let small = Grant { memory: 64 << 10, ..ample() };
+    let small = Grant {
+        memory: 64 << 10,
+        ..ample()
+    };
     assert_eq!(ended(&rig, &small, &["usage"]), FaultKind::Instance);
 }
 
@@ -71,7 +87,10 @@ fn a_program_that_fails_says_so_in_its_own_words() {
     let rig = Rig::new(64 << 20);
     for (script, words) in [
         (["put a 1 10 60000", "fail no-more"], "no-more"),
-        (["put a 1 10 60000", "juggle"], "there is no command \"juggle\""),
+        (
+            ["put a 1 10 60000", "juggle"],
+            "there is no command \"juggle\"",
+        ),
     ] {
         match rig.run(&ample(), &script) {
             Err(RunError::Failed(message)) => assert_eq!(message, words),

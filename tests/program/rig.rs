@@ -36,7 +36,10 @@ impl Rig {
             max_entries: 100_000,
             shards: Shards::Auto,
         });
-        Self { domain: Arc::new(domain), cache: Arc::default() }
+        Self {
+            domain: Arc::new(domain),
+            cache: Arc::default(),
+        }
     }
 
     pub(crate) fn chain(&self, site: u32) -> Chain {
@@ -62,15 +65,21 @@ impl Rig {
     pub(crate) fn check_with(&self, grant: &Grant, expected: &[(&str, &str)]) {
         let script: Vec<&str> = expected.iter().map(|(call, _)| *call).collect();
         let transcript = self.run(grant, &script).expect("the script ran");
-        let lines: Vec<String> =
-            expected.iter().map(|(call, outcome)| format!("{call} -> {outcome}")).collect();
+        let lines: Vec<String> = expected
+            .iter()
+            .map(|(call, outcome)| format!("{call} -> {outcome}"))
+            .collect();
         assert_eq!(transcript.lines().collect::<Vec<_>>(), lines);
     }
 }
 
 /// What the fixture says of bytes `range` of the body it puts for `seed`.
 pub(crate) fn bytes(seed: u64, range: std::ops::Range<u64>) -> String {
-    format!("{} bytes, hash {:016x}", range.end - range.start, hash(seed, range))
+    format!(
+        "{} bytes, hash {:016x}",
+        range.end - range.start,
+        hash(seed, range)
+    )
 }
 
 /// The hash of bytes `range` of the fixture's pattern for `seed`, worked out independently.

@@ -1,6 +1,6 @@
 //! Every call of interface `tiers`, and every answer it has.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, TryRecvError};
 use std::thread;
 
 use larder::policy::inspect;
@@ -18,9 +18,18 @@ fn every_call_does_what_the_interface_says() {
         ("put a 1 1000 60000 red blue red", "ok"),
         ("put b 2 10 9007199254740993 red", "ok"),
         ("put c 3 0 9007199254740992", "ok"),
-        ("lookup a", "1000 bytes in memory, fresh, lifetime 60000, tags [red blue]"),
-        ("lookup b", "10 bytes in memory, fresh, lifetime 18446744073709551615, tags [red]"),
-        ("lookup c", "0 bytes in memory, fresh, lifetime 9007199254740992, tags []"),
+        (
+            "lookup a",
+            "1000 bytes in memory, fresh, lifetime 60000, tags [red blue]",
+        ),
+        (
+            "lookup b",
+            "10 bytes in memory, fresh, lifetime 18446744073709551615, tags [red]",
+        ),
+        (
+            "lookup c",
+            "0 bytes in memory, fresh, lifetime 9007199254740992, tags []",
+        ),
         ("read a 0 1000", &bytes(1, 0..1000)),
         ("read b 3 4", &bytes(2, 3..7)),
         ("read c 0 10", NOTHING),
@@ -28,7 +37,10 @@ fn every_call_does_what_the_interface_says() {
         ("read b 0 1048576", &bytes(4, 0..20)),
         ("purge red", "1"),
         ("lookup a", "none"),
-        ("lookup b", "20 bytes in memory, fresh, lifetime 60000, tags []"),
+        (
+            "lookup b",
+            "20 bytes in memory, fresh, lifetime 60000, tags []",
+        ),
         ("purge red", "0"),
         ("remove b", "true"),
         ("remove b", "false"),
@@ -46,9 +58,18 @@ fn a_large_body_is_read_back_in_pieces_of_any_size() {
     let whole = hash(9, 0..size);
     rig.check(&[
         ("put large 9 5000000 60000", "ok"),
-        ("scan large 1048576", &format!("5000000 bytes in 5 reads, hash {whole:016x}")),
-        ("scan large 100003", &format!("5000000 bytes in 50 reads, hash {whole:016x}")),
-        ("read large 4999999 1048576", &bytes(9, 4_999_999..5_000_000)),
+        (
+            "scan large 1048576",
+            &format!("5000000 bytes in 5 reads, hash {whole:016x}"),
+        ),
+        (
+            "scan large 100003",
+            &format!("5000000 bytes in 50 reads, hash {whole:016x}"),
+        ),
+        (
+            "read large 4999999 1048576",
+            &bytes(9, 4_999_999..5_000_000),
+        ),
         ("read large 1048575 2", &bytes(9, 1_048_575..1_048_577)),
     ]);
 }
@@ -75,7 +96,10 @@ fn unknown_expired_and_impossible_keys_have_an_answer() {
         ("read none 0 1", "not-found"),
         ("remove none", "false"),
         ("put brief 1 10 0", "ok"),
-        ("lookup brief", "10 bytes in memory, stale, lifetime 0, tags []"),
+        (
+            "lookup brief",
+            "10 bytes in memory, stale, lifetime 0, tags []",
+        ),
         ("read brief 0 10", "not-found"),
         ("put '' 1 10 60000", "ok"),
         ("read '' 0 10", &bytes(1, 0..10)),
@@ -124,7 +148,10 @@ fn a_body_that_the_tier_cannot_take_is_too_large() {
         ("put a 1 262144 60000", "too-large"),
         ("lookup a", "none"),
         ("put a 1 250000 60000", "ok"),
-        ("scan a 100000", &format!("250000 bytes in 3 reads, hash {:016x}", hash(1, 0..250_000))),
+        (
+            "scan a 100000",
+            &format!("250000 bytes in 3 reads, hash {:016x}", hash(1, 0..250_000)),
+        ),
     ]);
     // A tier that keeps nothing takes nothing.
     Rig::new(0).check(&[("put a 1 0 60000", "refused"), ("lookup a", "none")]);
@@ -133,11 +160,12 @@ fn a_body_that_the_tier_cannot_take_is_too_large() {
 #[test]
 fn filling_far_beyond_the_capacity_never_exceeds_it() {
     let rig = Rig::new(2 << 20);
-    let done = AtomicBool::new(false);
     thread::scope(|scope| {
+        // Dropped at the end of this block, however it ends.
+        let (running, done) = mpsc::channel::<()>();
         let samples = scope.spawn(|| {
-            let mut samples = 0_u64;
-            while !done.load(Ordering::Acquire) {
+            let (mut samples, done) = (0_u64, done);
+            while done.try_recv() == Err(TryRecvError::Empty) {
                 let usage = rig.domain.usage();
                 assert!(usage.bytes <= usage.capacity, "{usage:?}");
                 samples += 1;
@@ -151,13 +179,19 @@ fn filling_far_beyond_the_capacity_never_exceeds_it() {
             let outcome = transcript.trim_end().strip_prefix("fill 1500 4096 -> ");
             let outcome = outcome.expect("the call comes first");
             assert!(outcome.starts_with("1500 stored, at most "), "{outcome}");
-            assert!(outcome.ends_with(" bytes, 0 times over capacity"), "{outcome}");
+            assert!(
+                outcome.ends_with(" bytes, 0 times over capacity"),
+                "{outcome}"
+            );
         }
-        done.store(true, Ordering::Release);
+        drop(running);
         assert!(samples.join().expect("never above capacity") > 0);
     });
     let usage = rig.domain.usage();
-    assert!(usage.bytes > usage.capacity / 2, "it is well filled: {usage:?}");
+    assert!(
+        usage.bytes > usage.capacity / 2,
+        "it is well filled: {usage:?}"
+    );
     rig.check(&[
         ("purge fill", &usage.entries.to_string()),
         ("usage", "memory: 0 entries, 0 of 2097152 bytes"),
@@ -171,7 +205,9 @@ fn what_a_run_stored_is_there_for_the_next_one_and_for_no_other_site() {
     rig.check(&[("read a 0 100", &bytes(1, 0..100))]);
     let script = serde_json::json!({ "script": ["read a 0 1", "remove a", "purge tag", "usage"] });
     let params = script.as_object().expect("it is one");
-    let other = driver::program().run(&ample(), rig.chain(1), params).expect("it ran");
+    let other = driver::program()
+        .run(&ample(), rig.chain(1), params)
+        .expect("it ran");
     let bytes = rig.domain.usage().bytes;
     assert_eq!(
         other,
@@ -187,5 +223,9 @@ fn a_program_is_no_policy() {
     let limits = inspect::Limits::default();
     let refusal = inspect::inspect(driver::wasm(), &limits).expect_err("it imports the tiers");
     assert_eq!(refusal.code, "imports");
-    assert!(refusal.message.contains("larder:cache/tiers@0.1.0"), "{}", refusal.message);
+    assert!(
+        refusal.message.contains("larder:cache/tiers@0.1.0"),
+        "{}",
+        refusal.message
+    );
 }

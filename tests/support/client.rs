@@ -61,7 +61,10 @@ impl Head {
 
     /// Each line of the field.
     pub(crate) fn lines(&self, name: &str) -> Vec<&str> {
-        let named = self.fields.iter().filter(|(own, _)| own.eq_ignore_ascii_case(name));
+        let named = self
+            .fields
+            .iter()
+            .filter(|(own, _)| own.eq_ignore_ascii_case(name));
         named.map(|(_, value)| value.as_str()).collect()
     }
 
@@ -70,7 +73,10 @@ impl Head {
         let coding = self.field("transfer-encoding");
         let lengths = self.lines("content-length");
         assert!(lengths.len() <= 1, "more than one length: {self:?}");
-        assert!(coding.is_none() || lengths.is_empty(), "length and coding: {self:?}");
+        assert!(
+            coding.is_none() || lengths.is_empty(),
+            "length and coding: {self:?}"
+        );
         if method == "HEAD" || matches!(self.status, 100..=199 | 204 | 304) {
             return Framing::None;
         }
@@ -104,7 +110,8 @@ impl Response {
 
     /// `Age` in seconds.
     pub(crate) fn age(&self) -> Option<u64> {
-        self.field("age").map(|age| age.parse().expect("Age is a number"))
+        self.field("age")
+            .map(|age| age.parse().expect("Age is a number"))
     }
 
     pub(crate) fn is_hit(&self) -> bool {
@@ -122,10 +129,18 @@ impl Client {
     #[track_caller]
     pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the edge listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a socket option");
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a socket option");
+        stream
+            .set_write_timeout(Some(PATIENCE))
+            .expect("a socket option");
         stream.set_nodelay(true).expect("a socket option");
-        Self { stream, buffer: Vec::new(), ended: false }
+        Self {
+            stream,
+            buffer: Vec::new(),
+            ended: false,
+        }
     }
 
     /// Sends `bytes` as they are.
@@ -137,6 +152,11 @@ impl Client {
     /// Sends `bytes`, which the edge may refuse to read to the end.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         self.stream.write_all(bytes.as_ref())
+    }
+
+    /// Sends `bytes`, and does not mind if the edge answers and closes before it has read them.
+    pub(crate) fn offer(&mut self, bytes: impl AsRef<[u8]>) {
+        drop(self.try_send(bytes));
     }
 
     /// Sends no more, and goes on reading.
@@ -202,7 +222,9 @@ impl Client {
             }
             assert!(self.buffer.len() < 1 << 20, "a head without end");
             if !self.fill() {
-                return Err(Broken { body: std::mem::take(&mut self.buffer) });
+                return Err(Broken {
+                    body: std::mem::take(&mut self.buffer),
+                });
             }
         }
     }
@@ -251,7 +273,11 @@ impl Client {
     #[track_caller]
     pub(crate) fn take(&mut self, count: usize) -> Vec<u8> {
         while self.buffer.len() < count {
-            assert!(self.fill(), "the connection ended after {} of {count}", self.buffer.len());
+            assert!(
+                self.fill(),
+                "the connection ended after {} of {count}",
+                self.buffer.len()
+            );
         }
         self.buffer.drain(..count).collect()
     }
@@ -267,7 +293,11 @@ impl Client {
     #[track_caller]
     pub(crate) fn assert_closed(&mut self) {
         let rest = self.rest();
-        assert!(rest.is_empty(), "more came: {:?}", String::from_utf8_lossy(&rest));
+        assert!(
+            rest.is_empty(),
+            "more came: {:?}",
+            String::from_utf8_lossy(&rest)
+        );
     }
 
     /// Whether nothing arrives and nothing ends for `time`. A negative is only ever as sure as
@@ -276,23 +306,31 @@ impl Client {
         if !self.buffer.is_empty() || self.ended {
             return false;
         }
-        self.stream.set_read_timeout(Some(time)).expect("a socket option");
+        self.stream
+            .set_read_timeout(Some(time))
+            .expect("a socket option");
         let mut byte = [0];
         let read = self.stream.peek(&mut byte);
-        self.stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+        self.stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a socket option");
         read.is_err_and(|error| is_timeout(error.kind()))
     }
 
     /// Leaves with a reset, as a process that is killed with unread data does.
     pub(crate) fn reset(self) {
         let socket = socket2::SockRef::from(&self.stream);
-        socket.set_linger(Some(Duration::ZERO)).expect("a socket option");
+        socket
+            .set_linger(Some(Duration::ZERO))
+            .expect("a socket option");
     }
 
     /// Makes the receive window small, for a client that does not keep up.
     pub(crate) fn read_slowly(&self) {
         let socket = socket2::SockRef::from(&self.stream);
-        socket.set_recv_buffer_size(16 << 10).expect("a socket option");
+        socket
+            .set_recv_buffer_size(16 << 10)
+            .expect("a socket option");
     }
 
     fn exactly(&mut self, length: u64, take: &mut impl FnMut(&[u8])) -> Result<(), ()> {
@@ -301,7 +339,10 @@ impl Client {
             if !self.buffer_some() {
                 return Err(());
             }
-            let count = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let count = self
+                .buffer
+                .len()
+                .min(usize::try_from(left).unwrap_or(usize::MAX));
             take(&self.buffer[..count]);
             self.buffer.drain(..count);
             left -= super::pattern::to_u64(count);
@@ -333,7 +374,7 @@ impl Client {
             return false;
         }
         let start = Instant::now();
-        let mut piece = [0; 64 << 10];
+        let mut piece = [0; 16 << 10];
         match self.stream.read(&mut piece) {
             Ok(0) => self.ended = true,
             Ok(count) => self.buffer.extend_from_slice(&piece[..count]),
@@ -353,13 +394,13 @@ pub(crate) fn request(method: &str, target: &str, fields: &[(&str, &str)], body:
     let has = |name: &str| fields.iter().any(|(own, _)| own.eq_ignore_ascii_case(name));
     let mut head = format!("{method} {target} HTTP/1.1\r\n");
     if !has("host") {
-        head.push_str(&format!("Host: {HOST}\r\n"));
+        head.extend(["Host: ", HOST, "\r\n"]);
     }
     for (name, value) in fields {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        head.extend([name, ": ", value, "\r\n"]);
     }
     if !body.is_empty() && !has("content-length") && !has("transfer-encoding") {
-        head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        head.extend(["Content-Length: ", &body.len().to_string(), "\r\n"]);
     }
     head.push_str("\r\n");
     let mut bytes = head.into_bytes();
@@ -373,21 +414,35 @@ fn parse_head(head: &[u8]) -> Head {
     let status_line = lines.next().unwrap_or_default();
     let mut words = status_line.splitn(3, ' ');
     let version = words.next().unwrap_or_default().to_owned();
-    assert!(version.starts_with("HTTP/1."), "not a status line: {status_line:?}");
+    assert!(
+        version.starts_with("HTTP/1."),
+        "not a status line: {status_line:?}"
+    );
     let status = words.next().and_then(|status| status.parse().ok());
     let status = status.unwrap_or_else(|| panic!("not a status line: {status_line:?}"));
     let fields = lines.map(|line| {
-        let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("not a field: {line:?}"));
+        let (name, value) = line
+            .split_once(':')
+            .unwrap_or_else(|| panic!("not a field: {line:?}"));
         let is_name = !name.is_empty() && !name.contains([' ', '\t', '\r', '\n']);
-        assert!(is_name && !value.contains(['\r', '\n']), "not a field: {line:?}");
+        assert!(
+            is_name && !value.contains(['\r', '\n']),
+            "not a field: {line:?}"
+        );
         (name.to_owned(), value.trim().to_owned())
     });
-    Head { version, status, fields: fields.collect() }
+    Head {
+        version,
+        status,
+        fields: fields.collect(),
+    }
 }
 
 /// Where `needle` begins.
 pub(crate) fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
 }
 
 fn is_timeout(kind: ErrorKind) -> bool {

@@ -55,13 +55,18 @@ impl Setup {
 
     /// An edge whose only site, `default`, answers for every host from `origin`.
     pub(crate) fn before(origin: &Origin) -> Self {
-        Self { origin: Some(origin.url()), ..Self::new() }
+        Self {
+            origin: Some(origin.url()),
+            ..Self::new()
+        }
     }
 
     /// An edge whose only site has these further lines in its `[[site]]`.
     pub(crate) fn site(origin: &Origin, lines: &str) -> Self {
         let origin = origin.url();
-        Self::new().config(&format!("[[site]]\nname = \"default\"\norigin = \"{origin}\"\n{lines}\n"))
+        Self::new().config(&format!(
+            "[[site]]\nname = \"default\"\norigin = \"{origin}\"\n{lines}\n"
+        ))
     }
 
     /// Adds text to the configuration file. Keys outside a section must come first.
@@ -92,12 +97,18 @@ impl Setup {
 
     /// Keeps policies and activations in [`Edge::data_dir`].
     pub(crate) fn keeping(self) -> Self {
-        Self { keeps: true, ..self }
+        Self {
+            keeps: true,
+            ..self
+        }
     }
 
     /// Leaves the addresses to the configuration.
     pub(crate) fn with_own_addresses(self) -> Self {
-        Self { own_addresses: true, ..self }
+        Self {
+            own_addresses: true,
+            ..self
+        }
     }
 
     /// The directory of this edge, for files that flags name.
@@ -117,7 +128,10 @@ impl Setup {
     /// Starts it and waits until it listens or ends.
     pub(crate) fn try_start(self) -> Result<Edge, Ended> {
         let running = self.run()?;
-        Ok(Edge { setup: self, running })
+        Ok(Edge {
+            setup: self,
+            running,
+        })
     }
 
     fn config_path(&self) -> PathBuf {
@@ -158,7 +172,10 @@ impl Setup {
     /// Starts it with the same settings; addresses are new ones.
     fn run(&self) -> Result<Running, Ended> {
         let mut command = self.command();
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program can be run");
         let log = Log::default();
         let stderr = child.stderr.take().expect("it is piped");
@@ -172,17 +189,29 @@ impl Setup {
         let line = log.wait_for_line(0, |line| line.contains("listening on http://"));
         let Some((_, line)) = line else {
             let code = wait(&mut child).code();
-            return Err(Ended { code, log: log.text() });
+            return Err(Ended {
+                code,
+                log: log.text(),
+            });
         };
         let address_after = |start: &str| {
-            let at = line.find(start).unwrap_or_else(|| panic!("no {start:?} in {line:?}"));
+            let at = line
+                .find(start)
+                .unwrap_or_else(|| panic!("no {start:?} in {line:?}"));
             let rest = &line[at + start.len()..];
             let end = rest.find([',', ' ']).unwrap_or(rest.len());
-            rest[..end].parse().unwrap_or_else(|_| panic!("no address in {line:?}"))
+            rest[..end]
+                .parse()
+                .unwrap_or_else(|_| panic!("no address in {line:?}"))
         };
         let address = address_after("listening on http://");
         let admin = address_after("admin on http://");
-        Ok(Running { child, address, admin, log })
+        Ok(Running {
+            child,
+            address,
+            admin,
+            log,
+        })
     }
 }
 
@@ -258,8 +287,14 @@ impl Edge {
     /// until after it.
     #[track_caller]
     pub(crate) fn wait_for_log(&self, from: usize, text: &str) -> usize {
-        let found = self.running.log.wait_for_line(from, |line| line.contains(text));
-        found.unwrap_or_else(|| panic!("{text:?} is not in the log:\n{}", self.log())).0 + 1
+        let found = self
+            .running
+            .log
+            .wait_for_line(from, |line| line.contains(text));
+        found
+            .unwrap_or_else(|| panic!("{text:?} is not in the log:\n{}", self.log()))
+            .0
+            + 1
     }
 
     /// Number of lines logged so far.
@@ -292,7 +327,10 @@ impl Edge {
     ) -> Response {
         let host = self.admin_address().to_string();
         let mut all = fields.to_vec();
-        if !fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        if !fields
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("host"))
+        {
             all.push(("Host", &host));
         }
         all.push(("Connection", "close"));
@@ -334,9 +372,22 @@ impl Edge {
     /// `/v1/stats`.
     #[track_caller]
     pub(crate) fn stats(&self) -> Value {
-        let (status, stats) = self.admin_get("/v1/stats");
-        assert_eq!(status, 200, "{stats}");
-        stats
+        let (status, answer) = self.admin_get("/v1/stats");
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
+    /// Waits until no fetch is under way any more.
+    #[track_caller]
+    pub(crate) fn wait_for_landing(&self) {
+        super::eventually("every fetch to end", || self.stats()["flights"] == 0);
+    }
+
+    /// Number of open connections of clients.
+    #[track_caller]
+    pub(crate) fn open_connections(&self) -> u64 {
+        let count = self.stats()["connections"]["open"].as_u64();
+        count.expect("a count")
     }
 
     /// `/metrics`.
@@ -352,7 +403,9 @@ impl Edge {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
         let status = status.expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("a size");
+        let kib = line
+            .and_then(|line| line.trim().strip_suffix(" kB"))
+            .expect("a size");
         kib.parse::<u64>().expect("a number") * 1024
     }
 
@@ -368,7 +421,10 @@ impl Edge {
         std::fs::write(self.setup.config_path(), config).expect("a file");
         let before = self.log_lines();
         self.signal(Signal::HUP);
-        let said = self.running.log.wait_for_line(before, |line| line.contains("reloaded"));
+        let said = self
+            .running
+            .log
+            .wait_for_line(before, |line| line.contains("reloaded"));
         said.expect("it says what came of it").1
     }
 
@@ -415,8 +471,13 @@ impl Drop for Edge {
     #[expect(clippy::print_stderr, reason = "shown beside the failure")]
     fn drop(&mut self) {
         if matches!(self.running.child.try_wait(), Ok(None)) {
-            let _ = self.running.child.kill();
-            let _ = self.running.child.wait();
+            let killed = self
+                .running
+                .child
+                .kill()
+                .and_then(|()| self.running.child.wait());
+            // It may have ended by itself just now.
+            drop(killed);
         }
         if std::thread::panicking() {
             eprintln!("--- log of the edge\n{}---", self.running.log.text());
@@ -427,7 +488,10 @@ impl Drop for Edge {
 /// Runs the program with `arguments` to its end, for commands that are no servers.
 pub(crate) fn run(arguments: &[&str]) -> std::process::Output {
     let mut command = Command::new(LARDER);
-    command.args(arguments).env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null());
     command.output().expect("the program can be run")
 }
 
@@ -470,7 +534,16 @@ impl Log {
 
     fn text(&self) -> String {
         let lines = self.0.0.lock().expect("sound");
-        lines.lines.iter().map(|line| format!("{line}\n")).collect()
+        lines
+            .lines
+            .iter()
+            .flat_map(|line| {
+                [
+                    line, "
+",
+                ]
+            })
+            .collect()
     }
 
     /// The first line from number `from` on that is `wanted`, and its number; `None` if the
@@ -478,13 +551,15 @@ impl Log {
     fn wait_for_line(&self, from: usize, wanted: impl Fn(&str) -> bool) -> Option<(usize, String)> {
         let found = |lines: &Lines| {
             let mut numbered = lines.lines.iter().enumerate().skip(from);
-            numbered.find(|(_, line)| wanted(line)).map(|(number, line)| (number, line.clone()))
+            numbered
+                .find(|(_, line)| wanted(line))
+                .map(|(number, line)| (number, line.clone()))
         };
-        let lines = self.0.0.lock().expect("sound");
-        let waited = self.0.1.wait_timeout_while(lines, PATIENCE, |lines| {
+        let locked = self.0.0.lock().expect("sound");
+        let waiting = self.0.1.wait_timeout_while(locked, PATIENCE, |lines| {
             !lines.ended && found(lines).is_none()
         });
-        let (lines, _) = waited.expect("sound");
+        let (lines, _) = waiting.expect("sound");
         found(&lines)
     }
 }

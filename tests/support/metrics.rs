@@ -10,11 +10,15 @@ impl Metrics {
     /// Reads the text format; a line that breaks it fails the test.
     #[track_caller]
     pub(crate) fn parse(text: &str) -> Self {
-        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let lines = text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'));
         let mut samples = BTreeMap::new();
         for line in lines {
             let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line:?}"));
-            let value = value.parse().unwrap_or_else(|_| panic!("not a number: {line:?}"));
+            let value = value
+                .parse()
+                .unwrap_or_else(|_| panic!("not a number: {line:?}"));
             let known = samples.insert(name.to_owned(), value);
             assert!(known.is_none(), "twice: {name}");
         }
@@ -36,6 +40,8 @@ impl Metrics {
     pub(crate) fn count(&self, name: &str, labels: &[&str]) -> u64 {
         // The sum of nothing is a negative zero.
         let sum = self.sum(name, labels) + 0.0;
-        format!("{sum}").parse().unwrap_or_else(|_| panic!("{name} is {sum}"))
+        format!("{sum}")
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is {sum}"))
     }
 }

@@ -115,7 +115,11 @@ impl Origin {
     }
 
     /// Answers requests for `path`, whatever their query and method, by `answer` from now on.
-    pub(crate) fn route(&self, path: &str, answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) {
+    pub(crate) fn route(
+        &self,
+        path: &str,
+        answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
+    ) {
         let mut state = self.shared.state.lock().expect("sound");
         state.routes.insert(path.to_owned(), Arc::new(answer));
     }
@@ -137,13 +141,20 @@ impl Origin {
 
     /// Every request for `path` so far.
     pub(crate) fn asked_for(&self, path: &str) -> Vec<Asked> {
-        self.asked().into_iter().filter(|asked| asked.path() == path).collect()
+        self.asked()
+            .into_iter()
+            .filter(|asked| asked.path() == path)
+            .collect()
     }
 
     /// Number of requests for `path` so far.
     pub(crate) fn count(&self, path: &str) -> usize {
         let state = self.shared.state.lock().expect("sound");
-        state.asked.iter().filter(|asked| asked.path() == path).count()
+        state
+            .asked
+            .iter()
+            .filter(|asked| asked.path() == path)
+            .count()
     }
 
     /// Number of all requests so far.
@@ -159,13 +170,24 @@ impl Origin {
     /// Waits until `count` requests for `path` have arrived.
     #[track_caller]
     pub(crate) fn wait_for(&self, path: &str, count: usize) {
-        let arrived =
-            |state: &State| state.asked.iter().filter(|asked| asked.path() == path).count();
+        let arrived = |state: &State| {
+            state
+                .asked
+                .iter()
+                .filter(|asked| asked.path() == path)
+                .count()
+        };
         let state = self.shared.state.lock().expect("sound");
-        let waited =
-            self.shared.changed.wait_timeout_while(state, PATIENCE, |state| arrived(state) < count);
+        let waited = self
+            .shared
+            .changed
+            .wait_timeout_while(state, PATIENCE, |state| arrived(state) < count);
         let (state, _) = waited.expect("sound");
-        assert!(arrived(&state) >= count, "{} of {count} requests for {path}", arrived(&state));
+        assert!(
+            arrived(&state) >= count,
+            "{} of {count} requests for {path}",
+            arrived(&state)
+        );
     }
 }
 
@@ -177,16 +199,22 @@ impl Drop for Origin {
 
 impl Shared {
     fn serve(&self, mut stream: TcpStream, connection: usize) {
-        let Ok(reading) = stream.try_clone() else { return };
+        let Ok(reading) = stream.try_clone() else {
+            return;
+        };
         let mut reader = BufReader::new(reading);
-        let _ = stream.set_nodelay(true);
+        drop(stream.set_nodelay(true));
         while let Some(mut asked) = read_request(&mut reader, connection) {
             let route = {
                 let mut state = self.state.lock().expect("sound");
                 let turns = state.turns.entry(asked.path().to_owned()).or_default();
                 asked.turn = *turns;
                 *turns += 1;
-                let route = state.routes.get(asked.path()).or(state.anything.as_ref()).cloned();
+                let route = state
+                    .routes
+                    .get(asked.path())
+                    .or(state.anything.as_ref())
+                    .cloned();
                 state.asked.push(asked.clone());
                 route
             };
@@ -212,7 +240,14 @@ fn read_request(reader: &mut BufReader<TcpStream>, connection: usize) -> Option<
         let (name, value) = line.split_once(':')?;
         fields.push((name.to_owned(), value.trim().to_owned()));
     }
-    let mut asked = Asked { method, target, fields, body: Vec::new(), connection, turn: 0 };
+    let mut asked = Asked {
+        method,
+        target,
+        fields,
+        body: Vec::new(),
+        connection,
+        turn: 0,
+    };
     if asked.field("transfer-encoding").is_some() {
         loop {
             let size = usize::from_str_radix(read_line(reader)?.trim(), 16).ok()?;

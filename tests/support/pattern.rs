@@ -51,7 +51,10 @@ pub(crate) fn check(start: u64, content: &[u8]) {
     fill(start, &mut expected);
     if expected != content {
         let wrong = expected.iter().zip(content).position(|(a, b)| a != b);
-        panic!("wrong byte at {} of content", start + wrong.map_or(0, to_u64));
+        panic!(
+            "wrong byte at {} of content",
+            start + wrong.map_or(0, to_u64)
+        );
     }
 }
 

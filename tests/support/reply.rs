@@ -21,7 +21,10 @@ impl Gate {
     /// whoever waits for what is behind it has complained by then.
     pub(crate) fn pass(&self) {
         let open = self.0.0.lock().expect("nobody panics in here");
-        let waited = self.0.1.wait_timeout_while(open, PATIENCE * 2, |open| !*open);
+        let waited = self
+            .0
+            .1
+            .wait_timeout_while(open, PATIENCE * 2, |open| !*open);
         drop(waited.expect("nobody panics in here"));
     }
 }
@@ -105,23 +108,39 @@ impl Reply {
 
     /// A 200 with `length` bytes of the pattern.
     pub(crate) fn pattern(length: u64) -> Self {
-        Self { body: Body::Pattern(0, length), ..Self::status(200) }
+        Self {
+            body: Body::Pattern(0, length),
+            ..Self::status(200)
+        }
     }
 
     /// A 206 with the bytes of the pattern from `start` on, of `length` altogether.
     pub(crate) fn pattern_from(start: u64, length: u64) -> Self {
-        Self { body: Body::Pattern(start, length), ..Self::status(206) }
-            .field("Content-Range", format!("bytes {start}-{}/{length}", length - 1))
+        Self {
+            body: Body::Pattern(start, length),
+            ..Self::status(206)
+        }
+        .field(
+            "Content-Range",
+            format!("bytes {start}-{}/{length}", length - 1),
+        )
     }
 
     /// These bytes, whatever they are, and then the end of the connection.
     pub(crate) fn raw(bytes: impl AsRef<[u8]>) -> Self {
-        Self { form: Form::Raw(Arc::from(bytes.as_ref())), close: true, ..Self::status(200) }
+        Self {
+            form: Form::Raw(Arc::from(bytes.as_ref())),
+            close: true,
+            ..Self::status(200)
+        }
     }
 
     /// No answer, ever.
     pub(crate) fn silence() -> Self {
-        Self { form: Form::Silence, ..Self::status(200) }
+        Self {
+            form: Form::Silence,
+            ..Self::status(200)
+        }
     }
 
     /// The end of the connection instead of an answer.
@@ -130,7 +149,10 @@ impl Reply {
     }
 
     pub(crate) fn body(self, body: impl AsRef<[u8]>) -> Self {
-        Self { body: Body::Bytes(Arc::from(body.as_ref())), ..self }
+        Self {
+            body: Body::Bytes(Arc::from(body.as_ref())),
+            ..self
+        }
     }
 
     /// Adds a field line.
@@ -154,32 +176,51 @@ impl Reply {
 
     /// Waits for `gate` before the first byte.
     pub(crate) fn behind(self, gate: &Gate) -> Self {
-        Self { before_head: Some(gate.clone()), ..self }
+        Self {
+            before_head: Some(gate.clone()),
+            ..self
+        }
     }
 
     /// Waits for `gate` after the head and `bytes` of the body.
     pub(crate) fn pausing(self, bytes: u64, gate: &Gate) -> Self {
-        Self { within_body: Some((bytes, gate.clone())), ..self }
+        Self {
+            within_body: Some((bytes, gate.clone())),
+            ..self
+        }
     }
 
     /// Closes the connection after `bytes` of the body.
     pub(crate) fn cut_after(self, bytes: u64) -> Self {
-        Self { stop: Some((bytes, Stop::Close)), ..self }
+        Self {
+            stop: Some((bytes, Stop::Close)),
+            ..self
+        }
     }
 
     /// Resets the connection after `bytes` of the body.
     pub(crate) fn reset_after(self, bytes: u64) -> Self {
-        Self { stop: Some((bytes, Stop::Reset)), ..self }
+        Self {
+            stop: Some((bytes, Stop::Reset)),
+            ..self
+        }
     }
 
     /// Sends nothing after `bytes` of the body, and keeps the connection.
     pub(crate) fn hang_after(self, bytes: u64) -> Self {
-        Self { stop: Some((bytes, Stop::Hang)), ..self }
+        Self {
+            stop: Some((bytes, Stop::Hang)),
+            ..self
+        }
     }
 
     /// Says `Connection: close` and closes after the response.
     pub(crate) fn closing(self) -> Self {
-        Self { close: true, ..self }.field("Connection", "close")
+        Self {
+            close: true,
+            ..self
+        }
+        .field("Connection", "close")
     }
 
     fn length(&self) -> u64 {
@@ -222,18 +263,22 @@ impl Reply {
 
     fn head(&self, method: &str) -> String {
         let mut head = format!("HTTP/1.1 {} Scripted\r\n", self.status);
-        let has = |name: &str| self.fields.iter().any(|(own, _)| own.eq_ignore_ascii_case(name));
+        let has = |name: &str| {
+            self.fields
+                .iter()
+                .any(|(own, _)| own.eq_ignore_ascii_case(name))
+        };
         for (name, value) in &self.fields {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head.extend([name, ": ", value, "\r\n"]);
         }
         if !has("date") {
-            let now = httpdate::fmt_http_date(std::time::SystemTime::now());
-            head.push_str(&format!("Date: {now}\r\n"));
+            let now = httpdate::fmt_http_date(super::now());
+            head.extend(["Date: ", &now, "\r\n"]);
         }
         let bodiless = matches!(self.status, 204 | 304);
         match self.frame {
             Frame::Length if !bodiless && !has("content-length") => {
-                head.push_str(&format!("Content-Length: {}\r\n", self.length()));
+                head.extend(["Content-Length: ", &self.length().to_string(), "\r\n"]);
             }
             Frame::Chunked if method != "HEAD" => head.push_str("Transfer-Encoding: chunked\r\n"),
             Frame::Length | Frame::Chunked | Frame::Close => {}
@@ -262,9 +307,15 @@ impl Reply {
             if sent == length {
                 break;
             }
-            let marks = [self.within_body.as_ref().map(|(at, _)| *at), self.stop.map(|(at, _)| at)];
+            let marks = [
+                self.within_body.as_ref().map(|(at, _)| *at),
+                self.stop.map(|(at, _)| at),
+            ];
             let next = marks.into_iter().flatten().filter(|at| *at > sent).min();
-            let to = next.unwrap_or(length).min(length).min(sent + pattern::to_u64(self.piece));
+            let to = next
+                .unwrap_or(length)
+                .min(length)
+                .min(sent + pattern::to_u64(self.piece));
             let count = usize::try_from(to - sent).expect("at most a piece");
             let piece = &mut piece[..count];
             match &self.body {

@@ -52,20 +52,20 @@ pub(super) async fn json_body<T: for<'de> Deserialize<'de>>(
             return Err(Box::new(error(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "too_large",
-                message,
+                &message,
                 "send less",
             )));
         }
         Err(Unread::Broken) => {
-            return Err(Box::new(malformed(
-                "broken_body",
-                "the body broke off".to_owned(),
-            )));
+            return Err(Box::new(malformed("broken_body", "the body broke off")));
         }
     };
     if bytes.is_empty() {
         return serde_json::from_slice(b"{}").map_err(|error| {
-            Box::new(malformed("bad_json", format!("the body is empty: {error}")))
+            Box::new(malformed(
+                "bad_json",
+                &format!("the body is empty: {error}"),
+            ))
         });
     }
     if !is_json {
@@ -74,14 +74,14 @@ pub(super) async fn json_body<T: for<'de> Deserialize<'de>>(
         return Err(Box::new(error(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "not_json",
-            message,
+            &message,
             hint,
         )));
     }
     serde_json::from_slice(&bytes).map_err(|error| {
         Box::new(malformed(
             "bad_json",
-            format!("the body is not understood: {error}"),
+            &format!("the body is not understood: {error}"),
         ))
     })
 }
@@ -147,10 +147,10 @@ pub(super) fn text(status: StatusCode, text: String) -> Answer {
 pub(super) fn refusal(refused: &Refusal) -> Answer {
     let status =
         StatusCode::from_u16(refused.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    error(status, refused.code, refused.message.clone(), &refused.hint)
+    error(status, refused.code, &refused.message, &refused.hint)
 }
 
-pub(super) fn malformed(code: &'static str, message: String) -> Answer {
+pub(super) fn malformed(code: &str, message: &str) -> Answer {
     error(
         StatusCode::BAD_REQUEST,
         code,
@@ -164,7 +164,7 @@ pub(super) fn not_allowed(allowed: &str) -> Answer {
     let mut answer = error(
         StatusCode::METHOD_NOT_ALLOWED,
         "wrong_method",
-        message,
+        &message,
         "see the Allow field",
     );
     if let Ok(allowed) = HeaderValue::from_str(allowed) {
@@ -173,7 +173,7 @@ pub(super) fn not_allowed(allowed: &str) -> Answer {
     answer
 }
 
-pub(super) fn error(status: StatusCode, code: &str, message: String, hint: &str) -> Answer {
+pub(super) fn error(status: StatusCode, code: &str, message: &str, hint: &str) -> Answer {
     json_answer(
         status,
         &json!({ "error": { "code": code, "message": message, "hint": hint } }),

@@ -79,7 +79,10 @@ impl Chain {
     pub fn lookup(&self, key: KeyView<'_>, look: Look) -> Option<Found> {
         self.tiers.iter().find_map(|tier| {
             let entry = tier.lookup(key, look)?;
-            Some(Found { tier: tier.name(), entry })
+            Some(Found {
+                tier: tier.name(),
+                entry,
+            })
         })
     }
 
@@ -94,8 +97,9 @@ impl Chain {
 
     /// Removes the entry of `key` from every tier; whether any held one.
     pub fn remove(&self, key: KeyView<'_>) -> bool {
-        // Every tier is asked, also once one has answered.
-        self.tiers.iter().fold(false, |held, tier| tier.remove(key) || held)
+        // Every tier is told, also after one that held it.
+        let held = self.tiers.iter().filter(|tier| tier.remove(key)).count();
+        held > 0
     }
 
     /// Removes what carries `tag` from every tier, and from what is on its way there.
@@ -111,7 +115,10 @@ impl Chain {
 
     /// How full each tier is, in order.
     pub fn usage(&self) -> impl Iterator<Item = TierUsage> {
-        self.tiers.iter().map(|tier| TierUsage { tier: tier.name(), usage: tier.usage() })
+        self.tiers.iter().map(|tier| TierUsage {
+            tier: tier.name(),
+            usage: tier.usage(),
+        })
     }
 }
 
@@ -168,7 +175,10 @@ mod tests {
     }
 
     fn chain(domains: &[&Arc<Domain>]) -> Chain {
-        let tiers = domains.iter().map(|domain| Tier::Memory(Arc::clone(domain))).collect();
+        let tiers = domains
+            .iter()
+            .map(|domain| Tier::Memory(Arc::clone(domain)))
+            .collect();
         Chain::new(Arc::default(), SITE, tiers)
     }
 
@@ -182,14 +192,22 @@ mod tests {
         let (first, second) = (domain(1 << 20), domain(1 << 20));
         let chain = chain(&[&first, &second]);
         let key = chain.key(b"key").to_key();
-        let found = || chain.lookup(key.view(), Look::Peek).map(|found| found.entry);
+        let found = || {
+            chain
+                .lookup(key.view(), Look::Peek)
+                .map(|found| found.entry)
+        };
         assert!(found().is_none());
         let (slow, fast) = (entry(&key, Vec::new()), entry(&key, Vec::new()));
         assert_eq!(second.put(&slow, None, &|| true), Put::Stored);
         assert!(found().is_some_and(|entry| Arc::ptr_eq(&entry, &slow)));
         assert_eq!(first.put(&fast, None, &|| true), Put::Stored);
         assert!(found().is_some_and(|entry| Arc::ptr_eq(&entry, &fast)));
-        assert_eq!((first.stats().hits, first.stats().misses), (0, 0), "a peek is no use");
+        assert_eq!(
+            (first.stats().hits, first.stats().misses),
+            (0, 0),
+            "a peek is no use"
+        );
         assert!(chain.lookup(key.view(), Look::Use).is_some());
         assert_eq!((first.stats().hits, second.stats().hits), (1, 0));
     }
@@ -199,7 +217,12 @@ mod tests {
         let (first, second) = (domain(1 << 20), domain(2 << 20));
         let chain = chain(&[&first, &second]);
         let (key, tag) = (chain.key(b"key").to_key(), chain.tag("tag"));
-        let used = || chain.usage().map(|tier| tier.usage.entries).collect::<Vec<_>>();
+        let used = || {
+            chain
+                .usage()
+                .map(|tier| tier.usage.entries)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(chain.put(&entry(&key, vec![tag])), Put::Stored);
         assert_eq!(used(), [1, 1]);
         assert!(chain.remove(key.view()));
@@ -209,7 +232,12 @@ mod tests {
         assert_eq!(chain.purge_tag(chain.tag("other")), Purged::default());
         assert_eq!(chain.purge_tag(tag).entries, 2);
         assert_eq!(used(), [0, 0]);
-        assert!(chain.usage().map(|tier| tier.usage.capacity).eq([1 << 20, 2 << 20]));
+        assert!(
+            chain
+                .usage()
+                .map(|tier| tier.usage.capacity)
+                .eq([1 << 20, 2 << 20])
+        );
     }
 
     #[test]

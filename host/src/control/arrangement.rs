@@ -297,7 +297,7 @@ impl Arranged {
                 domain.set_capacity(planned.capacity);
             }
             if let Some(activation) = plan.new.get(&(old.name.clone(), Hook::Eviction)) {
-                slot.activate(Arc::clone(activation));
+                slot.activate(activation);
             }
             return (domain, slot);
         }
@@ -388,7 +388,7 @@ fn unusable(position: usize, hook: Hook, refusal: &Refusal) -> NotArranged {
 
 /// Divides the memory among sites with equal eviction policy and parameters.
 fn domains(config: &Config, wanted: &BTreeMap<(String, Hook), Wanted>) -> Vec<PlannedDomain> {
-    let asked: Vec<(Option<(&String, &Map<String, Value>)>, Option<ByteSize>)> = config
+    let asked: Vec<(_, Option<ByteSize>)> = config
         .sites
         .iter()
         .map(|site| {
@@ -418,7 +418,7 @@ fn keep_or_activate(
         (Some(site), None) => Arc::clone(site.hooks.slot(hook)),
         (Some(site), Some(new)) => {
             let slot = Arc::clone(site.hooks.slot(hook));
-            slot.activate(new);
+            slot.activate(&new);
             slot
         }
         (None, new) => {
@@ -470,7 +470,7 @@ fn new_domain(
 
 fn order_source(slot: &Arc<HookSlot>) -> Option<Arc<dyn OrderSource>> {
     let guest = slot.current().policy.is_some();
-    guest.then(|| Arc::new(GuestSource::new(Arc::clone(slot))) as Arc<dyn OrderSource>)
+    guest.then(|| -> Arc<dyn OrderSource> { Arc::new(GuestSource::new(Arc::clone(slot))) })
 }
 
 fn site(

@@ -217,7 +217,7 @@ fn supported(request: &PurgeRequest) -> Result<(), Refusal> {
             "purge by \"urls\", or \"all\"",
         ));
     }
-    if request.urls.is_empty() == !request.all {
+    if request.urls.is_empty() != request.all {
         return Err(Refusal::new(
             RefusalKind::Malformed,
             "nothing_named",

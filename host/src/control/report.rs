@@ -1,4 +1,4 @@
-//! What a running edge tells about itself: counts, metrics, and the explanation of one URL.
+//! What a running edge tells about itself: its counts, and the explanation of one URL.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
@@ -11,17 +11,16 @@ use crate::clock;
 use crate::entry::{Entry, Usable};
 use crate::front::exchange::{compose, readable};
 use crate::front::site::{CacheOutcome, Site};
-use crate::metrics::Exposition;
 use crate::policy::hook::Hook;
 use crate::policy::keying::{Input, Keyed, Keyer};
 use crate::policy::local::Instance;
 use crate::policy::refusal::{Refusal, RefusalKind};
 use crate::policy::sandbox::FaultKind;
 use crate::tier::Usage;
-use crate::tier::memory::stats::{EvictionReason, Stats};
+use crate::tier::memory::stats::Stats;
 
 /// The name of the only tier so far.
-const MEMORY: &str = "memory";
+pub(super) const MEMORY: &str = "memory";
 
 impl Control {
     /// Every count, for scripts.
@@ -72,7 +71,7 @@ impl Control {
         })
     }
 
-    fn open_connections(&self) -> u64 {
+    pub(super) fn open_connections(&self) -> u64 {
         let metrics = &self.edge.metrics;
         metrics
             .connections
@@ -80,7 +79,7 @@ impl Control {
             .saturating_sub(metrics.connections_closed.get())
     }
 
-    fn memory(&self) -> (Usage, Stats) {
+    pub(super) fn memory(&self) -> (Usage, Stats) {
         let (mut usage, mut stats) = (Usage::default(), Stats::default());
         for domain in self.edge.sites.table().domains() {
             usage += domain.usage();
@@ -157,225 +156,6 @@ impl Control {
             .collect()
     }
 
-    /// The text of `/metrics`.
-    pub fn metrics(&self) -> String {
-        let mut out = Exposition::default();
-        out.gauges("larder_build_info", "The running version.");
-        out.sample(
-            "larder_build_info",
-            &[("version", env!("CARGO_PKG_VERSION"))],
-            1,
-        );
-        self.expose_requests(&mut out);
-        self.expose_memory(&mut out);
-        self.library.ledger().expose(&mut out);
-        let counts = self.library.artefact_counts();
-        out.counters(
-            "larder_artefacts_total",
-            "Compiled policies, by what became of them.",
-        );
-        for (outcome, count) in [
-            ("loaded", &counts.loaded),
-            ("rejected", &counts.rejected),
-            ("compiled", &counts.compiled),
-            ("write_failed", &counts.write_failures),
-        ] {
-            out.sample(
-                "larder_artefacts_total",
-                &[("outcome", outcome)],
-                count.get(),
-            );
-        }
-        out.into_text()
-    }
-
-    fn expose_requests(&self, out: &mut Exposition) {
-        let table = self.edge.sites.table();
-        let metrics = &self.edge.metrics;
-        out.counters(
-            "larder_requests_total",
-            "Answered requests, by what the cache did.",
-        );
-        for site in table.sites() {
-            for (outcome, class, count) in site.metrics.requests().filter(|(.., count)| *count > 0)
-            {
-                let class = format!("{class}xx");
-                let labels = [
-                    ("site", &*site.name),
-                    ("cache_status", outcome.as_str()),
-                    ("status_class", &class),
-                ];
-                out.sample("larder_requests_total", &labels, count);
-            }
-        }
-        out.counters("larder_origin_requests_total", "Requests sent to origins.");
-        for site in table.sites() {
-            let count = site.metrics.origin_requests.get();
-            out.sample(
-                "larder_origin_requests_total",
-                &[("site", &site.name)],
-                count,
-            );
-        }
-        out.counters(
-            "larder_origin_failures_total",
-            "Requests to origins that got no answer.",
-        );
-        for site in table.sites() {
-            let count = site.metrics.origin_failures.get();
-            out.sample(
-                "larder_origin_failures_total",
-                &[("site", &site.name)],
-                count,
-            );
-        }
-        for (name, help, count) in [
-            (
-                "larder_collapsed_total",
-                "Requests that joined a fetch under way.",
-                &metrics.collapsed,
-            ),
-            (
-                "larder_refused_requests_total",
-                "Requests that reached no site.",
-                &metrics.refused,
-            ),
-            (
-                "larder_connections_total",
-                "Connections accepted.",
-                &metrics.connections,
-            ),
-            (
-                "larder_connections_timed_out_total",
-                "Connections closed because their client was too slow.",
-                &metrics.connections_timed_out,
-            ),
-            (
-                "larder_accept_errors_total",
-                "Connections not accepted.",
-                &metrics.accept_errors,
-            ),
-        ] {
-            out.counters(name, help);
-            out.sample(name, &[], count.get());
-        }
-        if let Some(log) = &self.edge.access_log {
-            let name = "larder_access_log_dropped_total";
-            out.counters(name, "Lines of the access log that were dropped.");
-            out.sample(name, &[], log.dropped());
-        }
-        out.gauges("larder_connections", "Open connections.");
-        out.sample("larder_connections", &[], self.open_connections());
-        out.gauges("larder_flights", "Fetches under way.");
-        let flights = u64::try_from(self.edge.cache.flights.len()).unwrap_or(u64::MAX);
-        out.sample("larder_flights", &[], flights);
-        out.histograms(
-            "larder_request_duration_seconds",
-            "Time from the head of a request to the head of its answer.",
-        );
-        out.histogram(
-            "larder_request_duration_seconds",
-            &[],
-            &metrics.request_seconds,
-        );
-    }
-
-    fn expose_memory(&self, out: &mut Exposition) {
-        let (usage, stats) = self.memory();
-        let tier = [("tier", MEMORY)];
-        for (name, help, count) in [
-            ("larder_tier_lookups_total", "Lookups.", stats.lookups()),
-            (
-                "larder_tier_hits_total",
-                "Lookups that found an entry.",
-                stats.hits,
-            ),
-            (
-                "larder_tier_misses_total",
-                "Lookups that found none.",
-                stats.misses,
-            ),
-            ("larder_tier_errors_total", "Lookups that failed.", 0),
-            ("larder_tier_writes_total", "Entries stored.", stats.puts),
-            (
-                "larder_tier_write_failures_total",
-                "Entries not stored for lack of room.",
-                stats.rejected_no_room,
-            ),
-            (
-                "larder_tier_backfills_total",
-                "Entries copied from a slower tier.",
-                0,
-            ),
-            (
-                "larder_tier_rejected_too_large_total",
-                "Entries too large for the tier.",
-                stats.rejected_too_large,
-            ),
-            (
-                "larder_tier_superseded_total",
-                "Stores that a purge overtook.",
-                stats.superseded,
-            ),
-            (
-                "larder_tier_lost_events_total",
-                "Hits that no policy was told of.",
-                stats.lost_events,
-            ),
-            (
-                "larder_tier_resyncs_total",
-                "Policies told of all residents anew.",
-                stats.resyncs,
-            ),
-            (
-                "larder_tier_shard_resets_total",
-                "Shards emptied after a panic.",
-                stats.shard_resets,
-            ),
-        ] {
-            out.counters(name, help);
-            out.sample(name, &tier, count);
-        }
-        out.counters(
-            "larder_evictions_total",
-            "Entries that left a tier, by reason.",
-        );
-        for (reason, evicted) in stats.evictions() {
-            let labels = [("tier", MEMORY), ("reason", EvictionReason::as_str(reason))];
-            out.sample("larder_evictions_total", &labels, evicted.entries);
-        }
-        out.counters(
-            "larder_evicted_bytes_total",
-            "Bytes that left a tier, by reason.",
-        );
-        for (reason, evicted) in stats.evictions() {
-            let labels = [("tier", MEMORY), ("reason", EvictionReason::as_str(reason))];
-            out.sample("larder_evicted_bytes_total", &labels, evicted.bytes);
-        }
-        for (name, help, value) in [
-            ("larder_tier_bytes", "Bytes in use.", usage.bytes),
-            (
-                "larder_tier_capacity_bytes",
-                "Bytes that may be used.",
-                usage.capacity,
-            ),
-            ("larder_tier_entries", "Entries.", usage.entries),
-            (
-                "larder_tier_reserved_bytes",
-                "Bytes set aside for responses that arrive.",
-                usage.reserved,
-            ),
-            (
-                "larder_policy_memory_bytes",
-                "Memory of eviction policies.",
-                usage.guest_memory,
-            ),
-        ] {
-            out.gauges(name, help);
-            out.sample(name, &tier, value);
-        }
-    }
-
     /// Why a GET of `url` with the fields `fields` (`name: value`) would be answered as it would.
     /// Asks the policy without counting the call.
     ///
@@ -432,7 +212,7 @@ impl Control {
                     "variant": variant,
                 });
                 let lookup = self.edge.cache.peek(&site.domain, key, &headers);
-                merge(&mut answer, self.explain_lookup(&lookup));
+                merge(&mut answer, Self::explain_lookup(&lookup));
                 answer
             }
         };
@@ -440,7 +220,7 @@ impl Control {
         Ok(report)
     }
 
-    fn explain_lookup(&self, lookup: &Lookup) -> Value {
+    fn explain_lookup(lookup: &Lookup) -> Value {
         match lookup {
             Lookup::UriMiss => json!({
                 "verdict": "miss", "tiers": [], "why": "nothing is stored under this key",

@@ -206,7 +206,8 @@ impl Story {
         }
         say!(
             self,
-            "   {answered} requests over {CONNECTIONS} connections in {ms} ms: {failed} failed, {hits} hits, {arrived} reached the origin"
+            "   {answered} requests over {CONNECTIONS} connections in {ms} ms: {failed} failed, \
+             {hits} hits, {arrived} reached the origin"
         )?;
         Ok(Measured { seen, counts })
     }

@@ -62,8 +62,8 @@ impl AccessLog {
 
     /// Queues `line`, or drops it if the queue is full.
     pub fn write(&self, line: &Line<'_>) {
-        let queued = serde_json::to_string(line)
-            .is_ok_and(|text| self.lines.try_send(text).is_ok());
+        let queued =
+            serde_json::to_string(line).is_ok_and(|text| self.lines.try_send(text).is_ok());
         if !queued {
             self.dropped.increment();
         }

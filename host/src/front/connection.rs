@@ -428,9 +428,9 @@ impl AsyncWrite for Watched {
         let written = if total <= COPIED_WRITE {
             let joined = &mut watched.scratch.borrow_mut().joined;
             joined.clear();
-            slices
-                .iter()
-                .for_each(|slice| joined.extend_from_slice(slice));
+            for slice in slices {
+                joined.extend_from_slice(slice);
+            }
             std::task::ready!(send(&watched.stream, cx, joined))?
         } else {
             let stream = Pin::new(&mut watched.stream);

@@ -27,7 +27,7 @@ use super::site::{CacheOutcome, Site, SiteTable};
 use super::worker::{KnownHost, Local, LocalHooks, TIMED_HITS, Worker};
 use crate::cache::Lookup;
 use crate::clock::{self, Moment};
-use crate::entry::{CacheKey, Entry, StoredResponse, Tag, Usable};
+use crate::entry::{CacheKey, Entry, KeyView, StoredResponse, Tag, Usable};
 use crate::policy::activation::Activation;
 use crate::policy::keying::{Input, Keyed};
 
@@ -75,7 +75,8 @@ pub struct Exchange {
     pub body: Option<Incoming>,
     /// Its normalised authority.
     pub authority: String,
-    /// The target that the origin is asked for, if it is not the one that came.
+    /// The target that the policy answered in place of the one that came: what requests are keyed
+    /// by, and what the origin is asked for where the answer may be shared.
     pub target: Option<String>,
     /// The client's address.
     pub client: IpAddr,
@@ -311,9 +312,6 @@ fn begin(worker: &Worker, request: &Request<Incoming>, client: IpAddr) -> Begun 
             next,
         }))
     };
-    if !matches!(*method, Method::GET | Method::HEAD) {
-        return later(None, Next::Pass(ForwardReason::Method));
-    }
     let Keyed::Key {
         target: asked,
         variant,
@@ -321,46 +319,57 @@ fn begin(worker: &Worker, request: &Request<Incoming>, client: IpAddr) -> Begun 
     else {
         return later(None, Next::Pass(ForwardReason::Bypass));
     };
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return later(asked, Next::Pass(ForwardReason::Method));
+    }
     let asked_target = asked.as_deref().unwrap_or(target);
     compose(scratch, site, namespace, authority, asked_target, &variant);
     let primary = worker.edge.cache.hasher.key(scratch);
     let lookup = worker.edge.cache.lookup(&site.domain, primary, headers);
+    if let Lookup::Found(entry) = &lookup
+        && let Some(stored) = entry.response()
+    {
+        let now = clock::coarse();
+        if matches!(stored.lifetime.judge(now), Usable::Fresh { .. }) {
+            let shown = Shown::new(worker, client, entry, &stored.decided_by);
+            let response = hit(request, entry, stored, now, &shown, heads);
+            let stands_for = if worker.edge.access_log.is_some() {
+                1
+            } else {
+                TIMED_HITS
+            };
+            let took = start.map(|start| (start.elapsed(), stands_for));
+            let done = Done {
+                method,
+                authority,
+                target,
+                client,
+                took,
+            };
+            finish(worker, site, &done, CacheOutcome::Hit, &response);
+            return Begun::Answered(response);
+        }
+    }
+    later(asked, Next::Fetch(miss(primary, lookup, site, hooks)))
+}
+
+/// A lookup that ended without a fresh response.
+fn miss(primary: KeyView<'_>, lookup: Lookup, site: &Site, hooks: Option<&mut LocalHooks>) -> Miss {
     let (key, reason, stale) = match lookup {
         Lookup::Found(entry) => {
-            let now = clock::coarse();
-            let Some(stored) = entry.response() else {
-                return later(None, Next::Pass(ForwardReason::Miss));
-            };
-            let usable = stored.lifetime.judge(now);
-            if matches!(usable, Usable::Fresh { .. }) {
-                let shown = Shown::new(worker, client, &entry, &stored.decided_by);
-                let response = hit(request, &entry, stored, now, &shown, heads);
-                let times = if worker.edge.access_log.is_some() {
-                    1
-                } else {
-                    TIMED_HITS
-                };
-                let took = start.map(|start| (start.elapsed(), times));
-                let done = Done {
-                    method,
-                    authority,
-                    target,
-                    client,
-                    took,
-                };
-                finish(worker, site, &done, CacheOutcome::Hit, &response);
-                return Begun::Answered(response);
-            }
+            let usable = entry
+                .response()
+                .map(|stored| stored.lifetime.judge(clock::coarse()));
+            let key = entry.key.clone();
             (
-                entry.key.clone(),
+                key,
                 ForwardReason::Stale,
-                Some((entry, usable)),
+                usable.map(|usable| (entry, usable)),
             )
         }
         Lookup::UriMiss => (primary.to_key(), ForwardReason::UriMiss, None),
         Lookup::VaryMiss { key } => (key, ForwardReason::VaryMiss, None),
     };
-    let primary = primary.to_key();
     let (freshness, declared) = hooks.map_or_else(
         || (site.hooks.freshness.current(), Vec::new()),
         |hooks| {
@@ -369,17 +378,14 @@ fn begin(worker: &Worker, request: &Request<Incoming>, client: IpAddr) -> Begun 
             (freshness, declared.unwrap_or_default())
         },
     );
-    later(
-        asked,
-        Next::Fetch(Miss {
-            primary,
-            key,
-            reason,
-            stale,
-            freshness,
-            declared,
-        }),
-    )
+    Miss {
+        primary: primary.to_key(),
+        key,
+        reason,
+        stale,
+        freshness,
+        declared,
+    }
 }
 
 /// Finds out whom `request` is for, and judges its target. Most requests repeat the `Host` of the

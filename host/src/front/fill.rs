@@ -34,7 +34,6 @@ use crate::rfc9111::validation::{self, Identifies};
 use crate::rfc9111::vary::Nominated;
 use crate::tier::memory::put::Reservation;
 
-
 /// Everything a fill needs once the request that caused it is gone.
 struct Fill {
     worker: Rc<Worker>,
@@ -307,9 +306,7 @@ impl Fill {
         );
         let entry = Arc::new(entry);
         if lifetime.is_some() {
-            // Whether it was stored shows in the tier's own counts.
-            let _ = self
-                .worker
+            self.worker
                 .edge
                 .cache
                 .store(domain, pilot.flight(), &entry, None);
@@ -378,8 +375,7 @@ impl Fill {
             let Some(lifetime) = lifetime else { return };
             let entry = entry(pieces, lifetime);
             let cache = &self.worker.edge.cache;
-            // Whether it was stored shows in the tier's own counts.
-            let _ = cache.store(&self.site.domain, pilot.flight(), &entry, Some(reservation));
+            cache.store(&self.site.domain, pilot.flight(), &entry, Some(reservation));
         };
         if reservation.is_none() && lifetime.is_some() {
             // What is stored for this key is out of date, and nothing will replace it.

@@ -50,7 +50,7 @@ impl OriginClient {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(deadlines.connect));
         connector.set_nodelay(true);
-        connector.set_keepalive(Some(Duration::from_secs(60)));
+        connector.set_keepalive(Some(Duration::from_mins(1)));
         let client = Client::builder(LocalExecutor)
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_AFTER)

@@ -35,25 +35,14 @@ pub async fn pass(mut exchange: Exchange, reason: ForwardReason) -> Response<Res
             answer::own(StatusCode::PAYLOAD_TOO_LARGE, message),
         );
     }
-    let mut headers = exchange.head.headers.clone();
-    fields::remove_hop_by_hop(&mut headers);
-    fields::remove_from_proxies_only(&mut headers);
-    fill::set_host(&mut headers, &exchange.site, &exchange.authority);
-    fields::append_via(&mut headers, Version::HTTP_11);
-    let body = match exchange.body.take() {
-        // The semantics of GET and HEAD give a body no meaning, and a cache that let one through
-        // could be made to store what it was answered with (RFC 9110 9.3.1).
-        Some(body) if !matches!(exchange.head.method, Method::GET | Method::HEAD) => {
-            Outgoing::client(body, limit)
-        }
-        _ => {
-            headers.remove(CONTENT_LENGTH);
-            Outgoing::Empty
-        }
-    };
+    let (headers, body) = outgoing(&mut exchange, limit);
     let method = exchange.head.method.clone();
     exchange.site.metrics.origin_requests.increment();
-    let target = exchange.asked_target();
+    // What is done to a resource is done to the one that the client named.
+    let target = match reason {
+        ForwardReason::Method => exchange.original_target(),
+        _ => exchange.asked_target(),
+    };
     let request = fill::request(&method, &exchange.site, target, headers, body);
     let answer = match request {
         Ok(request) => exchange.worker.client.send(request).await,
@@ -90,6 +79,27 @@ pub async fn pass(mut exchange: Exchange, reason: ForwardReason) -> Response<Res
         CacheOutcome::Bypass,
         answer::respond(head.status, headers, body),
     )
+}
+
+/// The fields and the body that are sent on.
+fn outgoing(exchange: &mut Exchange, limit: u64) -> (HeaderMap, Outgoing) {
+    let mut headers = exchange.head.headers.clone();
+    fields::remove_hop_by_hop(&mut headers);
+    fields::remove_from_proxies_only(&mut headers);
+    fill::set_host(&mut headers, &exchange.site, &exchange.authority);
+    fields::append_via(&mut headers, Version::HTTP_11);
+    let body = match exchange.body.take() {
+        // The semantics of GET and HEAD give a body no meaning, and a cache that let one through
+        // could be made to store what it was answered with (RFC 9110 9.3.1).
+        Some(body) if !matches!(exchange.head.method, Method::GET | Method::HEAD) => {
+            Outgoing::client(body, limit)
+        }
+        _ => {
+            headers.remove(CONTENT_LENGTH);
+            Outgoing::Empty
+        }
+    };
+    (headers, body)
 }
 
 fn announced(headers: &HeaderMap) -> Option<u64> {

@@ -165,7 +165,10 @@ pub struct HookSlot {
 }
 
 /// Called after the activation of a slot changed.
-pub struct OnChange(pub Box<dyn Fn(&Arc<Activation>) + Send + Sync>);
+pub struct OnChange(pub Listener);
+
+/// Hears of an activation that was put in.
+pub type Listener = Box<dyn Fn(&Arc<Activation>) + Send + Sync>;
 
 impl std::fmt::Debug for OnChange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -230,16 +233,16 @@ impl HookSlot {
     }
 
     /// Puts `next` in. What ran before becomes the one to fall back to if it proved itself.
-    pub fn activate(&self, next: Arc<Activation>) {
+    pub fn activate(&self, next: &Arc<Activation>) {
         {
             let mut state = self.lock();
             if state.current.stats.calls.get() >= GOOD_CALLS && state.current.policy.is_some() {
                 state.good = Some(Arc::clone(&state.current));
             }
             state.tripped = None;
-            self.set(&mut state, Arc::clone(&next));
+            self.set(&mut state, Arc::clone(next));
         }
-        self.changed(&next);
+        self.changed(next);
     }
 
     /// Takes `failed` out of service, if it is still the one that runs.
@@ -320,7 +323,7 @@ mod tests {
     fn a_late_trip_of_a_replaced_activation_changes_nothing() {
         let (first, second) = (activation("a@1"), activation("a@2"));
         let slot = HookSlot::new(Arc::clone(&first));
-        slot.activate(Arc::clone(&second));
+        slot.activate(&second);
         slot.trip(&first, Trip::InARow);
         assert_eq!(slot.serial(), second.serial);
     }

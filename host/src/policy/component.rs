@@ -18,7 +18,9 @@ pub struct Policy {
 
 impl std::fmt::Debug for Policy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Policy").field("hooks", &self.hooks()).finish_non_exhaustive()
+        f.debug_struct("Policy")
+            .field("hooks", &self.hooks())
+            .finish_non_exhaustive()
     }
 }
 
@@ -31,7 +33,9 @@ impl Policy {
         let pre = Linker::new(engine).instantiate_pre(component)?;
         let offers = |hook: Hook| component.get_export_index(None, hook.interface()).is_some();
         Ok(Self {
-            keying: offers(Hook::Keying).then(|| keying::GuestIndices::new(&pre)).transpose()?,
+            keying: offers(Hook::Keying)
+                .then(|| keying::GuestIndices::new(&pre))
+                .transpose()?,
             freshness: offers(Hook::Freshness)
                 .then(|| freshness::GuestIndices::new(&pre))
                 .transpose()?,
@@ -49,7 +53,10 @@ impl Policy {
             (Hook::Freshness, self.freshness.is_some()),
             (Hook::Eviction, self.eviction.is_some()),
         ];
-        offered.into_iter().filter_map(|(hook, offered)| offered.then_some(hook)).collect()
+        offered
+            .into_iter()
+            .filter_map(|(hook, offered)| offered.then_some(hook))
+            .collect()
     }
 
     /// Instantiates once and loads every hook, which checks the types of their functions.
@@ -72,7 +79,9 @@ impl Policy {
     /// # Errors
     /// See [`Policy::verify`].
     pub fn keying(&self, limits: Limits) -> Result<(Sandbox, keying::Guest), Fault> {
-        self.load(limits, self.keying.as_ref(), |hook, store, at| hook.load(store, at))
+        self.load(limits, self.keying.as_ref(), |hook, store, at| {
+            hook.load(store, at)
+        })
     }
 
     /// A new, unconfigured freshness instance.
@@ -80,7 +89,9 @@ impl Policy {
     /// # Errors
     /// See [`Policy::verify`].
     pub fn freshness(&self, limits: Limits) -> Result<(Sandbox, freshness::Guest), Fault> {
-        self.load(limits, self.freshness.as_ref(), |hook, store, at| hook.load(store, at))
+        self.load(limits, self.freshness.as_ref(), |hook, store, at| {
+            hook.load(store, at)
+        })
     }
 
     /// A new, unconfigured eviction instance.
@@ -88,7 +99,9 @@ impl Policy {
     /// # Errors
     /// See [`Policy::verify`].
     pub fn eviction(&self, limits: Limits) -> Result<(Sandbox, eviction::Guest), Fault> {
-        self.load(limits, self.eviction.as_ref(), |hook, store, at| hook.load(store, at))
+        self.load(limits, self.eviction.as_ref(), |hook, store, at| {
+            hook.load(store, at)
+        })
     }
 
     fn load<I, G>(
@@ -97,15 +110,18 @@ impl Policy {
         indices: Option<&I>,
         load: impl FnOnce(&I, &mut Store<State>, &wasmtime::component::Instance) -> wasmtime::Result<G>,
     ) -> Result<(Sandbox, G), Fault> {
-        let missing = || Fault::instance(&wasmtime::Error::msg("the policy does not offer this hook"));
+        let missing =
+            || Fault::instance(&wasmtime::Error::msg("the policy does not offer this hook"));
         let indices = indices.ok_or_else(missing)?;
         let mut sandbox = Sandbox::new(self.pre.engine(), limits);
         let mut made = Err(wasmtime::Error::msg("not instantiated"));
-        sandbox
-            .call(|store| {
-                made = self.pre.instantiate(&mut *store).and_then(|instance| load(indices, store, &instance));
-                Ok(())
-            })?;
+        sandbox.call(|store| {
+            made = self
+                .pre
+                .instantiate(&mut *store)
+                .and_then(|instance| load(indices, store, &instance));
+            Ok(())
+        })?;
         let guest = made.map_err(|error| Fault::instance(&error))?;
         Ok((sandbox, guest))
     }

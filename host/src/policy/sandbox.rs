@@ -34,7 +34,13 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// Every kind, in the order of the metrics.
-    pub const ALL: [Self; 5] = [Self::Trap, Self::Deadline, Self::Stack, Self::Answer, Self::Instance];
+    pub const ALL: [Self; 5] = [
+        Self::Trap,
+        Self::Deadline,
+        Self::Stack,
+        Self::Answer,
+        Self::Instance,
+    ];
 
     /// The word used in metrics and messages.
     pub const fn as_str(self) -> &'static str {
@@ -61,17 +67,27 @@ pub struct Fault {
 impl Fault {
     /// An answer that the interface forbids.
     pub fn answer(detail: impl Into<String>) -> Self {
-        Self { kind: FaultKind::Answer, detail: detail.into() }
+        Self {
+            kind: FaultKind::Answer,
+            detail: detail.into(),
+        }
     }
 
     /// No usable instance.
     pub fn instance(error: &wasmtime::Error) -> Self {
-        Self { detail: format!("{error:#}"), ..Self::from_call(error) }.of_instance()
+        Self {
+            detail: format!("{error:#}"),
+            ..Self::from_call(error)
+        }
+        .of_instance()
     }
 
     fn of_instance(self) -> Self {
         match self.kind {
-            FaultKind::Trap => Self { kind: FaultKind::Instance, ..self },
+            FaultKind::Trap => Self {
+                kind: FaultKind::Instance,
+                ..self
+            },
             _ => self,
         }
     }
@@ -82,7 +98,10 @@ impl Fault {
             Some(Trap::StackOverflow) => FaultKind::Stack,
             _ => FaultKind::Trap,
         };
-        Self { kind, detail: error.root_cause().to_string() }
+        Self {
+            kind,
+            detail: error.root_cause().to_string(),
+        }
     }
 }
 
@@ -100,7 +119,12 @@ pub struct State<T = ()> {
 }
 
 impl<T: Send> ResourceLimiter for State<T> {
-    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        _: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let desired = u64::try_from(desired).unwrap_or(u64::MAX);
         let allowed = desired <= self.memory_limit;
         if allowed {
@@ -109,7 +133,12 @@ impl<T: Send> ResourceLimiter for State<T> {
         Ok(allowed)
     }
 
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        _: usize,
+        desired: usize,
+        _: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         Ok(desired <= 10_000)
     }
 
@@ -135,14 +164,17 @@ impl<T> State<T> {
     /// look notes the thread's CPU time; later looks end the call once it has used up the rest.
     fn judge_lateness(&mut self) -> UpdateDeadline {
         let used = thread_cpu_time();
-        let allowed = TICK * u32::try_from(self.ticks.saturating_sub(FIRST_LOOK)).unwrap_or(u32::MAX);
+        let allowed =
+            TICK * u32::try_from(self.ticks.saturating_sub(FIRST_LOOK)).unwrap_or(u32::MAX);
         match self.late_since {
             None => {
                 self.late_since = Some(used);
                 UpdateDeadline::Continue(self.ticks.saturating_sub(FIRST_LOOK).max(1))
             }
             // A tick's grace: the first look may come up to a tick early.
-            Some(since) if used.saturating_sub(since) + TICK < allowed => UpdateDeadline::Continue(1),
+            Some(since) if used.saturating_sub(since) + TICK < allowed => {
+                UpdateDeadline::Continue(1)
+            }
             Some(_) => UpdateDeadline::Interrupt,
         }
     }
@@ -170,8 +202,16 @@ impl Sandbox {
 impl<T: Send + 'static> Sandbox<T> {
     /// An empty store of `engine` whose host functions work on `data`.
     pub fn with_data(engine: &Engine, limits: Limits, data: T) -> Self {
-        let ticks = u64::try_from(limits.deadline.as_millis()).unwrap_or(u64::MAX).max(1);
-        let state = State { data, memory_limit: limits.memory, memory: 0, ticks, late_since: None };
+        let ticks = u64::try_from(limits.deadline.as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1);
+        let state = State {
+            data,
+            memory_limit: limits.memory,
+            memory: 0,
+            ticks,
+            late_since: None,
+        };
         let mut store = Store::new(engine, state);
         store.limiter(|state| state);
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().judge_lateness()));

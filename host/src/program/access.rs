@@ -49,7 +49,7 @@ const DECIDED_BY: &str = "program";
 
 /// What one run may reach.
 #[derive(Debug)]
-pub struct Access {
+pub(super) struct Access {
     chain: Chain,
     /// Bytes that puts may still charge.
     quota: u64,

@@ -65,9 +65,9 @@ pub(super) fn check(wasm: &[u8], limits: &Limits) -> Result<(), Refusal> {
 
 fn importable(name: &str) -> Result<(), Refusal> {
     let patch = name.strip_prefix(TIERS);
-    if patch.is_some_and(|patch| {
-        !patch.is_empty() && patch.bytes().all(|byte| byte.is_ascii_digit())
-    }) {
+    if patch
+        .is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|byte| byte.is_ascii_digit()))
+    {
         return Ok(());
     }
     let shown = name

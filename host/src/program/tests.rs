@@ -15,7 +15,9 @@ fn component(text: &str) -> Vec<u8> {
 
 /// A component with `imports` that exports nothing.
 fn importing(imports: &[&str]) -> Vec<u8> {
-    let imports = imports.iter().map(|name| format!("(import {name:?} (instance))"));
+    let imports = imports
+        .iter()
+        .map(|name| format!("(import {name:?} (instance))"));
     component(&format!("(component {})", imports.collect::<String>()))
 }
 
@@ -54,7 +56,11 @@ fn a_call_of_the_tiers_that_does_not_exist_is_refused_by_name() {
     );
     let refusal = refusal(&wasm);
     assert_eq!(refusal.code, "invalid_component");
-    assert!(refusal.message.contains("frobnicate"), "{}", refusal.message);
+    assert!(
+        refusal.message.contains("frobnicate"),
+        "{}",
+        refusal.message
+    );
 }
 
 #[test]

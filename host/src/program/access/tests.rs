@@ -184,10 +184,7 @@ fn tags_are_checked_kept_by_name_and_purged_by() {
     let found = lookup(&mut access, "many").expect("it was put");
     assert_eq!(found.tags, many.get(1..).unwrap());
     let longest = "t".repeat(TAG_MAX);
-    assert_eq!(
-        put_tagged(&mut access, "a", &["x", &longest, "x"]),
-        Ok(())
-    );
+    assert_eq!(put_tagged(&mut access, "a", &["x", &longest, "x"]), Ok(()));
     assert_eq!(put_tagged(&mut access, "b", &["x", "y"]), Ok(()));
     let found = lookup(&mut access, "a").expect("it was put");
     assert_eq!(found.tags, ["x", longest.as_str()], "each once");
@@ -273,7 +270,10 @@ fn a_put_beyond_the_quota_changes_nothing() {
     }
     let mut access = access(&domain, charge);
     assert_eq!(put(&mut access, "a", b"older", ENDLESS), Ok(()));
-    assert_eq!(put(&mut access, "a", b"newer", ENDLESS), Err(Error::Refused));
+    assert_eq!(
+        put(&mut access, "a", b"newer", ENDLESS),
+        Err(Error::Refused)
+    );
     assert_eq!(read(&mut access, "a", 0, 5), Ok(b"older".to_vec()));
 }
 
@@ -286,7 +286,10 @@ fn what_a_tier_cannot_take_is_said_and_costs_no_quota() {
     let body = vec![0; 20 << 10];
     assert_eq!(put(&mut access, "a", &body, ENDLESS), Err(Error::TooLarge));
     assert_eq!(access.quota, left);
-    assert!(lookup(&mut access, "a").is_none(), "the older one is out of date");
+    assert!(
+        lookup(&mut access, "a").is_none(),
+        "the older one is out of date"
+    );
 
     let mut nothing = Access::new(chain(SITE, &domain(0), &Arc::default()), ENDLESS);
     assert_eq!(put(&mut nothing, "a", b"x", ENDLESS), Err(Error::Refused));
@@ -306,7 +309,10 @@ fn a_body_read_in_pieces_is_used_once() {
     let mut access = access(&domain, ENDLESS);
     assert_eq!(put(&mut access, "a", b"0123456789", ENDLESS), Ok(()));
     for offset in 0..10 {
-        assert_eq!(read(&mut access, "a", offset, 1).map(|read| read.len()), Ok(1));
+        assert_eq!(
+            read(&mut access, "a", offset, 1).map(|read| read.len()),
+            Ok(1)
+        );
     }
     assert_eq!(domain.stats().hits, 1);
 }

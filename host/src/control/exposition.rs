@@ -1,0 +1,251 @@
+//! The metrics of a running edge, in the text format of Prometheus.
+
+use super::Control;
+use super::report::MEMORY;
+use crate::metrics::Exposition;
+use crate::tier::Usage;
+use crate::tier::memory::stats::Stats;
+
+impl Control {
+    /// The text of `/metrics`.
+    pub fn metrics(&self) -> String {
+        let mut out = Exposition::default();
+        out.gauges("larder_build_info", "The running version.");
+        out.sample(
+            "larder_build_info",
+            &[("version", env!("CARGO_PKG_VERSION"))],
+            1,
+        );
+        self.requests(&mut out);
+        self.origins(&mut out);
+        self.connections(&mut out);
+        let (usage, stats) = self.memory();
+        tier_counts(&mut out, &stats);
+        tier_evictions(&mut out, &stats);
+        tier_usage(&mut out, &usage);
+        self.library.ledger().expose(&mut out);
+        self.artefacts(&mut out);
+        out.into_text()
+    }
+
+    fn requests(&self, out: &mut Exposition) {
+        let table = self.edge.sites.table();
+        let metrics = &self.edge.metrics;
+        let name = "larder_requests_total";
+        out.counters(name, "Answered requests, by what the cache did.");
+        for site in table.sites() {
+            let counts = site.metrics.requests();
+            for (outcome, class, count) in counts.filter(|(.., count)| *count > 0) {
+                let class = format!("{class}xx");
+                let outcome = outcome.as_str();
+                let labels = [
+                    ("site", &*site.name),
+                    ("cache_status", outcome),
+                    ("status_class", &class),
+                ];
+                out.sample(name, &labels, count);
+            }
+        }
+        counter(
+            out,
+            "larder_collapsed_total",
+            "Requests that joined a fetch under way.",
+            metrics.collapsed.get(),
+        );
+        counter(
+            out,
+            "larder_refused_requests_total",
+            "Requests that reached no site.",
+            metrics.refused.get(),
+        );
+        let name = "larder_request_duration_seconds";
+        out.histograms(
+            name,
+            "Time from the head of a request to the head of its answer; of hits one in 16 is timed.",
+        );
+        out.histogram(name, &[], &metrics.request_seconds);
+        if let Some(log) = &self.edge.access_log {
+            let name = "larder_access_log_dropped_total";
+            counter(
+                out,
+                name,
+                "Lines of the access log that were dropped.",
+                log.dropped(),
+            );
+        }
+    }
+
+    fn origins(&self, out: &mut Exposition) {
+        let table = self.edge.sites.table();
+        let name = "larder_origin_requests_total";
+        out.counters(name, "Requests sent to origins.");
+        for site in table.sites() {
+            out.sample(
+                name,
+                &[("site", &site.name)],
+                site.metrics.origin_requests.get(),
+            );
+        }
+        let name = "larder_origin_failures_total";
+        out.counters(name, "Requests to origins that got no answer.");
+        for site in table.sites() {
+            out.sample(
+                name,
+                &[("site", &site.name)],
+                site.metrics.origin_failures.get(),
+            );
+        }
+        out.gauges("larder_flights", "Fetches under way.");
+        let flights = u64::try_from(self.edge.cache.flights.len()).unwrap_or(u64::MAX);
+        out.sample("larder_flights", &[], flights);
+    }
+
+    fn connections(&self, out: &mut Exposition) {
+        let metrics = &self.edge.metrics;
+        counter(
+            out,
+            "larder_connections_total",
+            "Connections accepted.",
+            metrics.connections.get(),
+        );
+        counter(
+            out,
+            "larder_connections_timed_out_total",
+            "Connections closed because their client was too slow.",
+            metrics.connections_timed_out.get(),
+        );
+        counter(
+            out,
+            "larder_accept_errors_total",
+            "Connections that could not be accepted.",
+            metrics.accept_errors.get(),
+        );
+        out.gauges("larder_connections", "Open connections.");
+        out.sample("larder_connections", &[], self.open_connections());
+    }
+
+    fn artefacts(&self, out: &mut Exposition) {
+        let counts = self.library.artefact_counts();
+        let name = "larder_artefacts_total";
+        out.counters(name, "Compiled policies, by what became of them.");
+        for (outcome, count) in [
+            ("loaded", &counts.loaded),
+            ("rejected", &counts.rejected),
+            ("compiled", &counts.compiled),
+            ("write_failed", &counts.write_failures),
+        ] {
+            out.sample(name, &[("outcome", outcome)], count.get());
+        }
+    }
+}
+
+fn counter(out: &mut Exposition, name: &str, help: &str, value: u64) {
+    out.counters(name, help);
+    out.sample(name, &[], value);
+}
+
+fn tier_counts(out: &mut Exposition, stats: &Stats) {
+    let no_room = stats.rejected_no_room;
+    for (name, help, count) in [
+        ("larder_tier_lookups_total", "Lookups.", stats.lookups()),
+        (
+            "larder_tier_hits_total",
+            "Lookups that found an entry.",
+            stats.hits,
+        ),
+        (
+            "larder_tier_misses_total",
+            "Lookups that found none.",
+            stats.misses,
+        ),
+        ("larder_tier_errors_total", "Lookups that failed.", 0),
+        ("larder_tier_writes_total", "Entries stored.", stats.puts),
+        (
+            "larder_tier_write_failures_total",
+            "Entries not stored for lack of room.",
+            no_room,
+        ),
+        (
+            "larder_tier_backfills_total",
+            "Entries copied from a slower tier.",
+            0,
+        ),
+        (
+            "larder_tier_rejected_too_large_total",
+            "Entries too large for the tier.",
+            stats.rejected_too_large,
+        ),
+        (
+            "larder_tier_superseded_total",
+            "Stores that a purge overtook.",
+            stats.superseded,
+        ),
+        (
+            "larder_tier_lost_events_total",
+            "Hits that no policy was told of.",
+            stats.lost_events,
+        ),
+        (
+            "larder_tier_resyncs_total",
+            "Policies told of all residents anew.",
+            stats.resyncs,
+        ),
+        (
+            "larder_tier_wrong_answers_total",
+            "Wrong lists of victims.",
+            stats.wrong_answers,
+        ),
+        (
+            "larder_tier_shard_resets_total",
+            "Shards emptied after a panic.",
+            stats.shard_resets,
+        ),
+    ] {
+        out.counters(name, help);
+        out.sample(name, &[("tier", MEMORY)], count);
+    }
+}
+
+fn tier_evictions(out: &mut Exposition, stats: &Stats) {
+    out.counters(
+        "larder_evictions_total",
+        "Entries that left a tier, by reason.",
+    );
+    for (reason, evicted) in stats.evictions() {
+        let labels = [("tier", MEMORY), ("reason", reason.as_str())];
+        out.sample("larder_evictions_total", &labels, evicted.entries);
+    }
+    out.counters(
+        "larder_evicted_bytes_total",
+        "Bytes that left a tier, by reason.",
+    );
+    for (reason, evicted) in stats.evictions() {
+        let labels = [("tier", MEMORY), ("reason", reason.as_str())];
+        out.sample("larder_evicted_bytes_total", &labels, evicted.bytes);
+    }
+}
+
+fn tier_usage(out: &mut Exposition, usage: &Usage) {
+    for (name, help, value) in [
+        ("larder_tier_bytes", "Bytes in use.", usage.bytes),
+        (
+            "larder_tier_capacity_bytes",
+            "Bytes that may be used.",
+            usage.capacity,
+        ),
+        ("larder_tier_entries", "Entries.", usage.entries),
+        (
+            "larder_tier_reserved_bytes",
+            "Bytes set aside for responses that are arriving.",
+            usage.reserved,
+        ),
+        (
+            "larder_policy_memory_bytes",
+            "Memory of eviction policies.",
+            usage.guest_memory,
+        ),
+    ] {
+        out.gauges(name, help);
+        out.sample(name, &[("tier", MEMORY)], value);
+    }
+}
