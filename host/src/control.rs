@@ -126,7 +126,7 @@ impl Control {
     pub fn reload(&self, config: &Config) -> Result<(), NotArranged> {
         let mut arranged = self.arranged();
         let mut table = self.activations.table();
-        let plan = arranged.plan(config, &table, &self.library)?;
+        let plan = arranged.plan(config, &table, &self.library, None)?;
         if plan.pin(&mut table) {
             self.activations.commit(table)?;
         }
@@ -196,7 +196,7 @@ impl Control {
             },
         );
         let plan = arranged
-            .plan(&config, &table, &self.library)
+            .plan(&config, &table, &self.library, Some((site, hook)))
             .map_err(Refusal::from)?;
         self.commit(table)?;
         arranged.apply(plan, &config, &self.edge, &self.library);
@@ -236,7 +236,7 @@ impl Control {
             })?;
         let before = arranged.label(site, change.hook);
         let plan = arranged
-            .plan(&config, &table, &self.library)
+            .plan(&config, &table, &self.library, Some((site, change.hook)))
             .map_err(Refusal::from)?;
         self.commit(table)?;
         arranged.apply(plan, &config, &self.edge, &self.library);
@@ -304,6 +304,11 @@ impl Control {
                 ))
             }
         }
+    }
+
+    /// What runs at `hook` of `site`, by name.
+    pub fn active(&self, site: &str, hook: Hook) -> String {
+        self.arranged().label(site, hook)
     }
 
     fn site(&self, name: &str) -> Result<Arc<Site>, Refusal> {

@@ -230,11 +230,12 @@ async fn accept(
 ) {
     let metrics = &worker.edge.metrics;
     loop {
-        let Ok(place) = Arc::clone(places).acquire_owned().await else {
-            return;
-        };
         match listener.accept().await {
             Ok((stream, client)) => {
+                // One connection at a time may wait here; the kernel's queue holds the rest.
+                let Ok(place) = Arc::clone(places).acquire_owned().await else {
+                    return;
+                };
                 metrics.connections.increment();
                 // Small responses must not wait for the acknowledgement of the one before.
                 if let Err(error) = stream.set_nodelay(true) {

@@ -49,13 +49,19 @@ const MESSAGE_MAX: usize = 1 << 10;
 fn refused(message: &str) -> Fault {
     let end = message.floor_char_boundary(MESSAGE_MAX);
     let detail = message.get(..end).unwrap_or_default().to_owned();
-    Fault { kind: sandbox::FaultKind::Instance, detail }
+    Fault {
+        kind: sandbox::FaultKind::Parameters,
+        detail,
+    }
 }
 
 /// The field names a guest declared.
 fn field_names(names: &[String], max: usize) -> Result<Vec<HeaderName>, Fault> {
     if names.len() > max {
-        return Err(Fault::answer(format!("{} declared fields; {max} are allowed", names.len())));
+        return Err(Fault::answer(format!(
+            "{} declared fields; {max} are allowed",
+            names.len()
+        )));
     }
     let parse = |name: &String| {
         HeaderName::from_bytes(name.as_bytes())
@@ -67,7 +73,11 @@ fn field_names(names: &[String], max: usize) -> Result<Vec<HeaderName>, Fault> {
 /// Appends the value of field `name`: several lines joined as RFC 9110 5.3 says, bytes beyond
 /// ASCII read as Latin-1. Whether there was one.
 fn push_field(headers: &HeaderMap, name: &HeaderName, text: &mut String) -> bool {
-    let separator = if *name == http::header::COOKIE { "; " } else { ", " };
+    let separator = if *name == http::header::COOKIE {
+        "; "
+    } else {
+        ", "
+    };
     let mut present = false;
     for value in headers.get_all(name) {
         if present {

@@ -10,13 +10,14 @@ use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::Admin;
 use crate::config::{self, Config, ConfigError, Unusable, read_token};
 use crate::control::{Control, NotArranged};
 use crate::front::connection::ConnectionLimits;
 use crate::front::{Front, FrontSettings};
+use crate::policy::hook::Hook;
 use crate::tasks::Tasks;
 
 /// A running edge.
@@ -48,11 +49,7 @@ impl Server {
                 head_bytes: limits.request_head.length(),
                 fields: limits.request_fields.length(),
                 head: limits.head.duration(),
-                // A client may wait for as long as the origin may pause.
-                idle: limits
-                    .client_idle
-                    .duration()
-                    .max(limits.origin_idle.duration()),
+                idle: limits.client_idle.duration(),
             },
             drain: limits.drain.duration(),
         };
@@ -140,21 +137,20 @@ pub fn serve(
         .build_local(LocalOptions::default())
         .context("no runtime for the admin API")?;
     runtime.block_on(async {
+        // Before anything can be announced: until then a signal would end the process.
+        let mut signals = Signals::new()?;
         let mut server = Server::open(config)?;
         let tasks = Tasks::default();
         let admin = server.listen_admin(config, &tasks).await?;
         let http = server.listen()?;
-        announce(config, http, admin);
-        wait(&server, &reload).await?;
+        announce(&server, config, http, admin);
+        wait(&server, &reload, &mut signals).await;
         server.ready.store(false, Ordering::Release);
         tracing::info!("draining: no new connections, requests in flight may end");
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
         let stopping = tokio::task::spawn_blocking(move || server.stop());
         tokio::select! {
             stopped = stopping => stopped.context("stopping failed")?,
-            _ = interrupt.recv() => tracing::warn!("stopped at once"),
-            _ = terminate.recv() => tracing::warn!("stopped at once"),
+            () = signals.stop() => tracing::warn!("stopped at once"),
         }
         Ok::<(), anyhow::Error>(())
     })?;
@@ -163,7 +159,12 @@ pub fn serve(
     Ok(())
 }
 
-fn announce(config: &Config, http: std::net::SocketAddr, admin: std::net::SocketAddr) {
+fn announce(
+    server: &Server,
+    config: &Config,
+    http: std::net::SocketAddr,
+    admin: std::net::SocketAddr,
+) {
     tracing::info!("listening on http://{http}, admin on http://{admin}");
     tracing::info!(capacity = %config.memory.capacity, "memory tier");
     match &config.data_dir {
@@ -173,10 +174,36 @@ fn announce(config: &Config, http: std::net::SocketAddr, admin: std::net::Socket
         }
     }
     for site in &config.sites {
+        let active = |hook| server.control.active(&site.name, hook);
         tracing::info!(
-            site = %site.name, origin = %site.origin.authority(), keying = %site.policy.keying,
-            freshness = %site.policy.freshness, eviction = %site.policy.eviction, "site"
+            site = %site.name, origin = %site.origin.authority(), keying = active(Hook::Keying),
+            freshness = active(Hook::Freshness), eviction = active(Hook::Eviction), "site"
         );
+    }
+}
+
+/// The signals that this process answers.
+struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for a signal to stop.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 
@@ -184,15 +211,13 @@ fn announce(config: &Config, http: std::net::SocketAddr, admin: std::net::Socket
 async fn wait(
     server: &Server,
     reload: &impl Fn() -> Result<Config, ConfigError>,
-) -> anyhow::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    signals: &mut Signals,
+) {
     loop {
         tokio::select! {
-            _ = interrupt.recv() => return Ok(()),
-            _ = terminate.recv() => return Ok(()),
-            _ = hangup.recv() => match reload() {
+            _ = signals.interrupt.recv() => return,
+            _ = signals.terminate.recv() => return,
+            _ = signals.hangup.recv() => match reload() {
                 Err(error) => tracing::error!(%error, "not reloaded; the old configuration stays"),
                 Ok(config) => match server.control.reload(&config) {
                     Ok(()) => tracing::info!("reloaded"),

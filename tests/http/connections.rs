@@ -207,6 +207,20 @@ fn a_client_that_stops_reading_is_given_up() {
 }
 
 #[test]
+fn a_client_that_stops_sending_its_body_is_given_up() {
+    let origin = Origin::always(Reply::ok("x"));
+    let edge = Setup::before(&origin)
+        .set("limits.client_idle", "300ms")
+        .set("limits.origin_idle", "300ms")
+        .start();
+    let mut client = edge.client();
+    client.send("POST /a HTTP/1.1\r\nHost: edge.test\r\nContent-Length: 10\r\n\r\n01234");
+    let rest = String::from_utf8_lossy(&client.rest()).into_owned();
+    assert!(!rest.starts_with("HTTP/1.1 2"), "{rest:?}");
+    assert_eq!(origin.total(), 0, "no whole request reached it");
+}
+
+#[test]
 fn connections_over_the_limit_wait_and_are_served() {
     let origin = Origin::always(Reply::cached("x"));
     let edge = Setup::before(&origin)

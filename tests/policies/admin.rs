@@ -139,10 +139,28 @@ fn bodies_must_be_json_and_say_so() {
         refused(purge(json, body), 400, "bad_json");
     }
     refused(purge(json, &vec![b' '; (1 << 20) + 1]), 413, "too_large");
-    refused(purge(json, b""), 400, "nothing_named");
-    refused(purge(json, b"{}"), 400, "nothing_named");
+}
+
+#[test]
+fn what_is_not_known_or_not_supported_is_never_ignored() {
+    let origin = telling_origin();
+    let edge = Edge::before(&origin);
+    let json = [("Content-Type", "application/json")];
     refused(
-        purge(json, br#"{"all":true,"urls":["http://edge.test/"]}"#),
+        edge.admin("POST", "/v1/purge", &json, b""),
+        400,
+        "nothing_named",
+    );
+    refused(
+        edge.admin("POST", "/v1/purge", &json, b"{}"),
+        400,
+        "nothing_named",
+    );
+    refused(
+        edge.admin_post(
+            "/v1/purge",
+            &json!({"all":true,"urls":["http://edge.test/"]}),
+        ),
         400,
         "nothing_named",
     );

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::load::{self, CLIENTS, Latencies, new_ones, repeated, telling_origin, told};
 use crate::site::{active, at_hook, calls, faults, push, push_as, use_policy};
 use crate::support::edge::{Edge, Setup};
+use crate::support::pattern::to_u64;
 use crate::{fixtures, text};
 
 /// Faults in a row that trip a breaker.
@@ -19,6 +20,9 @@ const IN_A_ROW: u64 = 5;
 const QUICKEST: Duration = Duration::from_millis(10 + 15);
 /// The same under load, where a request may wait for the calls of others as well.
 const UNDER_LOAD: Duration = Duration::from_millis(300);
+
+/// Numbers the rounds of [`fails_always`].
+static ROUND: AtomicUsize = AtomicUsize::new(0);
 
 /// Puts the policy in effect, loads the edge, and checks everything that must hold of a policy
 /// that fails at every call.
@@ -31,11 +35,10 @@ fn fails_always(edge: &Edge, hook: &str, policy: &str, params: &Value, kind: &st
         faults(edge, policy, hook, None),
     );
     // Each round asks for what no round before asked for.
-    static ROUND: AtomicUsize = AtomicUsize::new(0);
     let round = format!("round-{}", ROUND.fetch_add(1, Ordering::Relaxed));
     use_policy(edge, hook, policy, params);
     let alone = Latencies::of(edge, 4, |number| format!("/{round}/alone/{number}"));
-    assert!(alone.at(0.0) < QUICKEST, "{what}: {alone:?}");
+    assert!(alone.at(0) < QUICKEST, "{what}: {alone:?}");
     let requests = 300;
     let latencies = load::run(edge, requests, new_ones(&round));
     assert!(
@@ -43,13 +46,13 @@ fn fails_always(edge: &Edge, hook: &str, policy: &str, params: &Value, kind: &st
         "{what}: p99 {:?}",
         latencies.p99()
     );
-    assert_eq!(calls(edge, hook) - before.0, requests as u64 + 4, "{what}");
+    assert_eq!(calls(edge, hook) - before.0, to_u64(requests) + 4, "{what}");
 
     let of_kind = faults(edge, policy, hook, Some(kind)) - before.1;
     let all = faults(edge, policy, hook, None) - before.2;
     assert_eq!(of_kind, all, "{what}: another kind of fault");
     // Each client's call under way when it trips may fail as well.
-    let most = IN_A_ROW + CLIENTS as u64;
+    let most = IN_A_ROW + to_u64(CLIENTS);
     assert!((IN_A_ROW..=most).contains(&all), "{what}: {all} faults");
     let state = at_hook(edge, hook);
     let native = if hook == "keying" {
@@ -235,7 +238,7 @@ fn rare_faults_are_counted_and_many_trip_the_breaker() {
     // Eleven in a thousand are more than one percent; the calls under way may add theirs.
     let later = faults(&edge, &rogue, "keying", Some("trap")) - 15;
     assert!(
-        later <= 11 + CLIENTS as u64,
+        later <= 11 + to_u64(CLIENTS),
         "{later} faults until it tripped"
     );
 }
@@ -258,7 +261,7 @@ fn traps_at_random_never_fail_a_request() {
     };
     let before = calls(&edge, "keying");
     load::run(&edge, requests, new_ones("random"));
-    assert_eq!(calls(&edge, "keying") - before, requests as u64);
+    assert_eq!(calls(&edge, "keying") - before, to_u64(requests));
     assert!(faults(&edge, &rogue, "keying", Some("trap")) > 0);
     assert_eq!(
         faults(&edge, &rogue, "keying", Some("trap")),

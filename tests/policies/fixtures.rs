@@ -43,7 +43,6 @@ pub(crate) fn rogue_again(number: u8) -> Vec<u8> {
 fn build(name: &str) -> Vec<u8> {
     let manifest_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
     let dir = manifest_dir.join("../tests/guests").join(name);
-    let dir = std::env::var("T2DEV").map_or(dir, |dev| PathBuf::from(dev).join(name)); // DEV
     // The command leaves the component beside the sources, where two runs would meet.
     let lock = File::create(scratch().join(format!("{name}.lock"))).expect("a file");
     lock.lock().expect("locks");

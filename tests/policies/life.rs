@@ -1,7 +1,7 @@
 //! What survives an end, and what does not run again.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -12,8 +12,8 @@ use crate::support::edge::{Edge, Setup};
 use crate::support::origin::Origin;
 
 #[track_caller]
-fn only_file(dir: PathBuf, start: &str, extension: &str) -> PathBuf {
-    let mut files: Vec<PathBuf> = fs::read_dir(&dir)
+fn only_file(dir: &Path, start: &str, extension: &str) -> PathBuf {
+    let mut files: Vec<PathBuf> = fs::read_dir(dir)
         .expect("a directory")
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| path.extension().is_some_and(|own| own == extension))
@@ -94,7 +94,7 @@ fn a_damaged_artefact_is_compiled_again() {
     let origin = telling_origin();
     let (mut edge, label) = keeper(&origin);
     let version = label.strip_prefix("rogue@").expect("its name");
-    let artefact = only_file(edge.data_dir().join("compiled"), version, "cwasm");
+    let artefact = only_file(&edge.data_dir().join("compiled"), version, "cwasm");
     let sound = fs::read(&artefact).expect("an artefact");
     let mut flipped = sound.clone();
     flipped[sound.len() / 2] ^= 1;
@@ -147,7 +147,7 @@ fn a_damaged_artefact_is_compiled_again() {
 fn a_damaged_policy_is_not_run_and_the_site_is_served() {
     let origin = telling_origin();
     let (mut edge, _) = keeper(&origin);
-    let wasm = only_file(edge.data_dir().join("policies/rogue"), "", "wasm");
+    let wasm = only_file(&edge.data_dir().join("policies/rogue"), "", "wasm");
     edge.stop();
     let mut bytes = fs::read(&wasm).expect("a component");
     let middle = bytes.len() / 2;
@@ -243,7 +243,7 @@ fn a_bare_name_in_the_file_is_pinned() {
     assert_ne!(first, second);
     for end in [Edge::restart, |edge: &mut Edge| {
         edge.kill();
-        edge.restart()
+        edge.restart();
     }] {
         end(&mut edge);
         let state = at_hook(&edge, "keying");

@@ -46,21 +46,18 @@ impl Latencies {
         Self(latencies)
     }
 
-    /// The latency that `share` of the requests did not exceed.
-    pub(crate) fn at(&self, share: f64) -> Duration {
-        let count = u32::try_from(self.0.len()).expect("few");
-        let rank = (f64::from(count) * share).floor();
-        let position = (0..count).find(|position| f64::from(*position) >= rank);
-        let position = position.map_or(self.0.len() - 1, |position| position as usize);
-        self.0[position.min(self.0.len() - 1)]
+    /// The latency that so many of a thousand requests did not exceed.
+    pub(crate) fn at(&self, per_thousand: usize) -> Duration {
+        let last = self.0.len() - 1;
+        self.0[last * per_thousand / 1_000]
     }
 
     pub(crate) fn median(&self) -> Duration {
-        self.at(0.5)
+        self.at(500)
     }
 
     pub(crate) fn p99(&self) -> Duration {
-        self.at(0.99)
+        self.at(990)
     }
 }
 

@@ -23,18 +23,19 @@ pub(crate) fn error(answer: &Value) -> (String, String, String) {
     (part("code"), part("message"), part("hint"))
 }
 
+/// Uploads `body` and fails unless the answer is `expected`, a status and a code, and says `words`.
 #[track_caller]
-fn refused(edge: &Edge, path: &str, body: &[u8], status: u16, code: &str, words: &[&str]) {
-    let (found, answer) = edge.admin_put(path, body);
-    assert_eq!(found, status, "{path}: {answer}");
-    let (found, message, hint) = error(&answer);
-    assert_eq!(found, code, "{answer}");
-    for word in words {
-        assert!(
-            message.contains(word) || hint.contains(word),
-            "no {word:?}: {answer}"
-        );
-    }
+fn refused(edge: &Edge, path: &str, body: &[u8], expected: &str, words: &str) {
+    let (status, answer) = edge.admin_put(path, body);
+    says(status, &answer, expected, words);
+}
+
+#[track_caller]
+fn says(status: u16, answer: &Value, expected: &str, words: &str) {
+    let (code, message, hint) = error(answer);
+    assert_eq!(format!("{status} {code}"), expected, "{answer}");
+    let said = message.contains(words) || hint.contains(words);
+    assert!(said, "no {words:?}: {answer}");
 }
 
 /// Every file below `dir`.
@@ -43,133 +44,106 @@ pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
     for entry in std::fs::read_dir(dir).expect("a directory") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            found.extend(files(&path))
+            found.extend(files(&path));
         } else {
-            found.push(path)
+            found.push(path);
         }
     }
     found.sort();
     found
 }
 
+/// A file, what an upload of it is answered, and words of the answer.
+type Case = (Vec<u8>, &'static str, &'static str);
+
+/// Files that are no component at all, or not all of one.
+fn no_components() -> Vec<Case> {
+    let rogue = fixtures::rogue();
+    let module = text::wasm(r#"(module (func (export "key")))"#);
+    let large = vec![0; (2 << 20) + 1];
+    vec![
+        (Vec::new(), "400 not_wasm", "empty"),
+        (b"#!/bin/sh\n".to_vec(), "400 not_wasm", "policy build"),
+        (b"(component)".to_vec(), "400 not_wasm", "text"),
+        (module, "422 core_module", "component"),
+        (b"\0asm".to_vec(), "422 truncated", "byte 4"),
+        (rogue[..rogue.len() / 2].to_vec(), "422 truncated", "short"),
+        (large, "413 too_large", "limits.policy_upload"),
+    ]
+}
+
+/// Components that are no policies.
+fn no_policies() -> Vec<Case> {
+    let exporting = |name: &str| text::exporting(name, "");
+    let starting = "(func $start unreachable) (start $start)";
+    let starting = text::exporting(text::KEYING, starting);
+    let wrong_hook = exporting("larder:policy/routing@0.1.0");
+    vec![
+        (exporting("a:b/c@1.0.0"), "422 no_hook", "a:b/c@1.0.0"),
+        (
+            exporting("a:b/c@1.0.0"),
+            "422 no_hook",
+            "larder:policy/keying",
+        ),
+        (
+            exporting("larder:policy/keying@2.0.0"),
+            "422 wrong_version",
+            "2.0.0",
+        ),
+        (wrong_hook, "422 unknown_hook", "routing"),
+        (
+            text::importing_wasi(),
+            "422 imports",
+            "wasi:clocks/monotonic-clock@0.2.6",
+        ),
+        (
+            text::importing_wasi(),
+            "422 imports",
+            "wasm32-unknown-unknown",
+        ),
+        (exporting(text::KEYING), "422 wrong_signature", "wit/"),
+        (
+            text::keying_of_another_type(),
+            "422 wrong_signature",
+            "expected `record`",
+        ),
+        (starting, "422 start_function", "configure"),
+        (invalid(), "422 invalid_component", "illegal opcode"),
+        (text::compile_bomb(), "422 compile_limit", "one function"),
+    ]
+}
+
+/// A sound policy but for one instruction that does not exist.
+fn invalid() -> Vec<u8> {
+    let key = "(param i32 i32 i32 i32 i32 i32) (result i32) (i32.const 0)";
+    let mut wasm = text::keying(&format!(r#"(func (export "key") {key})"#));
+    let constant = wasm.windows(2).position(|pair| pair == [0x41, 0]);
+    wasm[constant.expect("an instruction")] = 0xff;
+    wasm
+}
+
 #[test]
 fn bad_components_are_refused_and_leave_nothing() {
     let origin = telling_origin();
-    let edge = Setup::before(&origin)
-        .set("limits.policy_upload", "2MiB")
-        .keeping()
-        .start();
+    let setup = Setup::before(&origin).set("limits.policy_upload", "2MiB");
+    let edge = setup.keeping().start();
     let version = push(&edge, fixtures::rogue());
     use_policy(&edge, "keying", "rogue", &json!({ "mode": "path" }));
     let before = (edge.admin_get("/v1/policies"), files(&edge.data_dir()));
 
-    let rogue = fixtures::rogue();
-    let module = text::wasm(r#"(module (func (export "key")))"#);
-    let nowhere = text::exporting("somebody:else/thing@1.0.0", "");
-    let other_version = text::exporting("larder:policy/keying@2.0.0", "");
-    let other_hook = text::exporting("larder:policy/routing@0.1.0", "");
-    let wasi = text::importing_wasi();
-    let (mistyped, half) = (text::exporting(text::KEYING, ""), &rogue[..rogue.len() / 2]);
-    let starting = text::exporting(text::KEYING, "(func $start unreachable) (start $start)");
-    let flipped = {
-        let mut wasm = text::keying(
-            r#"(func (export "key") (param i32 i32 i32 i32 i32 i32) (result i32) (i32.const 0))"#,
-        );
-        let at = wasm
-            .windows(2)
-            .position(|pair| pair == [0x41, 0x00])
-            .expect("a constant");
-        wasm[at] = 0xff;
-        wasm
-    };
-    let too_large = vec![0; (2 << 20) + 1];
-    let cases: [(&str, &[u8], u16, &str, &[&str]); 15] = [
-        ("empty", b"", 400, "not_wasm", &["empty"]),
-        (
-            "script",
-            b"#!/bin/sh\necho\n",
-            400,
-            "not_wasm",
-            &["larder policy build"],
-        ),
-        ("wat", b"(component)", 400, "not_wasm", &["text"]),
-        ("module", &module, 422, "core_module", &["component"]),
-        ("magic", b"\0asm", 422, "truncated", &["byte 4"]),
-        ("half", half, 422, "truncated", &["cut short"]),
-        (
-            "nowhere",
-            &nowhere,
-            422,
-            "no_hook",
-            &["somebody:else/thing", "larder:policy/keying"],
-        ),
-        (
-            "version",
-            &other_version,
-            422,
-            "wrong_version",
-            &["2.0.0", "0.1.0"],
-        ),
-        ("hook", &other_hook, 422, "unknown_hook", &["routing"]),
-        (
-            "wasi",
-            &wasi,
-            422,
-            "imports",
-            &[
-                "wasi:clocks/monotonic-clock@0.2.6",
-                "wasm32-unknown-unknown",
-            ],
-        ),
-        ("functions", &mistyped, 422, "wrong_signature", &["wit/"]),
-        (
-            "type",
-            &text::keying_of_another_type(),
-            422,
-            "wrong_signature",
-            &["expected `record`"],
-        ),
-        ("start", &starting, 422, "start_function", &["configure"]),
-        (
-            "invalid",
-            &flipped,
-            422,
-            "invalid_component",
-            &["illegal opcode"],
-        ),
-        (
-            "large",
-            &too_large,
-            413,
-            "too_large",
-            &["2097152", "limits.policy_upload"],
-        ),
-    ];
-    for (name, wasm, status, code, words) in cases {
-        refused(
-            &edge,
-            &format!("/v1/policies/{name}"),
-            wasm,
-            status,
-            code,
-            words,
-        );
+    for (wasm, expected, words) in no_components().iter().chain(&no_policies()) {
+        refused(&edge, "/v1/policies/bad", wasm, expected, words);
     }
-    refused(
-        &edge,
-        "/v1/policies/bomb",
-        &text::compile_bomb(),
-        422,
-        "compile_limit",
-        &["one function"],
-    );
 
     assert_eq!(edge.admin_get("/v1/policies"), before.0);
-    let left = files(&edge.data_dir());
-    let left: Vec<_> = left.iter().filter(|file| !before.1.contains(file)).collect();
-    assert!(left.is_empty(), "left behind: {left:?}");
     assert_eq!(active(&edge, "keying"), format!("rogue@{version}"));
     assert_eq!(edge.get("/a?b").text(), told("/a"));
+    let left = files(&edge.data_dir());
+    let left: Vec<_> = left
+        .iter()
+        .filter(|file| !before.1.contains(file))
+        .collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
 }
 
 #[test]
@@ -189,18 +163,16 @@ fn bad_names_are_refused() {
                 &edge,
                 &format!("/v1/policies/{escaped}"),
                 fixtures::rogue(),
-                400,
-                "bad_name",
-                &[],
+                "400 bad_name",
+                "name",
             );
         } else {
             refused(
                 &edge,
                 &format!("/v1/policies/{name}"),
                 fixtures::rogue(),
-                400,
-                "bad_name",
-                &[],
+                "400 bad_name",
+                "name",
             );
         }
     }
@@ -219,9 +191,8 @@ fn names_with_slashes_are_bad_names() {
             &edge,
             &format!("/v1/policies/{name}"),
             fixtures::rogue(),
-            400,
-            "bad_name",
-            &[],
+            "400 bad_name",
+            "name",
         );
     }
     assert!(!edge.dir().join("x").exists());
@@ -320,6 +291,72 @@ fn a_version_that_nothing_uses_is_deleted() {
     );
 }
 
+/// Hook, policy and parameters of an activation, the answer, and words of it.
+const BAD_ACTIVATIONS: [(&str, &str, &str, &str, &str); 13] = [
+    (
+        "keying",
+        "rogue",
+        r#"{"mode":"x"}"#,
+        REFUSED,
+        "there is no mode",
+    ),
+    (
+        "freshness",
+        "rogue",
+        r#"{"mode":"x"}"#,
+        REFUSED,
+        "there is no mode",
+    ),
+    (
+        "eviction",
+        "rogue",
+        r#"{"mode":"x"}"#,
+        REFUSED,
+        "there is no mode",
+    ),
+    ("keying", "rogue", r#"{"mdoe":"path"}"#, REFUSED, "mdoe"),
+    ("keying", "rogue", r#"{"mode":1}"#, REFUSED, "mode"),
+    (
+        "keying",
+        "rogue",
+        r#"{"mode":"refuse"}"#,
+        REFUSED,
+        "refuses",
+    ),
+    ("keying", "lru", "{}", "422 wrong_hook", "eviction"),
+    (
+        "eviction",
+        "normalize-query",
+        "{}",
+        "422 wrong_hook",
+        "keying",
+    ),
+    ("keying", "nobody", "{}", "404 unknown_policy", "rogue"),
+    (
+        "keying",
+        "rogue@000000000000",
+        "{}",
+        "404 unknown_version",
+        "rogue",
+    ),
+    (
+        "keying",
+        "native:lru",
+        "{}",
+        "422 unknown_policy",
+        "native:default",
+    ),
+    (
+        "keying",
+        "native:default",
+        r#"{"a":1}"#,
+        REFUSED,
+        "no parameters",
+    ),
+    ("routing", "rogue", "{}", "400 bad_json", "routing"),
+];
+const REFUSED: &str = "422 refused_parameters";
+
 #[test]
 fn refused_activations_change_nothing() {
     let origin = telling_origin();
@@ -327,121 +364,26 @@ fn refused_activations_change_nothing() {
     push(&edge, fixtures::rogue());
     use_policy(&edge, "keying", "rogue", &json!({ "mode": "path" }));
     let before = at_hook(&edge, "keying");
-    let check = |hook: &str, policy: &str, params: Value, status: u16, code: &str, words: &str| {
-        let (found, answer) = activate(&edge, hook, policy, &params);
-        assert_eq!(found, status, "{answer}");
-        let (found, message, hint) = error(&answer);
-        assert_eq!(found, code, "{answer}");
-        assert!(message.contains(words) || hint.contains(words), "{answer}");
-    };
-    // The policy's own message reaches the operator.
-    let nonsense = json!({ "mode": "nonsense" });
-    check(
-        "keying",
-        "rogue",
-        nonsense.clone(),
-        422,
-        "refused_parameters",
-        "there is no mode",
+    for (hook, policy, params, expected, words) in BAD_ACTIVATIONS {
+        let params = serde_json::from_str(params).expect("JSON");
+        let (status, answer) = activate(&edge, hook, policy, &params);
+        says(status, &answer, expected, words);
+    }
+    let rogue = json!({ "hook": "keying", "policy": "rogue" });
+    let (status, answer) = edge.admin_post("/v1/sites/nowhere/policy", &rogue);
+    says(
+        status,
+        &answer,
+        "404 unknown_site",
+        "the sites are: default",
     );
-    check(
-        "freshness",
-        "rogue",
-        nonsense.clone(),
-        422,
-        "refused_parameters",
-        "there is no mode",
-    );
-    check(
-        "eviction",
-        "rogue",
-        nonsense,
-        422,
-        "refused_parameters",
-        "there is no mode",
-    );
-    check(
-        "keying",
-        "rogue",
-        json!({ "mdoe": "path" }),
-        422,
-        "refused_parameters",
-        "mdoe",
-    );
-    check(
-        "keying",
-        "rogue",
-        json!({ "mode": 1 }),
-        422,
-        "refused_parameters",
-        "mode",
-    );
-    check(
-        "keying",
-        "rogue",
-        json!({ "mode": "refuse" }),
-        422,
-        "refused_parameters",
-        "refuses",
-    );
-    check("keying", "lru", json!({}), 422, "wrong_hook", "eviction");
-    check(
-        "eviction",
-        "normalize-query",
-        json!({}),
-        422,
-        "wrong_hook",
-        "keying",
-    );
-    check(
-        "keying",
-        "nobody",
-        json!({}),
-        404,
-        "unknown_policy",
-        "rogue",
-    );
-    check(
-        "keying",
-        "rogue@000000000000",
-        json!({}),
-        404,
-        "unknown_version",
-        "rogue",
-    );
-    check(
-        "keying",
-        "native:lru",
-        json!({}),
-        422,
-        "unknown_policy",
-        "native:default",
-    );
-    check(
-        "keying",
-        "native:default",
-        json!({ "a": 1 }),
-        422,
-        "refused_parameters",
-        "no parameters",
-    );
-    check("routing", "rogue", json!({}), 400, "bad_json", "routing");
-    let (status, answer) = edge.admin_post(
-        "/v1/sites/nowhere/policy",
-        &json!({ "hook": "keying", "policy": "rogue" }),
-    );
-    assert_eq!(
-        (status, error(&answer).0.as_str()),
-        (404, "unknown_site"),
-        "{answer}"
-    );
-    assert!(error(&answer).2.contains("default"), "{answer}");
-    let (status, answer) =
-        edge.admin_post("/v1/sites/default/policy", &json!({ "policy": "rogue" }));
-    assert_eq!(
-        (status, error(&answer).0.as_str()),
-        (400, "hook_needed"),
-        "{answer}"
+    let rogue = json!({ "policy": "rogue" });
+    let (status, answer) = edge.admin_post("/v1/sites/default/policy", &rogue);
+    says(
+        status,
+        &answer,
+        "400 hook_needed",
+        "keying, freshness, eviction",
     );
     assert_eq!(at_hook(&edge, "keying"), before);
     assert_eq!(edge.get("/a?b").text(), told("/a"));

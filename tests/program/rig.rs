@@ -23,7 +23,7 @@ pub(crate) fn ample() -> Grant {
     Grant {
         site: "example".to_owned(),
         put_bytes: u64::MAX,
-        deadline: Duration::from_secs(60),
+        deadline: Duration::from_mins(1),
         memory: 64 << 20,
     }
 }

@@ -25,6 +25,8 @@ pub const WINDOW: u64 = 8 << 20;
 pub enum Landing {
     /// The stored response was validated; this is the freshened entry.
     Validated(Arc<Entry>),
+    /// It was not made: another flight had stored this fresh response by then.
+    Stored(Arc<Entry>),
     /// A response arrives.
     Response(Arc<Head>),
     /// The origin did not answer.
@@ -40,6 +42,10 @@ pub enum Failure {
     TimedOut,
     /// The fetch was given up at shutdown, or its task died.
     Abandoned,
+    /// The client's own body is larger than the limit.
+    BodyTooLarge,
+    /// The client's own body broke off.
+    BodyBrokeOff,
 }
 
 /// The head of a response in flight.

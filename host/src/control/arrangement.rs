@@ -106,7 +106,7 @@ fn choice(site: &config::Site, hook: Hook) -> &PolicyChoice {
 }
 
 /// What will be in effect.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Plan {
     wanted: BTreeMap<(String, Hook), Wanted>,
     /// Activations of what is wanted and did not run before.
@@ -157,57 +157,83 @@ impl Arranged {
         self.wanted.values().any(|wanted| wanted.policy == label) || self.sites.values().any(runs)
     }
 
-    /// Works out what `config` and the operators' activations in `table` come to.
+    /// Works out what `config` and the operators' activations in `table` come to. `changing` is
+    /// the hook that an operator is changing now: it is made anew even if it runs already, and if
+    /// it cannot run the plan is refused. Any other activation that cannot run any more gives way
+    /// to what the file says, because a policy must not keep the edge from starting.
     pub(super) fn plan(
         &self,
         config: &Config,
         table: &Table,
         library: &Library,
+        changing: Option<(&str, Hook)>,
     ) -> Result<Plan, NotArranged> {
-        let (mut wanted, mut new, mut pins) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        let mut plan = Plan::default();
         for (position, site) in config.sites.iter().enumerate() {
             for hook in Hook::ALL {
-                let place = (site.name.clone(), hook);
+                let changes = changing == Some((site.name.as_str(), hook));
                 let value = file_value(site, hook);
-                let operator = match effective(&value, table.record(&site.name, hook)) {
-                    Effective::FromState(record) => Some(record),
-                    Effective::FromFile => None,
-                };
-                let source = match operator {
-                    Some(record) if !is_pin(choice(site, hook), record) => WantedBy::Operator,
-                    _ => WantedBy::File,
-                };
-                let asked = match operator {
-                    Some(record) => Wanted {
+                let operators = match effective(&value, table.record(&site.name, hook)) {
+                    Effective::FromState(record) => Some(Wanted {
                         policy: record.policy.clone(),
                         params: record.params.clone(),
-                        source,
-                    },
-                    None => from_file(library, site, position, hook, &mut pins)?,
+                        source: match is_pin(choice(site, hook), record) {
+                            true => WantedBy::File,
+                            false => WantedBy::Operator,
+                        },
+                    }),
+                    Effective::FromFile => None,
                 };
-                if self.wanted.get(&place) != Some(&asked) {
-                    let runs = self.wanted.get(&place).is_some_and(|runs| {
-                        runs.policy == asked.policy && runs.params == asked.params
-                    });
-                    if !runs {
-                        let made = library.activation(hook, &asked.policy, &asked.params);
-                        let made = made.map_err(|refusal| match source {
-                            WantedBy::Operator => NotArranged::Refused(refusal),
-                            WantedBy::File => unusable(position, hook, &refusal),
-                        })?;
-                        new.insert(place.clone(), made);
+                let place = (site.name.clone(), hook);
+                let made = operators.map(|wanted| {
+                    let made = self.make(&place, &wanted, library, changes);
+                    made.map(|made| (wanted, made))
+                });
+                let (wanted, made) = match made {
+                    Some(Ok(made)) => made,
+                    Some(Err(refusal)) if changes => return Err(refusal.into()),
+                    given_up => {
+                        if let Some(Err(refusal)) = given_up {
+                            tracing::error!(
+                                site = %site.name, hook = hook.as_str(), %refusal,
+                                "what was in use cannot run any more; the configuration applies"
+                            );
+                        }
+                        let wanted = from_file(library, site, position, hook, &mut plan.pins)?;
+                        let made = self.make(&place, &wanted, library, changes);
+                        let made = made.map_err(|refusal| unusable(position, hook, &refusal))?;
+                        (wanted, made)
                     }
+                };
+                if let Some(made) = made {
+                    plan.new.insert(place.clone(), made);
                 }
-                wanted.insert(place, asked);
+                plan.wanted.insert(place, wanted);
             }
         }
-        let domains = domains(config, &wanted);
-        Ok(Plan {
-            wanted,
-            new,
-            domains,
-            pins,
-        })
+        plan.domains = domains(config, &plan.wanted);
+        Ok(plan)
+    }
+
+    /// The activation of `wanted`; none if it runs at `place` already, or was taken out of service
+    /// there, and need not be made `anew`.
+    fn make(
+        &self,
+        place: &(String, Hook),
+        wanted: &Wanted,
+        library: &Library,
+        anew: bool,
+    ) -> Result<Option<Arc<Activation>>, Refusal> {
+        let runs = self
+            .wanted
+            .get(place)
+            .is_some_and(|runs| runs.policy == wanted.policy && runs.params == wanted.params);
+        if runs && !anew {
+            return Ok(None);
+        }
+        library
+            .activation(place.1, &wanted.policy, &wanted.params)
+            .map(Some)
     }
 
     /// Puts `plan` in effect.

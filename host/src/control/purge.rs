@@ -97,9 +97,15 @@ impl Control {
         let purged = if request.all {
             self.purge_everything(site.as_ref(), request.dry_run)
         } else {
+            // All are understood before the first is acted on: a refused purge purges nothing.
+            let found: Result<Vec<_>, _> = request
+                .urls
+                .iter()
+                .map(|url| self.find(url, site.as_ref()))
+                .collect();
             let mut purged = Purged::default();
-            for url in &request.urls {
-                purged += self.purge_url(url, site.as_ref(), request.dry_run)?;
+            for (site, tags) in found?.into_iter().flatten() {
+                purged += self.purge_tags(&site, &tags, request.dry_run);
             }
             purged
         };
@@ -141,12 +147,12 @@ impl Control {
         }
     }
 
-    fn purge_url(
+    /// The site of `url` and the tags to purge by; none if the site is not the `only` one.
+    fn find(
         &self,
         url: &str,
         only: Option<&Arc<Site>>,
-        dry_run: bool,
-    ) -> Result<Purged, Refusal> {
+    ) -> Result<Option<(Arc<Site>, Vec<Tag>)>, Refusal> {
         let url = Url::parse(url)?;
         let table = self.edge.sites.table();
         let host = url.host();
@@ -158,18 +164,19 @@ impl Control {
                 "see the hosts of the sites in the configuration",
             ));
         };
-        if only.is_some_and(|only| only.id != site.id) {
-            return Ok(Purged::default());
+        let asked = only.is_none_or(|only| only.id == site.id);
+        Ok(asked.then(|| (Arc::clone(site), self.tags_of(site, &url))))
+    }
+
+    fn purge_tags(&self, site: &Site, tags: &[Tag], dry_run: bool) -> Purged {
+        if !dry_run {
+            return self.edge.cache.purge_tags(&site.domain, tags);
         }
-        let tags = self.tags_of(site, &url);
-        if dry_run {
-            let mut counted = Purged::default();
-            for tag in &tags {
-                counted += site.domain.count_tag(*tag);
-            }
-            return Ok(counted);
+        let mut counted = Purged::default();
+        for tag in tags {
+            counted += site.domain.count_tag(*tag);
         }
-        Ok(self.edge.cache.purge_tags(&site.domain, &tags))
+        counted
     }
 
     /// The URL itself, and the one that the origin is asked for in its place: under a policy that

@@ -8,11 +8,8 @@ use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use http::header::HOST;
-use http::{HeaderMap, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, Uri, Version};
 use thiserror::Error;
-
-/// Longest target that is accepted, in bytes.
-pub const TARGET_MAX: usize = 8 * 1024;
 
 /// Longest authority that is accepted, in bytes: a full domain name and a port.
 const AUTHORITY_MAX: usize = 255 + 6;
@@ -187,9 +184,6 @@ pub enum BadRequest {
     /// The target has a form or a byte that it must not have.
     #[error("the request target is malformed")]
     Target,
-    /// The target is too long.
-    #[error("the request target is too long")]
-    TargetTooLong,
 }
 
 impl BadRequest {
@@ -201,15 +195,6 @@ impl BadRequest {
             Self::Authority => "the host or port of the request is malformed\n",
             Self::Mismatch => "the Host field and the request target disagree\n",
             Self::Target => "the request target is malformed\n",
-            Self::TargetTooLong => "the request target is too long\n",
-        }
-    }
-
-    /// The status to refuse with.
-    pub const fn status(self) -> StatusCode {
-        match self {
-            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            _ => StatusCode::BAD_REQUEST,
         }
     }
 }
@@ -281,35 +266,9 @@ pub fn check_uri(method: &Method, uri: &Uri) -> Result<(), BadRequest> {
     }
 }
 
-/// Judges a request target as it was sent, before any parser has cut it: its length, its bytes, and
-/// that it has one of the forms that suit `method` (RFC 9112 3.2).
-///
-/// # Errors
-/// If it is too long, or not a target that we serve.
-pub fn check_target(method: &Method, target: &[u8]) -> Result<(), BadRequest> {
-    check_bytes(target)?;
-    let absolute = |scheme: &[u8]| {
-        let start = target.get(..scheme.len());
-        start.is_some_and(|start| start.eq_ignore_ascii_case(scheme)) && target.len() > scheme.len()
-    };
-    let form = match target {
-        [b'/', ..] => true,
-        b"*" => *method == Method::OPTIONS,
-        _ => absolute(b"http://") || absolute(b"https://"),
-    };
-    if form && *method != Method::CONNECT {
-        Ok(())
-    } else {
-        Err(BadRequest::Target)
-    }
-}
-
 /// A target has no fragment, and nothing but visible ASCII; parsers differ in what they make of
 /// anything else.
 fn check_bytes(target: &[u8]) -> Result<(), BadRequest> {
-    if target.len() > TARGET_MAX {
-        return Err(BadRequest::TargetTooLong);
-    }
     let clean = target
         .iter()
         .all(|&byte| byte.is_ascii_graphic() && byte != b'#');

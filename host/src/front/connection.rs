@@ -4,6 +4,7 @@
 //! sweep of the worker, a few times a second, ends those that have rested too long.
 
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -11,7 +12,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Request;
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
@@ -20,8 +23,9 @@ use rustix::net;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::body::{BrokenOff, ResponseBody};
 use super::exchange::{self, Answer};
-use super::framing::{Framing, Phase};
+use super::framing::{FILLER, Framing, Phase};
 use super::worker::Worker;
 
 /// How often a worker looks at its connections.
@@ -77,8 +81,10 @@ struct Watch {
     moved: Cell<u64>,
     /// When the head that is arriving began.
     head_began: Cell<Option<u64>>,
-    /// Whether an answer is being worked on, which is no fault of the client.
+    /// Whether an answer is being worked on or is arriving, which is no fault of the client.
     working: Cell<bool>,
+    /// Whether the client has yet to send content, or to take what was sent to it.
+    owing: Cell<bool>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
 }
@@ -100,6 +106,7 @@ impl Connections {
             moved: Cell::new(self.now.get()),
             head_began: Cell::new(None),
             working: Cell::new(false),
+            owing: Cell::new(false),
             order: Cell::new(if self.draining.get() {
                 Order::Drain
             } else {
@@ -143,7 +150,8 @@ impl Connections {
                 .head_began
                 .get()
                 .is_some_and(|began| now - began > head);
-            let resting = !watch.working.get() && now - watch.moved.get() > idle;
+            let clients_turn = watch.owing.get() || !watch.working.get();
+            let resting = clients_turn && now - watch.moved.get() > idle;
             if slow_head || resting {
                 ended += 1;
                 watch.demand(Order::Close);
@@ -197,7 +205,7 @@ impl Connection {
         let watch = connections.open();
         let io = Watched {
             stream,
-            framing: Framing::default(),
+            framing: Framing::new(limits.head_bytes),
             watch: Rc::clone(&watch),
             connections: Rc::clone(connections),
             scratch: Rc::clone(&connections.scratch),
@@ -269,17 +277,31 @@ pub struct Requests {
 }
 
 impl Service<Request<Incoming>> for Requests {
-    type Response = http::Response<super::body::ResponseBody>;
-    type Error = std::convert::Infallible;
+    type Response = http::Response<WorkedOn>;
+    type Error = Infallible;
     type Future = Working;
 
     fn call(&self, request: Request<Incoming>) -> Working {
         let answer = exchange::answer(&self.worker, request, self.client);
-        let watch = matches!(answer, Answer::Later(_)).then(|| Rc::clone(&self.watch));
-        if let Some(watch) = &watch {
-            watch.working.set(true);
-        }
-        Working { answer, watch }
+        let work = matches!(answer, Answer::Later(_)).then(|| Work::new(&self.watch));
+        Working { answer, work }
+    }
+}
+
+/// Work on an answer, from the request until all of the answer is there to be sent.
+#[derive(Debug)]
+struct Work(Rc<Watch>);
+
+impl Work {
+    fn new(watch: &Rc<Watch>) -> Self {
+        watch.working.set(true);
+        Self(Rc::clone(watch))
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.0.working.set(false);
     }
 }
 
@@ -287,22 +309,50 @@ impl Service<Request<Incoming>> for Requests {
 #[derive(Debug)]
 pub struct Working {
     answer: Answer,
-    watch: Option<Rc<Watch>>,
+    work: Option<Work>,
 }
 
 impl Future for Working {
-    type Output = <Answer as Future>::Output;
+    type Output = Result<http::Response<WorkedOn>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.get_mut().answer).poll(cx)
+        let working = self.get_mut();
+        let Ok(response) = std::task::ready!(Pin::new(&mut working.answer).poll(cx));
+        let work = working.work.take();
+        Poll::Ready(Ok(response.map(|body| WorkedOn { body, work })))
     }
 }
 
-impl Drop for Working {
-    fn drop(&mut self) {
-        if let Some(watch) = &self.watch {
-            watch.working.set(false);
+/// The body of an answer, which may still be arriving.
+#[derive(Debug)]
+pub struct WorkedOn {
+    body: ResponseBody,
+    /// Ends when the body is sent or given up.
+    work: Option<Work>,
+}
+
+impl Body for WorkedOn {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let arriving = self.get_mut();
+        let frame = std::task::ready!(Pin::new(&mut arriving.body).poll_frame(cx));
+        if frame.is_none() {
+            arriving.work = None;
         }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -325,6 +375,19 @@ impl Watched {
     #[inline]
     fn moved(&self) {
         self.watch.moved.set(self.connections.now.get());
+    }
+
+    /// Notes what became of a write.
+    #[inline]
+    fn wrote(&self, sent: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let blocked = sent.is_pending();
+        if !blocked {
+            self.moved();
+        }
+        self.watch
+            .owing
+            .set(blocked || self.framing.phase() == Phase::Content);
+        sent
     }
 
     /// Reads as `TcpStream` does, by a plain system call: the C library's is a cancellation point,
@@ -384,6 +447,15 @@ impl AsyncRead for Watched {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let watched = self.get_mut();
+        if watched.framing.is_oversized() {
+            // The library answers 431 once its buffer is full.
+            while buf.remaining() > 0 {
+                let filler = [FILLER; 1 << 10];
+                let some = filler.get(..buf.remaining()).unwrap_or(&filler);
+                buf.put_slice(some);
+            }
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         std::task::ready!(watched.receive(cx, buf))?;
         let Some(new) = buf
@@ -396,7 +468,9 @@ impl AsyncRead for Watched {
         watched.framing.watch(new);
         watched.moved();
         let began = &watched.watch.head_began;
-        match watched.framing.phase() {
+        let phase = watched.framing.phase();
+        watched.watch.owing.set(phase == Phase::Content);
+        match phase {
             Phase::Head if began.get().is_none() => began.set(Some(watched.connections.now.get())),
             Phase::Head => {}
             Phase::Between | Phase::Content => began.set(None),
@@ -412,9 +486,8 @@ impl AsyncWrite for Watched {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let watched = self.get_mut();
-        let written = std::task::ready!(send(&watched.stream, cx, bytes))?;
-        watched.moved();
-        Poll::Ready(Ok(written))
+        let sent = send(&watched.stream, cx, bytes);
+        watched.wrote(sent)
     }
 
     fn poll_write_vectored(
@@ -425,19 +498,18 @@ impl AsyncWrite for Watched {
         let watched = self.get_mut();
         // A head and a small body go out faster in one copied piece than in two gathered ones.
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
-        let written = if total <= COPIED_WRITE {
+        let sent = if total <= COPIED_WRITE {
             let joined = &mut watched.scratch.borrow_mut().joined;
             joined.clear();
             for slice in slices {
                 joined.extend_from_slice(slice);
             }
-            std::task::ready!(send(&watched.stream, cx, joined))?
+            send(&watched.stream, cx, joined)
         } else {
             let stream = Pin::new(&mut watched.stream);
-            std::task::ready!(stream.poll_write_vectored(cx, slices))?
+            stream.poll_write_vectored(cx, slices)
         };
-        watched.moved();
-        Poll::Ready(Ok(written))
+        watched.wrote(sent)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -30,6 +30,7 @@ use crate::clock::{self, Moment};
 use crate::entry::{CacheKey, Entry, KeyView, StoredResponse, Tag, Usable};
 use crate::policy::activation::Activation;
 use crate::policy::keying::{Input, Keyed};
+use crate::rfc9111::vary;
 
 /// The answer to a request: there already, or on its way.
 pub enum Answer {
@@ -282,7 +283,7 @@ fn begin(worker: &Worker, request: &Request<Incoming>, client: IpAddr) -> Begun 
         ..
     } = &mut *local;
     if let Err(refused) = identify(request, table, host) {
-        return Begun::Refused(refused.status(), refused.message());
+        return Begun::Refused(StatusCode::BAD_REQUEST, refused.message());
     }
     let authority = host.authority.as_str();
     let site = host
@@ -537,18 +538,25 @@ impl Shown {
     }
 }
 
-/// A key in printable form: the URI, then the variant and the namespace.
+/// A key in printable form: the URI, then the variant, the nominated fields and the namespace.
 pub fn readable(key: &[u8]) -> Vec<u8> {
-    let (prefix, rest) = key.split_at_checked(12).unwrap_or((&[], key));
+    let (primary, nominated) = vary::split(key);
+    let (prefix, rest) = primary.split_at_checked(12).unwrap_or((&[], primary));
     let namespace = prefix
         .get(4..)
         .and_then(|bytes| bytes.try_into().ok())
         .map(u64::from_le_bytes);
     let mut text = rest.strip_suffix(b"\n").unwrap_or(rest).to_vec();
+    for (name, value) in nominated {
+        text.extend_from_slice(b" ");
+        text.extend_from_slice(name);
+        text.extend_from_slice(b"=");
+        text.extend_from_slice(value.unwrap_or(b"-"));
+    }
     for byte in &mut text {
         if *byte == b'\n' {
             *byte = b' ';
-        } else if !byte.is_ascii_graphic() {
+        } else if !(byte.is_ascii_graphic() || *byte == b' ') {
             *byte = b'.';
         }
     }

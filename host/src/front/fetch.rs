@@ -15,7 +15,8 @@ use super::exchange::{Exchange, Miss, Shown, seconds};
 use super::fill;
 use super::pass;
 use super::site::CacheOutcome;
-use crate::cache::flight::{Failure, Flight, Head, Landing, Reader, Shared};
+use crate::cache::Lookup;
+use crate::cache::flight::{Failure, Flight, Head, Landing, Pilot, Reader, Shared};
 use crate::cache::flights::Turn;
 use crate::clock;
 use crate::entry::{CacheKey, Entry, Usable};
@@ -34,7 +35,7 @@ pub async fn fetch(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
             .flights
             .take(miss.key.view(), exchange.site.id, || exchange.tags());
         if let Turn::Fly(pilot) = turn {
-            fill::start(&exchange, &miss, pilot);
+            fly(&exchange, &miss, pilot);
         }
         return stale(&exchange, entry);
     }
@@ -65,11 +66,16 @@ async fn follow(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
                 let flight = Arc::clone(pilot.flight());
                 // Aboard before anything moves: a flight that nobody reads may end itself.
                 let reader = flight.board();
-                fill::start(&exchange, &miss, pilot);
+                fly(&exchange, &miss, pilot);
                 (flight, reader, false)
             }
         };
         let head = match flight.landing().await {
+            Landing::Stored(entry) => {
+                return from_entry(&exchange, &entry, CacheOutcome::Hit, |ttl| Outcome::Hit {
+                    ttl,
+                });
+            }
             Landing::Validated(entry) => return validated(&exchange, &miss, &entry, collapsed),
             Landing::Response(head) => head,
             Landing::Failed(failure) => {
@@ -108,6 +114,28 @@ async fn follow(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
     }
     // What is not for sharing is fetched by each request for itself, all at the same time.
     pass::pass(exchange, miss.reason).await
+}
+
+/// Starts the fill of `pilot`'s flight, unless a flight that ended after this request had looked
+/// has stored what it would fetch.
+fn fly(exchange: &Exchange, miss: &Miss, pilot: Pilot) {
+    let cache = &exchange.worker.edge.cache;
+    let domain = &exchange.site.domain;
+    let lookup = cache.peek(domain, miss.primary.view(), &exchange.head.headers);
+    let fresh = |entry: &Arc<Entry>| {
+        let usable = entry
+            .response()
+            .map(|stored| stored.lifetime.judge(clock::now()));
+        matches!(usable, Some(Usable::Fresh { .. }))
+    };
+    match lookup {
+        Lookup::Found(entry) if fresh(&entry) => {
+            let flight = Arc::clone(pilot.flight());
+            cache.flights.remove(&flight, &flight.key);
+            pilot.land(Landing::Stored(entry));
+        }
+        _ => fill::start(exchange, miss, pilot),
+    }
 }
 
 /// Whether a request that did not start a flight may be answered by it.
@@ -263,6 +291,11 @@ pub fn failed(exchange: &Exchange, failure: Failure) -> Response<ResponseBody> {
         Failure::Unreachable => (StatusCode::BAD_GATEWAY, "the origin cannot be reached\n"),
         Failure::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "the origin took too long\n"),
         Failure::Abandoned => (StatusCode::BAD_GATEWAY, "the fetch was given up\n"),
+        Failure::BodyTooLarge => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the request body is too large\n",
+        ),
+        Failure::BodyBrokeOff => (StatusCode::BAD_REQUEST, "the request body broke off\n"),
     };
     let mut response = answer::own(status, message);
     response

@@ -344,13 +344,16 @@ impl Fill {
         let mut headers = judged.headers;
         let withheld = withhold(&mut headers, &judged.native.withheld);
         let headers = kept(headers);
-        let left = lifetime.map(|lifetime| lifetime.remaining(clock::now()));
+        let left = lifetime.map(|lifetime| {
+            let age = lifetime.initial_age.as_secs();
+            lifetime.fresh_for.as_secs().saturating_sub(age)
+        });
         pilot.land(Landing::Response(Arc::new(Head {
             status: judged.status,
             headers: headers.clone(),
             length,
             age: judged.native.initial_age.as_secs(),
-            ttl: left.unwrap_or_default().as_secs(),
+            ttl: left.unwrap_or_default(),
             shared,
             withheld,
             stored: reservation.is_some(),

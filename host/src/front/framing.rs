@@ -5,16 +5,24 @@
 //! become another's request. So every request head is looked at on its way in, and one that is
 //! ambiguous is spoiled, which the library answers with 400 and a closed connection. Refused are
 //! a line that ends without CR, `Content-Length` beside `Transfer-Encoding` or more than once,
-//! and any transfer coding but `chunked` (RFC 9112 2.2, 6.1, 6.3, 11.2).
+//! and any transfer coding but `chunked` (RFC 9112 2.2, 6.1, 6.3, 11.2). Refused as well is a request
+//! line with a `#`: a target has no fragment (RFC 9112 3.2), and the library would cut it off.
 
 use std::ops::ControlFlow;
 
 /// Bytes of a line that are remembered: no framing field that is accepted is longer.
 const LINE_MAX: usize = 64;
 
+/// What the library sees of a head from where it is too long.
+pub const FILLER: u8 = b'x';
+
 /// Where in a connection the next byte belongs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Framing {
+    /// Bytes that a request head may have.
+    head_max: usize,
+    /// Bytes of the head that is arriving.
+    head_bytes: usize,
     state: State,
     line: Line,
     head: Head,
@@ -25,6 +33,8 @@ enum State {
     /// Before the first byte of a request.
     #[default]
     Between,
+    /// Within a request line that comes in pieces.
+    RequestLine,
     Head,
     /// Content of a known length.
     Content(u64),
@@ -34,6 +44,8 @@ enum State {
     Trailer,
     /// A request was spoiled; nothing after it counts.
     Spoiled,
+    /// A head is longer than it may be; nothing after it counts.
+    Oversized,
 }
 
 /// What the head has said of its framing so far.
@@ -75,11 +87,28 @@ pub enum Phase {
 struct InDoubt;
 
 impl Framing {
+    /// At the start of a connection whose request heads may have `head_max` bytes.
+    pub fn new(head_max: usize) -> Self {
+        Self {
+            head_max,
+            head_bytes: 0,
+            state: State::default(),
+            line: Line::default(),
+            head: Head::default(),
+        }
+    }
+
+    /// Whether a head is longer than it may be. The library notices by its buffer alone, which
+    /// grows beyond its bound, so what it is to see from now on is a line without end.
+    pub fn is_oversized(&self) -> bool {
+        self.state == State::Oversized
+    }
+
     /// What the connection is in the middle of.
     pub fn phase(&self) -> Phase {
         match self.state {
             State::Between => Phase::Between,
-            State::Head => Phase::Head,
+            State::RequestLine | State::Head => Phase::Head,
             _ => Phase::Content,
         }
     }
@@ -91,10 +120,10 @@ impl Framing {
             match self.step(rest) {
                 ControlFlow::Continue(taken) => at += taken.max(1),
                 ControlFlow::Break(()) => {
-                    self.state = State::Spoiled;
                     // NUL is allowed nowhere in a head, whatever the library is looking for.
+                    let filler = if self.is_oversized() { FILLER } else { 0 };
                     if let Some(rest) = bytes.get_mut(at..) {
-                        rest.fill(0);
+                        rest.fill(filler);
                     }
                     return;
                 }
@@ -105,7 +134,11 @@ impl Framing {
     /// Takes some of `rest`, which is not empty.
     fn step(&mut self, rest: &[u8]) -> ControlFlow<(), usize> {
         match self.state {
-            State::Between | State::Head | State::ChunkSize | State::Trailer => self.line(rest),
+            State::Between
+            | State::RequestLine
+            | State::Head
+            | State::ChunkSize
+            | State::Trailer => self.line(rest),
             State::Content(left) => {
                 let (taken, left) = skip(rest, left);
                 self.state = if left == 0 {
@@ -124,16 +157,39 @@ impl Framing {
                 };
                 ControlFlow::Continue(taken)
             }
-            State::Spoiled => ControlFlow::Break(()),
+            State::Spoiled | State::Oversized => ControlFlow::Break(()),
         }
     }
 
-    /// Takes the rest of a line, or as much of it as there is.
+    /// Takes the rest of a line, or as much of it as there is, unless that is too much of a head.
     fn line(&mut self, rest: &[u8]) -> ControlFlow<(), usize> {
+        let in_head = self.phase() != Phase::Content;
+        let taken = self.take_line(rest);
+        if taken.is_break() {
+            self.state = State::Spoiled;
+        }
+        if let (true, ControlFlow::Continue(bytes)) = (in_head, taken) {
+            self.head_bytes = self.head_bytes.saturating_add(bytes);
+            if self.head_bytes > self.head_max {
+                self.state = State::Oversized;
+                return ControlFlow::Break(());
+            }
+            if self.phase() != Phase::Head {
+                self.head_bytes = 0;
+            }
+        }
+        taken
+    }
+
+    /// Takes the rest of a line, or as much of it as there is.
+    fn take_line(&mut self, rest: &[u8]) -> ControlFlow<(), usize> {
         let Some(end) = memchr::memchr(b'\n', rest) else {
             self.line.push(rest);
             if self.state == State::Between {
-                self.state = State::Head;
+                self.state = State::RequestLine;
+            }
+            if self.state == State::RequestLine && rest.contains(&b'#') {
+                return ControlFlow::Break(());
             }
             return ControlFlow::Continue(rest.len());
         };
@@ -169,7 +225,8 @@ impl Framing {
         match self.state {
             // Empty lines before a request are ignored (RFC 9112 2.2).
             State::Between if line.is_empty() => {}
-            State::Between => self.state = State::Head,
+            State::Between | State::RequestLine if line.contains(&b'#') => return Err(InDoubt),
+            State::Between | State::RequestLine => self.state = State::Head,
             State::Head if line.is_empty() => {
                 self.state = match std::mem::take(&mut self.head) {
                     Head {
@@ -198,7 +255,11 @@ impl Framing {
                 };
             }
             State::Trailer if line.is_empty() => self.state = State::Between,
-            State::Trailer | State::Content(_) | State::ChunkData(_) | State::Spoiled => {}
+            State::Trailer
+            | State::Content(_)
+            | State::ChunkData(_)
+            | State::Spoiled
+            | State::Oversized => {}
         }
         Ok(())
     }
@@ -296,7 +357,7 @@ mod tests {
     fn passes(stream: &str) -> bool {
         let mut verdicts = Vec::new();
         for cut in 0..=stream.len() {
-            let mut framing = Framing::default();
+            let mut framing = Framing::new(1_000);
             let mut bytes = stream.as_bytes().to_vec();
             let (first, second) = bytes.split_at_mut(cut);
             framing.watch(first);
@@ -307,7 +368,7 @@ mod tests {
             }
         }
         let one_by_one = {
-            let mut framing = Framing::default();
+            let mut framing = Framing::new(1_000);
             stream.bytes().all(|byte| {
                 let mut one = [byte];
                 framing.watch(&mut one);
@@ -339,6 +400,18 @@ mod tests {
     }
 
     #[test]
+    fn heads_are_bounded_however_they_arrive() {
+        let head =
+            |length: usize| format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(length - 23));
+        assert!(passes(&head(1_000)));
+        assert!(passes(&(head(1_000) + &head(1_000))));
+        assert!(!passes(&head(1_001)));
+        let body = "a".repeat(5_000);
+        let post = format!("POST / HTTP/1.1\r\nContent-Length: 5000\r\n\r\n{body}");
+        assert!(passes(&(post + &head(1_000))));
+    }
+
+    #[test]
     fn doubtful_framing_is_spoiled() {
         for fields in [
             "Host: a\nX: b\r\n",
@@ -362,6 +435,7 @@ mod tests {
         }
         assert!(!passes("GET / HTTP/1.1\n\r\n"));
         assert!(!passes("GET / HTTP/1.1\r\n\n"));
+        assert!(!passes("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n"));
         let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
         for body in [
             "g\r\n",

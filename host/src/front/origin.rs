@@ -4,6 +4,8 @@
 //! comes back is either a whole response head or a [`Failure`]; a body that breaks off says so.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -69,26 +71,61 @@ impl OriginClient {
     /// # Errors
     /// The origin could not be reached, broke off, spoke something else, or took too long.
     pub async fn send(&self, request: Request<Outgoing>) -> Result<Response<OriginBody>, Failure> {
-        let answer = tokio::time::timeout(self.deadlines.first_byte, self.client.request(request));
-        match answer.await {
-            Err(_) => Err(Failure::TimedOut),
-            Ok(Err(error)) => {
+        let upload = request.body().progress();
+        let answer = self.client.request(request);
+        match self.within_deadline(answer, upload).await {
+            None => Err(Failure::TimedOut),
+            Some(Err(error)) => {
                 tracing::debug!(error = %Chain(&error), "the origin did not answer");
-                Err(if timed_out(&error) {
-                    Failure::TimedOut
-                } else {
-                    Failure::Unreachable
-                })
+                Err(fault(&error))
             }
-            Ok(Ok(response)) => Ok(response.map(|body| OriginBody::new(body, self.deadlines.idle))),
+            Some(Ok(response)) => {
+                Ok(response.map(|body| OriginBody::new(body, self.deadlines.idle)))
+            }
+        }
+    }
+
+    /// Waits for `answer`. The deadline begins anew with every piece of an upload: it is the
+    /// origin's time to answer, not the client's to send.
+    async fn within_deadline<T>(
+        &self,
+        answer: impl Future<Output = T>,
+        upload: Option<Arc<AtomicU64>>,
+    ) -> Option<T> {
+        let sent = || {
+            upload
+                .as_ref()
+                .map_or(0, |pieces| pieces.load(Ordering::Relaxed))
+        };
+        let mut answer = std::pin::pin!(answer);
+        loop {
+            let before = sent();
+            let answered = tokio::time::timeout(self.deadlines.first_byte, answer.as_mut()).await;
+            match answered {
+                Ok(answered) => return Some(answered),
+                Err(_) if sent() == before => return None,
+                Err(_) => {}
+            }
         }
     }
 }
 
-fn timed_out(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source())
-        .filter_map(|error| error.downcast_ref::<std::io::Error>())
-        .any(|error| error.kind() == std::io::ErrorKind::TimedOut)
+/// Who is to blame for a request that got no answer.
+fn fault(error: &(dyn std::error::Error + 'static)) -> Failure {
+    for cause in std::iter::successors(Some(error), |error| error.source()) {
+        match cause.downcast_ref::<OutgoingError>() {
+            Some(OutgoingError::TooLarge) => return Failure::BodyTooLarge,
+            Some(OutgoingError::Client(_)) => return Failure::BodyBrokeOff,
+            None => {}
+        }
+        let timed_out = cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut);
+        if timed_out {
+            return Failure::TimedOut;
+        }
+    }
+    Failure::Unreachable
 }
 
 /// An error with everything that caused it.
@@ -117,6 +154,8 @@ pub enum Outgoing {
         body: Incoming,
         /// Bytes it may still send.
         left: u64,
+        /// Pieces that were sent on.
+        pieces: Arc<AtomicU64>,
     },
 }
 
@@ -134,7 +173,19 @@ pub enum OutgoingError {
 impl Outgoing {
     /// The body of a client, of at most `limit` bytes.
     pub fn client(body: Incoming, limit: u64) -> Self {
-        Self::Client { body, left: limit }
+        Self::Client {
+            body,
+            left: limit,
+            pieces: Arc::default(),
+        }
+    }
+
+    /// Counts the pieces that are sent on; none without a body.
+    fn progress(&self) -> Option<Arc<AtomicU64>> {
+        match self {
+            Self::Empty => None,
+            Self::Client { pieces, .. } => Some(Arc::clone(pieces)),
+        }
     }
 }
 
@@ -146,10 +197,11 @@ impl Body for Outgoing {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, OutgoingError>>> {
-        let Self::Client { body, left } = self.get_mut() else {
+        let Self::Client { body, left, pieces } = self.get_mut() else {
             return Poll::Ready(None);
         };
         let frame = std::task::ready!(Pin::new(body).poll_frame(cx));
+        pieces.fetch_add(1, Ordering::Relaxed);
         Poll::Ready(frame.map(|frame| {
             let frame = frame.map_err(OutgoingError::Client)?;
             let length = frame.data_ref().map_or(0, Bytes::len);

@@ -15,6 +15,7 @@ use super::fields;
 use super::fill;
 use super::origin::Outgoing;
 use super::site::CacheOutcome;
+use crate::cache::flight::Failure;
 use crate::entry::Tag;
 use crate::rfc9111::invalidation::{self, EffectiveUri};
 
@@ -51,7 +52,9 @@ pub async fn pass(mut exchange: Exchange, reason: ForwardReason) -> Response<Res
     let response = match answer {
         Ok(response) => response,
         Err(failure) => {
-            exchange.site.metrics.origin_failures.increment();
+            if !matches!(failure, Failure::BodyTooLarge | Failure::BodyBrokeOff) {
+                exchange.site.metrics.origin_failures.increment();
+            }
             return fetch::failed(&exchange, failure);
         }
     };

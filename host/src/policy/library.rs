@@ -22,7 +22,7 @@ use super::ledger::Ledger;
 use super::local::Instance;
 use super::refusal::Refusal;
 use super::registry::{Listed, PolicyFile, PolicyId, Pushed, Registry, Source};
-use super::sandbox::{Fault, Limits};
+use super::sandbox::{Fault, FaultKind, Limits};
 use crate::tier::eviction::ShardLimits;
 
 /// A shard to try an eviction policy on.
@@ -281,10 +281,17 @@ fn mistyped(error: &wasmtime::Error) -> Refusal {
 }
 
 fn refused(id: &PolicyId, fault: &Fault) -> Refusal {
+    if fault.kind == FaultKind::Parameters {
+        return Refusal::unacceptable(
+            "refused_parameters",
+            format!("{id} did not accept its parameters: {}", fault.detail),
+            "see the documentation of the policy for the parameters it takes",
+        );
+    }
     Refusal::unacceptable(
-        "refused_parameters",
-        format!("{id} did not accept its parameters: {}", fault.detail),
-        "see the documentation of the policy for the parameters it takes",
+        "cannot_run",
+        format!("{id} failed while it was configured: {fault}"),
+        "`larder policy check` tries a component file",
     )
 }
 

@@ -28,18 +28,21 @@ pub enum FaultKind {
     Stack,
     /// The guest answered something that the interface forbids.
     Answer,
-    /// No instance could be made or configured.
+    /// No instance could be made.
     Instance,
+    /// The guest refused its parameters.
+    Parameters,
 }
 
 impl FaultKind {
     /// Every kind, in the order of the metrics.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Trap,
         Self::Deadline,
         Self::Stack,
         Self::Answer,
         Self::Instance,
+        Self::Parameters,
     ];
 
     /// The word used in metrics and messages.
@@ -50,6 +53,7 @@ impl FaultKind {
             Self::Stack => "stack",
             Self::Answer => "answer",
             Self::Instance => "instance",
+            Self::Parameters => "parameters",
         }
     }
 }

@@ -67,6 +67,38 @@ pub fn secondary(primary: &[u8], fields: &[HeaderName], headers: &HeaderMap, out
     }
 }
 
+/// The parts of a key that [`secondary`] made: the primary key, and the nominated fields with their
+/// normalised values (none: absent). Any other key is all primary.
+pub fn split(key: &[u8]) -> (&[u8], Vec<(&[u8], Option<&[u8]>)>) {
+    let parse = || {
+        let mut rest = key.strip_prefix(&[SECONDARY])?;
+        let primary = take(&mut rest)?;
+        let mut fields = Vec::new();
+        while !rest.is_empty() {
+            let name = take(&mut rest)?;
+            let (present, after) = rest.split_first()?;
+            rest = after;
+            let value = if *present == 0 {
+                None
+            } else {
+                Some(take(&mut rest)?)
+            };
+            fields.push((name, value));
+        }
+        Some((primary, fields))
+    };
+    parse().unwrap_or_else(|| (key, Vec::new()))
+}
+
+/// Takes what [`counted`] appended off the front.
+fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, after) = rest.split_first_chunk::<4>()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let (taken, after) = after.split_at_checked(length)?;
+    *rest = after;
+    Some(taken)
+}
+
 /// Appends what `write` appends, with its length in front.
 fn counted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let at = out.len();
@@ -234,6 +266,21 @@ fn thousandths(value: &[u8]) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_come_apart_again() {
+        let mut headers = HeaderMap::new();
+        headers.insert(COOKIE, http::HeaderValue::from_static("a=1"));
+        let mut key = Vec::new();
+        secondary(b"primary", &[ACCEPT, COOKIE], &headers, &mut key);
+        let fields: Vec<(&[u8], Option<&[u8]>)> =
+            vec![(b"accept", None), (b"cookie", Some(b"a=1"))];
+        assert_eq!(split(&key), (&b"primary"[..], fields));
+        for end in 0..key.len() {
+            split(&key[..end]);
+        }
+        assert_eq!(split(b"primary"), (&b"primary"[..], Vec::new()));
+    }
     use proptest::prelude::*;
 
     fn fields(lines: &[(HeaderName, &str)]) -> HeaderMap {

@@ -48,7 +48,7 @@ pub(crate) fn execute(line: &str) -> Result<String, String> {
             Err(error) => name(error).to_owned(),
         },
         ("usage", []) => usage(),
-        ("fill", [count, size]) => fill(number(count)?, number(size)?)?,
+        ("fill", [count, size]) => fill(number(count)?, number(size)?),
         ("fail", [text]) => return Err((*text).to_owned()),
         ("answer", [size]) => "a".repeat(length(number(size)?)?),
         ("trap", []) => std::process::abort(),
@@ -140,7 +140,7 @@ fn scan(key: &str, piece: u64) -> Result<String, String> {
 }
 
 /// Puts more and more, and watches that no tier ever holds more than it may.
-fn fill(count: u64, size: u64) -> Result<String, String> {
+fn fill(count: u64, size: u64) -> String {
     let body = pattern(0, size);
     let (mut stored, mut most, mut over) = (0_u64, 0_u64, 0_u64);
     for at in 0..count {
@@ -151,16 +151,14 @@ fn fill(count: u64, size: u64) -> Result<String, String> {
         };
         match tiers::put(&format!("fill-{at}"), &body, &options) {
             Ok(()) => stored += 1,
-            Err(error) => return Ok(format!("{stored} stored, then {}", name(error))),
+            Err(error) => return format!("{stored} stored, then {}", name(error)),
         }
         for tier in tiers::usage() {
             most = most.max(tier.bytes);
             over += u64::from(tier.bytes > tier.capacity);
         }
     }
-    Ok(format!(
-        "{stored} stored, at most {most} bytes, {over} times over capacity"
-    ))
+    format!("{stored} stored, at most {most} bytes, {over} times over capacity")
 }
 
 /// Takes memory until none is left.
