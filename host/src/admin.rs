@@ -113,13 +113,12 @@ impl Admin {
             }),
             ["readyz"] => only(&method, &Method::GET, || self.ready()),
             ["metrics"] => only(&method, &Method::GET, || self.metrics()),
-            ["v1", "stats"] => only(&method, &Method::GET, || ok(&self.control.stats())),
-            ["v1", "explain"] => only(&method, &Method::GET, || {
-                self.explain(request.uri().query())
-            }),
+            ["v1", "stats"] => self.stats(&method).await,
+            ["v1", "explain"] => self.explain(&method, request.uri().query()).await,
             ["v1", "policies"] => only(&method, &Method::GET, || self.list()),
             ["v1", "policies", name] => self.upload(&method, name.to_owned(), request).await,
-            ["v1", "policies", name, version] => self.delete(&method, name, version),
+            ["v1", "policies", ..] if method == Method::PUT => bad_name(segments.get(2..)),
+            ["v1", "policies", name, version] => self.delete(&method, name, version).await,
             ["v1", "sites", site, "policy"] => {
                 self.activate(&method, site.to_owned(), request).await
             }
@@ -198,7 +197,21 @@ impl Admin {
         answer
     }
 
-    fn explain(&self, query: Option<&str>) -> Answer {
+    async fn stats(&self, method: &Method) -> Answer {
+        if *method != Method::GET {
+            return not_allowed("GET");
+        }
+        // Waits for a change that is being made, which may be compiling.
+        let control = Arc::clone(&self.control);
+        result(blocking(move || Ok(control.stats())).await, |stats| {
+            ok(&stats)
+        })
+    }
+
+    async fn explain(&self, method: &Method, query: Option<&str>) -> Answer {
+        if *method != Method::GET {
+            return not_allowed("GET");
+        }
         let (mut url, mut fields) = (None, Vec::new());
         for pair in query
             .unwrap_or_default()
@@ -226,7 +239,9 @@ impl Admin {
         let Some(url) = url else {
             return malformed("bad_query", "the parameter url is missing");
         };
-        result(self.control.explain(&url, &fields), |report| ok(&report))
+        let control = Arc::clone(&self.control);
+        let report = blocking(move || control.explain(&url, &fields));
+        result(report.await, |report| ok(&report))
     }
 
     fn list(&self) -> Answer {
@@ -291,12 +306,13 @@ impl Admin {
         })
     }
 
-    fn delete(&self, method: &Method, name: &str, version: &str) -> Answer {
+    async fn delete(&self, method: &Method, name: &str, version: &str) -> Answer {
         if *method != Method::DELETE {
             return not_allowed("DELETE");
         }
         let id: Result<PolicyId, _> = format!("{name}@{version}").parse();
-        let deleted = id.and_then(|id| self.control.delete(&id));
+        let control = Arc::clone(&self.control);
+        let deleted = blocking(move || id.and_then(|id| control.delete(&id))).await;
         result(deleted, |()| {
             ok(&json!({ "name": name, "version": version, "deleted": true }))
         })
@@ -372,6 +388,14 @@ impl Admin {
         });
         result(flushed.await, |()| ok(&json!({ "flushed": true })))
     }
+}
+
+/// A name with a slash in it reaches the router as several segments.
+fn bad_name(segments: Option<&[&str]>) -> Answer {
+    let name = segments.unwrap_or_default().join("/");
+    result(crate::policy::registry::check_name(&name), |()| {
+        malformed("bad_name", "the name is malformed")
+    })
 }
 
 /// Runs `work` where it may block.

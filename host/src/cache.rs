@@ -193,6 +193,6 @@ impl Cache {
     pub fn uri_tag(&self, site: SiteId, scheme: &str, authority: &str, target: &str) -> Tag {
         let mut text = String::with_capacity(scheme.len() + 3 + authority.len() + target.len());
         text.extend([scheme, "://", authority, target]);
-        self.hasher.tag(site, text.as_bytes())
+        self.hasher.uri_tag(site, text.as_bytes())
     }
 }

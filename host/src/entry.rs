@@ -39,8 +39,18 @@ impl KeyHasher {
 
     /// The tag `name` of `site`.
     pub fn tag(&self, site: SiteId, name: &[u8]) -> Tag {
+        self.tag_of(site, b't', name)
+    }
+
+    /// The tag of a request URI of `site`, which no tag by name equals.
+    pub fn uri_tag(&self, site: SiteId, uri: &[u8]) -> Tag {
+        self.tag_of(site, b'u', uri)
+    }
+
+    fn tag_of(&self, site: SiteId, kind: u8, name: &[u8]) -> Tag {
         let mut hasher = self.0.build_hasher();
         hasher.write(&site.0.to_le_bytes());
+        hasher.write_u8(kind);
         hasher.write(name);
         Tag(hasher.finish())
     }

@@ -219,7 +219,7 @@ async fn wait(
             _ = signals.terminate.recv() => return,
             _ = signals.hangup.recv() => match reload() {
                 Err(error) => tracing::error!(%error, "not reloaded; the old configuration stays"),
-                Ok(config) => match server.control.reload(&config) {
+                Ok(config) => match reloaded(server, config).await {
                     Ok(()) => tracing::info!("reloaded"),
                     Err(error) => {
                         tracing::error!(%error, "not reloaded; the old configuration stays");
@@ -228,6 +228,13 @@ async fn wait(
             },
         }
     }
+}
+
+/// Reloads where it may block: a change that is being made may be compiling.
+async fn reloaded(server: &Server, config: Config) -> anyhow::Result<()> {
+    let control = Arc::clone(&server.control);
+    tokio::task::spawn_blocking(move || control.reload(&config)).await??;
+    Ok(())
 }
 
 fn configured(error: anyhow::Error) -> anyhow::Error {

@@ -1,8 +1,16 @@
 //! What a policy call costs, in nanoseconds: the least of many batches, because the machine's other
 //! work only ever adds. Run with `cargo bench -p larder --bench policy_calls`.
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
-#![expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "figures are rounded")]
-#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small numbers")]
+#![expect(
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    reason = "figures are rounded"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small numbers"
+)]
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -39,17 +47,25 @@ fn main() {
 }
 
 fn slot(engine: &Engine, name: &str, hook: Hook) -> Arc<HookSlot> {
-    let shipped = larder::embedded::POLICIES.iter().find(|policy| policy.name == name);
+    let shipped = larder::embedded::POLICIES
+        .iter()
+        .find(|policy| policy.name == name);
     let component = Component::new(engine, shipped.expect("shipped").wasm).expect("it compiles");
     let policy = Arc::new(Policy::new(engine, &component).expect("a policy"));
-    let limits = Limits { memory: 64 << 20, deadline: Duration::from_millis(500) };
+    let limits = Limits {
+        memory: 64 << 20,
+        deadline: Duration::from_millis(500),
+    };
     let activation = Activation::new(hook, name.into(), "{}".into(), Some(policy), limits);
     Arc::new(HookSlot::new(activation))
 }
 
 fn keying(engine: &Engine) {
     let fields = [
-        (http::header::USER_AGENT, "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36"),
+        (
+            http::header::USER_AGENT,
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36",
+        ),
         (http::HeaderName::from_static("sec-ch-ua-mobile"), "?1"),
         (http::header::ACCEPT, "*/*"),
     ];
@@ -58,14 +74,34 @@ fn keying(engine: &Engine) {
         .map(|(name, value)| (name, http::HeaderValue::from_static(value)))
         .collect();
     for (policy, target, what, bound) in [
-        ("normalize-query", "/path/to/page", "three strings, no field", None),
-        ("device-class", "/path/to/page", "three strings, two fields, a variant", Some(400.0)),
-        ("normalize-query", "/page?b=2&utm_source=x&a=1", "a query sorted and rewritten", None),
+        (
+            "normalize-query",
+            "/path/to/page",
+            "three strings, no field",
+            None,
+        ),
+        (
+            "device-class",
+            "/path/to/page",
+            "three strings, two fields, a variant",
+            Some(400.0),
+        ),
+        (
+            "normalize-query",
+            "/page?b=2&utm_source=x&a=1",
+            "a query sorted and rewritten",
+            None,
+        ),
     ] {
         let slot = slot(engine, policy, Hook::Keying);
         let mut warm = Warm::<Keyer>::new(&slot);
         let ns = least(200, 5_000, || {
-            let input = Input { method: "GET", authority: "www.example.com", target, headers: &headers };
+            let input = Input {
+                method: "GET",
+                authority: "www.example.com",
+                target,
+                headers: &headers,
+            };
             let keyed = warm.call(&slot, |keyer, activation| keyer.key(input, activation));
             assert!(keyed.is_some(), "the call failed");
         });
@@ -89,7 +125,11 @@ fn hits(engine: &Engine, policy: &str) {
         order.observe(0, &batches[next]).expect("observed");
         next = (next + 1) % batches.len();
     });
-    report(&format!("eviction: {policy}: a hit event, batches of 256"), ns / 256.0, Some(12.0));
+    report(
+        &format!("eviction: {policy}: a hit event, batches of 256"),
+        ns / 256.0,
+        Some(12.0),
+    );
 }
 
 /// Requests against a shard that is too small: every miss inserts, and room is made in lots.
@@ -151,7 +191,10 @@ fn replay(engine: &Engine, policy: &str, bound: Option<f64>) {
 
 fn order(engine: &Engine, policy: &str) -> Box<dyn EvictionOrder> {
     let source = GuestSource::new(slot(engine, policy, Hook::Eviction));
-    let limits = ShardLimits { capacity: u64::from(SLOTS) * 1_000, max_entries: SLOTS };
+    let limits = ShardLimits {
+        capacity: u64::from(SLOTS) * 1_000,
+        max_entries: SLOTS,
+    };
     source.order(limits).expect("an order")
 }
 
@@ -169,7 +212,10 @@ impl Zipf {
             sum += weight;
             sum
         });
-        Self { cumulative: cumulative.collect(), state: 1 }
+        Self {
+            cumulative: cumulative.collect(),
+            state: 1,
+        }
     }
 
     fn draw(&mut self) -> u32 {

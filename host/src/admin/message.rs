@@ -5,8 +5,8 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
 
 use crate::policy::refusal::Refusal;
 
@@ -31,7 +31,7 @@ pub(super) async fn body(request: Request<Incoming>, limit: usize) -> Result<Byt
 }
 
 /// Reads a JSON body; an empty one stands for `{}`.
-pub(super) async fn json_body<T: for<'de> Deserialize<'de>>(
+pub(super) async fn json_body<T: DeserializeOwned>(
     request: Request<Incoming>,
 ) -> Result<T, Box<Answer>> {
     let kind = request
@@ -60,30 +60,23 @@ pub(super) async fn json_body<T: for<'de> Deserialize<'de>>(
             return Err(Box::new(malformed("broken_body", "the body broke off")));
         }
     };
-    if bytes.is_empty() {
-        return serde_json::from_slice(b"{}").map_err(|error| {
-            Box::new(malformed(
-                "bad_json",
-                &format!("the body is empty: {error}"),
-            ))
-        });
-    }
-    if !is_json {
+    if !bytes.is_empty() && !is_json {
         let hint = "send Content-Type: application/json";
-        let message = "the body is not declared to be JSON".to_owned();
-        return Err(Box::new(error(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "not_json",
-            &message,
-            hint,
-        )));
+        let message = "the body is not declared to be JSON";
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return Err(Box::new(error(status, "not_json", message, hint)));
     }
-    serde_json::from_slice(&bytes).map_err(|error| {
-        Box::new(malformed(
-            "bad_json",
-            &format!("the body is not understood: {error}"),
-        ))
-    })
+    // As an object first: a list would be taken for the fields in their order.
+    let object: Result<Map<String, Value>, _> = match bytes.is_empty() {
+        true => Ok(Map::new()),
+        false => serde_json::from_slice(&bytes),
+    };
+    object
+        .and_then(|object| serde_json::from_value(Value::Object(object)))
+        .map_err(|error| {
+            let message = format!("the body is not understood: {error}");
+            Box::new(malformed("bad_json", &message))
+        })
 }
 
 /// Decodes a value of a query: percent-encoding, and `+` for a space.

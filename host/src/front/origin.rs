@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ impl OriginClient {
     /// # Errors
     /// The origin could not be reached, broke off, spoke something else, or took too long.
     pub async fn send(&self, request: Request<Outgoing>) -> Result<Response<OriginBody>, Failure> {
-        let upload = request.body().progress();
+        let upload = request.body().sent();
         let answer = self.client.request(request);
         match self.within_deadline(answer, upload).await {
             None => Err(Failure::TimedOut),
@@ -85,17 +85,17 @@ impl OriginClient {
         }
     }
 
-    /// Waits for `answer`. The deadline begins anew with every piece of an upload: it is the
-    /// origin's time to answer, not the client's to send.
+    /// Waits for `answer`. The deadline begins when `upload` has been sent on: until then it is the
+    /// client's turn, whose connection has a deadline of its own.
     async fn within_deadline<T>(
         &self,
         answer: impl Future<Output = T>,
-        upload: Option<Arc<AtomicU64>>,
+        upload: Option<Arc<AtomicBool>>,
     ) -> Option<T> {
         let sent = || {
             upload
                 .as_ref()
-                .map_or(0, |pieces| pieces.load(Ordering::Relaxed))
+                .is_none_or(|sent| sent.load(Ordering::Relaxed))
         };
         let mut answer = std::pin::pin!(answer);
         loop {
@@ -103,7 +103,7 @@ impl OriginClient {
             let answered = tokio::time::timeout(self.deadlines.first_byte, answer.as_mut()).await;
             match answered {
                 Ok(answered) => return Some(answered),
-                Err(_) if sent() == before => return None,
+                Err(_) if before => return None,
                 Err(_) => {}
             }
         }
@@ -154,8 +154,8 @@ pub enum Outgoing {
         body: Incoming,
         /// Bytes it may still send.
         left: u64,
-        /// Pieces that were sent on.
-        pieces: Arc<AtomicU64>,
+        /// Whether all of it was sent on.
+        sent: Arc<AtomicBool>,
     },
 }
 
@@ -176,15 +176,15 @@ impl Outgoing {
         Self::Client {
             body,
             left: limit,
-            pieces: Arc::default(),
+            sent: Arc::default(),
         }
     }
 
-    /// Counts the pieces that are sent on; none without a body.
-    fn progress(&self) -> Option<Arc<AtomicU64>> {
+    /// Becomes true when all of the body was sent on; none without a body.
+    fn sent(&self) -> Option<Arc<AtomicBool>> {
         match self {
             Self::Empty => None,
-            Self::Client { pieces, .. } => Some(Arc::clone(pieces)),
+            Self::Client { sent, .. } => Some(Arc::clone(sent)),
         }
     }
 }
@@ -197,11 +197,13 @@ impl Body for Outgoing {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, OutgoingError>>> {
-        let Self::Client { body, left, pieces } = self.get_mut() else {
+        let Self::Client { body, left, sent } = self.get_mut() else {
             return Poll::Ready(None);
         };
-        let frame = std::task::ready!(Pin::new(body).poll_frame(cx));
-        pieces.fetch_add(1, Ordering::Relaxed);
+        let frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
+        if frame.is_none() || body.is_end_stream() {
+            sent.store(true, Ordering::Relaxed);
+        }
         Poll::Ready(frame.map(|frame| {
             let frame = frame.map_err(OutgoingError::Client)?;
             let length = frame.data_ref().map_or(0, Bytes::len);

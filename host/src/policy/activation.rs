@@ -35,6 +35,8 @@ pub struct Activation {
     pub policy: Option<Arc<Policy>>,
     /// What it did so far.
     pub stats: Arc<HookStats>,
+    /// Calls that the breaker looks at, where those are not all calls.
+    decisions: AtomicU64,
     in_a_row: AtomicU32,
     breaker: Mutex<Breaker>,
 }
@@ -114,6 +116,7 @@ impl Activation {
             limits,
             policy,
             stats: Arc::default(),
+            decisions: AtomicU64::new(0),
             in_a_row: AtomicU32::new(0),
             breaker: Mutex::default(),
         })
@@ -130,12 +133,26 @@ impl Activation {
 
     /// Notes a call that failed.
     pub fn failed(&self, fault: &Fault) -> Option<Trip> {
+        self.fault(fault, self.stats.calls.get())
+    }
+
+    /// Notes a decision: of a hook that mostly listens, only these count towards its share of
+    /// faults, and only good ones end a row of them.
+    pub fn decided(&self) {
+        self.decisions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes a call that failed, in a hook whose decisions are counted.
+    pub fn failed_to_decide(&self, fault: &Fault) -> Option<Trip> {
+        self.fault(fault, self.decisions.load(Ordering::Relaxed))
+    }
+
+    fn fault(&self, fault: &Fault, calls: u64) -> Option<Trip> {
         self.stats.count_fault(fault.kind);
         let in_a_row = self
             .in_a_row
             .fetch_add(1, Ordering::Relaxed)
             .saturating_add(1);
-        let calls = self.stats.calls.get();
         tracing::debug!(policy = %self.label, hook = self.hook.as_str(), %fault, "a policy call failed");
         self.breaker
             .lock()

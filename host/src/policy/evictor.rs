@@ -55,6 +55,8 @@ struct GuestOrder {
     activation: Arc<Activation>,
     sandbox: Sandbox,
     guest: Guest,
+    /// The last victims were named, and nothing was found wrong with them so far.
+    named_well: bool,
 }
 
 impl GuestOrder {
@@ -69,6 +71,7 @@ impl GuestOrder {
                 activation,
                 sandbox,
                 guest,
+                named_well: false,
             }),
             Err(fault) => Err((activation, fault)),
         }
@@ -82,13 +85,7 @@ impl GuestOrder {
         let start = clock::instant();
         let outcome = call(&mut self.sandbox, &self.guest);
         self.activation.stats.seconds.observe(start.elapsed());
-        match outcome {
-            Ok(answer) => {
-                self.activation.succeeded();
-                Ok(answer)
-            }
-            Err(fault) => Err(failed(&self.slot, &self.activation, &fault)),
-        }
+        outcome.map_err(|fault| failed(&self.slot, &self.activation, &fault))
     }
 }
 
@@ -115,7 +112,7 @@ pub(super) fn configured(
 }
 
 fn failed(slot: &HookSlot, activation: &Activation, fault: &Fault) -> OrderFault {
-    if let Some(trip) = activation.failed(fault) {
+    if let Some(trip) = activation.failed_to_decide(fault) {
         slot.trip(activation, trip);
     }
     OrderFault(fault.to_string())
@@ -127,13 +124,18 @@ impl EvictionOrder for GuestOrder {
     }
 
     fn victims(&mut self, need: u64) -> Result<Vec<u32>, OrderFault> {
+        if std::mem::replace(&mut self.named_well, true) {
+            self.activation.succeeded();
+        }
+        self.activation.decided();
         self.call(|sandbox, guest| sandbox.call(|store| guest.call_victims(store, need)))
     }
 
     fn wrong_answer(&mut self) {
         // Counted, and enough of them trip the breaker; the tier has completed natively already.
+        self.named_well = false;
         let fault = Fault::answer("victims that are free, unknown or repeated");
-        if let Some(trip) = self.activation.failed(&fault) {
+        if let Some(trip) = self.activation.failed_to_decide(&fault) {
             self.slot.trip(&self.activation, trip);
         }
     }

@@ -99,6 +99,11 @@ impl Library {
             warnings = vet(&self.engine, &component, self.limits.instance)?;
             Ok(())
         });
+        if pushed.is_err()
+            && let Err(error) = self.artefacts.remove(&blake3::hash(wasm))
+        {
+            tracing::warn!(%error, "compiled code of a refused policy was left behind");
+        }
         Ok(PushReport {
             pushed: pushed?,
             warnings,
