@@ -9,7 +9,7 @@ mod exposition;
 mod purge;
 mod report;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -40,7 +40,10 @@ pub struct Control {
     edge: Arc<Edge>,
     library: Library,
     activations: Activations,
-    arranged: Mutex<Arranged>,
+    /// What is in effect. Held for writing only while a change that was worked out is put in.
+    arranged: RwLock<Arranged>,
+    /// Held by whoever makes a change, from working it out to putting it in effect.
+    changing: Mutex<()>,
     receipts: Receipts,
     started: Instant,
 }
@@ -105,7 +108,8 @@ impl Control {
             edge: Arc::new(edge),
             library,
             activations: Activations::open(data_dir)?,
-            arranged: Mutex::default(),
+            arranged: RwLock::default(),
+            changing: Mutex::default(),
             receipts: Receipts::default(),
             started: clock::instant(),
         });
@@ -124,13 +128,14 @@ impl Control {
     /// # Errors
     /// A policy cannot run; nothing was changed.
     pub fn reload(&self, config: &Config) -> Result<(), NotArranged> {
-        let mut arranged = self.arranged();
+        let _changing = self.changing();
         let mut table = self.activations.table();
-        let plan = arranged.plan(config, &table, &self.library, None)?;
+        let plan = self.arranged().plan(config, &table, &self.library, None)?;
         if plan.pin(&mut table) {
             self.activations.commit(table)?;
         }
-        arranged.apply(plan, config, &self.edge, &self.library);
+        self.rearrange()
+            .apply(plan, config, &self.edge, &self.library);
         Ok(())
     }
 
@@ -152,6 +157,7 @@ impl Control {
     /// # Errors
     /// It is unknown, shipped or in use.
     pub fn delete(&self, id: &PolicyId) -> Result<(), Refusal> {
+        let _changing = self.changing();
         let arranged = self.arranged();
         let table = self.activations.table();
         self.library.delete(id, |id| {
@@ -172,9 +178,9 @@ impl Control {
         policy: &str,
         params: Map<String, Value>,
     ) -> Result<Changed, Refusal> {
-        let mut arranged = self.arranged();
+        let _changing = self.changing();
         let hook = hook.map_or_else(|| self.only_hook(policy), Ok)?;
-        let config = arranged.config.clone();
+        let config = self.arranged().config.clone();
         let position = position(&config, site)?;
         let policy = match policy.starts_with("native:") {
             true => policy.to_owned(),
@@ -185,7 +191,7 @@ impl Control {
             .get(position)
             .map_or(Value::Null, |site| file_value(site, hook));
         let mut table = self.activations.table();
-        let before = arranged.label(site, hook);
+        let before = self.arranged().label(site, hook);
         let change = table.activate(
             site,
             hook,
@@ -195,12 +201,14 @@ impl Control {
                 file_value,
             },
         );
-        let plan = arranged
+        let plan = self
+            .arranged()
             .plan(&config, &table, &self.library, Some((site, hook)))
             .map_err(Refusal::from)?;
         self.commit(table)?;
-        arranged.apply(plan, &config, &self.edge, &self.library);
-        let active = arranged.label(site, hook);
+        self.rearrange()
+            .apply(plan, &config, &self.edge, &self.library);
+        let active = self.arranged().label(site, hook);
         let generation = change.generation;
         Ok(Changed {
             site: site.to_owned(),
@@ -216,8 +224,8 @@ impl Control {
     /// # Errors
     /// There is none, or what ran before cannot run any more; what runs goes on.
     pub fn roll_back(&self, site: &str, hook: Option<Hook>) -> Result<Changed, Refusal> {
-        let mut arranged = self.arranged();
-        let config = arranged.config.clone();
+        let _changing = self.changing();
+        let config = self.arranged().config.clone();
         let position = position(&config, site)?;
         let configured = config.sites.get(position);
         let mut table = self.activations.table();
@@ -234,13 +242,15 @@ impl Control {
                     hint,
                 )
             })?;
-        let before = arranged.label(site, change.hook);
-        let plan = arranged
+        let before = self.arranged().label(site, change.hook);
+        let plan = self
+            .arranged()
             .plan(&config, &table, &self.library, Some((site, change.hook)))
             .map_err(Refusal::from)?;
         self.commit(table)?;
-        arranged.apply(plan, &config, &self.edge, &self.library);
-        let active = arranged.label(site, change.hook);
+        self.rearrange()
+            .apply(plan, &config, &self.edge, &self.library);
+        let active = self.arranged().label(site, change.hook);
         let generation = change.generation;
         Ok(Changed {
             site: site.to_owned(),
@@ -326,8 +336,18 @@ impl Control {
             .ok_or_else(|| unknown_site(name, &known()))
     }
 
-    fn arranged(&self) -> MutexGuard<'_, Arranged> {
-        self.arranged.lock().unwrap_or_else(PoisonError::into_inner)
+    fn arranged(&self) -> RwLockReadGuard<'_, Arranged> {
+        self.arranged.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rearrange(&self) -> RwLockWriteGuard<'_, Arranged> {
+        self.arranged
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -173,10 +173,11 @@ pub enum OutgoingError {
 impl Outgoing {
     /// The body of a client, of at most `limit` bytes.
     pub fn client(body: Incoming, limit: u64) -> Self {
+        let sent = Arc::new(AtomicBool::new(body.is_end_stream()));
         Self::Client {
             body,
             left: limit,
-            sent: Arc::default(),
+            sent,
         }
     }
 

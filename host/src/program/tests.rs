@@ -1,3 +1,5 @@
+//! Loading and running programs, with components written as text.
+
 use std::sync::Arc;
 
 use super::*;

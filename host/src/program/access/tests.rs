@@ -1,3 +1,5 @@
+//! The calls of a program against a real memory tier.
+
 use proptest::prelude::*;
 
 use super::*;
