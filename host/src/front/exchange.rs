@@ -261,6 +261,9 @@ pub struct Miss {
     pub declared: Vec<http::HeaderName>,
 }
 
+/// Answered with 421 (RFC 9110 15.5.20).
+const NO_SITE: &str = "no site answers for this host\n";
+
 #[inline]
 fn begin(worker: &Worker, request: &Request<Incoming>, client: IpAddr) -> Begun {
     let timed = worker.edge.access_log.is_some() || worker.is_timed();
@@ -286,14 +289,8 @@ fn begin(worker: &Worker, request: &Request<Incoming>, client: IpAddr) -> Begun 
         return Begun::Refused(StatusCode::BAD_REQUEST, refused.message());
     }
     let authority = host.authority.as_str();
-    let site = host
-        .position
-        .and_then(|position| Some((position, table.get(position)?)));
-    let Some((position, site)) = site else {
-        return Begun::Refused(
-            StatusCode::MISDIRECTED_REQUEST,
-            "no site answers for this host\n",
-        );
+    let Some((position, site)) = host.position.and_then(|at| Some((at, table.get(at)?))) else {
+        return Begun::Refused(StatusCode::MISDIRECTED_REQUEST, NO_SITE);
     };
     let mut hooks = hooks.get_mut(position);
     let input = Input {
@@ -327,31 +324,63 @@ fn begin(worker: &Worker, request: &Request<Incoming>, client: IpAddr) -> Begun 
     compose(scratch, site, namespace, authority, asked_target, &variant);
     let primary = worker.edge.cache.hasher.key(scratch);
     let lookup = worker.edge.cache.lookup(&site.domain, primary, headers);
-    if let Lookup::Found(entry) = &lookup
-        && let Some(stored) = entry.response()
-    {
-        let now = clock::coarse();
-        if matches!(stored.lifetime.judge(now), Usable::Fresh { .. }) {
-            let shown = Shown::new(worker, client, entry, &stored.decided_by);
-            let response = hit(request, entry, stored, now, &shown, heads);
-            let stands_for = if worker.edge.access_log.is_some() {
-                1
-            } else {
-                TIMED_HITS
-            };
-            let took = start.map(|start| (start.elapsed(), stands_for));
-            let done = Done {
-                method,
-                authority,
-                target,
-                client,
-                took,
-            };
-            finish(worker, site, &done, CacheOutcome::Hit, &response);
-            return Begun::Answered(response);
-        }
+    let sender = Sender {
+        worker,
+        request,
+        client,
+        start,
+    };
+    if let Some(response) = sender.fresh(site, authority, target, &lookup, heads) {
+        return Begun::Answered(response);
     }
     later(asked, Next::Fetch(miss(primary, lookup, site, hooks)))
+}
+
+/// A request, who sent it to whom, and since when it is timed, if it is.
+struct Sender<'a> {
+    worker: &'a Worker,
+    request: &'a Request<Incoming>,
+    client: IpAddr,
+    start: Option<Instant>,
+}
+
+impl Sender<'_> {
+    /// The answer, if `lookup` found a fresh response.
+    #[inline]
+    fn fresh(
+        &self,
+        site: &Site,
+        authority: &str,
+        target: &str,
+        lookup: &Lookup,
+        heads: &mut Heads,
+    ) -> Option<Response<ResponseBody>> {
+        let Lookup::Found(entry) = lookup else {
+            return None;
+        };
+        let stored = entry.response()?;
+        let now = clock::coarse();
+        let Usable::Fresh { .. } = stored.lifetime.judge(now) else {
+            return None;
+        };
+        let edge = &self.worker.edge;
+        let shown = Shown::new(self.worker, self.client, entry, &stored.decided_by);
+        let response = hit(self.request, entry, stored, now, &shown, heads);
+        let stands_for = if edge.access_log.is_some() {
+            1
+        } else {
+            TIMED_HITS
+        };
+        let done = Done {
+            method: self.request.method(),
+            authority,
+            target,
+            client: self.client,
+            took: self.start.map(|start| (start.elapsed(), stands_for)),
+        };
+        finish(self.worker, site, &done, CacheOutcome::Hit, &response);
+        Some(response)
+    }
 }
 
 /// A lookup that ended without a fresh response.

@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn keys_come_apart_again() {
         let mut headers = HeaderMap::new();
-        headers.insert(COOKIE, http::HeaderValue::from_static("a=1"));
+        headers.insert(COOKIE, HeaderValue::from_static("a=1"));
         let mut key = Vec::new();
         secondary(b"primary", &[ACCEPT, COOKIE], &headers, &mut key);
         let fields: Vec<(&[u8], Option<&[u8]>)> =
