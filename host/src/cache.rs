@@ -165,7 +165,7 @@ impl Cache {
     pub fn purge_tags(&self, domain: &Domain, tags: &[Tag]) -> Purged {
         // Flights first: one that commits before it is marked is found in the tier afterwards.
         self.flights
-            .purge(|flight| flight.tags.iter().any(|tag| tags.contains(tag)));
+            .purge(|flight| tags.iter().any(|tag| flight.carries(*tag)));
         let mut purged = Purged::default();
         for tag in tags {
             purged += domain.purge_tag(*tag);

@@ -9,9 +9,12 @@ mod exposition;
 mod purge;
 mod report;
 
+use std::fs::File;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
+use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -19,7 +22,7 @@ pub use arrangement::{NotArranged, file_value};
 pub use purge::{PurgeReceipt, PurgeRequest};
 
 use crate::clock;
-use crate::config::{Access, Config};
+use crate::config::{Access, Config, Unusable};
 use crate::front::access_log::AccessLog;
 use crate::front::origin::Deadlines;
 use crate::front::site::{Site, Sites};
@@ -46,6 +49,8 @@ pub struct Control {
     changing: Mutex<()>,
     receipts: Receipts,
     started: Instant,
+    /// Keeps other processes out of the data directory.
+    _lock: Option<File>,
 }
 
 /// A change of what runs at a hook.
@@ -70,6 +75,7 @@ impl Control {
     /// A directory cannot be used, or a policy that the configuration names cannot run.
     pub fn open(config: &Config) -> anyhow::Result<Arc<Self>> {
         let data_dir = config.data_dir.as_deref();
+        let lock = data_dir.map(take).transpose()?;
         let limits = &config.limits;
         let component_bytes = limits.policy_upload.length();
         let library = Library::open(
@@ -102,6 +108,7 @@ impl Control {
                 Access::Off => None,
                 Access::Json => Some(AccessLog::start()?),
             },
+            via: crate::front::worker::own_via(),
             metrics: crate::front::worker::EdgeMetrics::default(),
         };
         let control = Arc::new(Self {
@@ -112,6 +119,7 @@ impl Control {
             changing: Mutex::default(),
             receipts: Receipts::default(),
             started: clock::instant(),
+            _lock: lock,
         });
         control.reload(config)?;
         Ok(control)
@@ -348,6 +356,24 @@ impl Control {
 
     fn changing(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the data directory for this process, until the file is closed.
+fn take(data_dir: &Path) -> Result<File, Unusable> {
+    let unusable = |error: &dyn std::fmt::Display| Unusable {
+        key: "data_dir".to_owned(),
+        clause: format!("{}: {error}", data_dir.display()),
+    };
+    std::fs::create_dir_all(data_dir).map_err(|error| unusable(&error))?;
+    let path = data_dir.join("lock");
+    let file = File::create(&path).map_err(|error| unusable(&error))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(unusable(
+            &"another larder uses this directory; stop it, or give each a directory of its own",
+        )),
+        Err(error) => Err(unusable(&error)),
     }
 }
 

@@ -191,28 +191,27 @@ async fn serve(
     let worker = Rc::new(Worker::new(edge));
     let connections = Rc::new(Connections::default());
     let limits = settings.limits;
-    let sweeping = {
-        let (worker, connections) = (Rc::clone(&worker), Rc::clone(&connections));
-        async move {
-            loop {
-                tokio::time::sleep(SWEEP).await;
-                let ended = connections.sweep(&limits);
-                worker.edge.metrics.connections_timed_out.add(ended);
-            }
+    let mut sweeping = std::pin::pin!(async {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            let ended = connections.sweep(&limits);
+            worker.edge.metrics.connections_timed_out.add(ended);
         }
-    };
+    });
     let accepting = accept(&worker, &connections, &listener, &limits, places);
     tokio::select! {
-        () = sweeping => {}
+        () = &mut sweeping => {}
         () = accepting => {}
         _ = stopped.wait_for(|stop| *stop == Stop::Drain) => {}
     }
     drop(listener);
     connections.drain();
-    if tokio::time::timeout(settings.drain, worker.tasks.idle())
-        .await
-        .is_err()
-    {
+    // Deadlines hold while draining: one slow client must not hold up a restart.
+    let drained = tokio::select! {
+        () = &mut sweeping => false,
+        idle = tokio::time::timeout(settings.drain, worker.tasks.idle()) => idle.is_ok(),
+    };
+    if !drained {
         let left = worker.tasks.running();
         tracing::warn!(
             left,

@@ -23,14 +23,27 @@ pub const WINDOW: u64 = 8 << 20;
 /// What became of the request to the origin.
 #[derive(Clone, Debug)]
 pub enum Landing {
-    /// The stored response was validated; this is the freshened entry.
-    Validated(Arc<Entry>),
+    /// The stored response was validated.
+    Validated(Arc<Validation>),
     /// It was not made: another flight had stored this fresh response by then.
     Stored(Arc<Entry>),
     /// A response arrives.
     Response(Arc<Head>),
     /// The origin did not answer.
     Failed(Failure),
+}
+
+/// A stored response that the origin has confirmed.
+#[derive(Debug)]
+pub struct Validation {
+    /// The freshened entry.
+    pub entry: Arc<Entry>,
+    /// Whether it may answer others than the request that asked.
+    pub shared: bool,
+    /// Whether a tier was given it.
+    pub stored: bool,
+    /// Fields for the client that asked, which no other may see.
+    pub withheld: HeaderMap,
 }
 
 /// How the origin failed.
@@ -92,6 +105,8 @@ pub struct Flight {
     pub site: SiteId,
     /// The tags of the request: its effective URI and the URI asked of the origin.
     pub tags: Vec<Tag>,
+    /// The tags that were decided on with the response.
+    decided: std::sync::OnceLock<Vec<Tag>>,
     purged: AtomicBool,
     state: Mutex<State>,
 }
@@ -128,6 +143,7 @@ impl Flight {
             key,
             site,
             tags,
+            decided: std::sync::OnceLock::new(),
             purged,
             state: Mutex::default(),
         });
@@ -135,6 +151,12 @@ impl Flight {
             flight: Arc::clone(&flight),
         };
         (flight, pilot)
+    }
+
+    /// Whether what this flight brings carries `tag`, as far as is known yet.
+    pub fn carries(&self, tag: Tag) -> bool {
+        let decided = self.decided.get().into_iter().flatten();
+        self.tags.iter().chain(decided).any(|mine| *mine == tag)
     }
 
     /// Marks what this flight brings as outdated: it is delivered, and stored by no tier.
@@ -216,6 +238,11 @@ impl Pilot {
     /// The flight.
     pub fn flight(&self) -> &Arc<Flight> {
         &self.flight
+    }
+
+    /// Adds the tags that were decided on with the response. At most once.
+    pub fn decide_tags(&self, tags: Vec<Tag>) {
+        let _: Result<(), Vec<Tag>> = self.flight.decided.set(tags);
     }
 
     /// Tells everyone what the origin answered.

@@ -81,7 +81,10 @@ pub fn from_stored(
     let mut headers = head();
     let (status, body) = match range {
         RangeAnswer::Whole if *method == Method::HEAD => {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            // RFC 9110 8.6: a 204 has none.
+            if stored.status != StatusCode::NO_CONTENT {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            }
             (stored.status, ResponseBody::Empty)
         }
         RangeAnswer::Whole => (stored.status, ResponseBody::stored(&stored.body)),

@@ -20,6 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use rustix::net;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -85,6 +86,8 @@ struct Watch {
     working: Cell<bool>,
     /// Whether the client has yet to send content, or to take what was sent to it.
     owing: Cell<bool>,
+    /// Whether an answer broke off, so that the connection must not end as if it were whole.
+    broken: Cell<bool>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
 }
@@ -107,6 +110,7 @@ impl Connections {
             head_began: Cell::new(None),
             working: Cell::new(false),
             owing: Cell::new(false),
+            broken: Cell::new(false),
             order: Cell::new(if self.draining.get() {
                 Order::Drain
             } else {
@@ -146,6 +150,10 @@ impl Connections {
         let (head, idle) = (sweeps(limits.head), sweeps(limits.idle));
         let mut ended = 0;
         for watch in self.open.borrow().iter() {
+            if watch.working.get() && watch.head_began.get().is_some() {
+                // A head that waits behind an answer is not read, so it is not late.
+                watch.head_began.set(Some(now));
+            }
             let slow_head = watch
                 .head_began
                 .get()
@@ -164,7 +172,9 @@ impl Connections {
     pub fn drain(&self) {
         self.draining.set(true);
         for watch in self.open.borrow().iter() {
-            watch.demand(Order::Drain);
+            // Of a request that has not arrived whole nobody waits for the answer yet.
+            let arriving = watch.head_began.get().is_some() && !watch.working.get();
+            watch.demand(if arriving { Order::Close } else { Order::Drain });
         }
     }
 }
@@ -341,6 +351,9 @@ impl Body for WorkedOn {
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         let arriving = self.get_mut();
         let frame = std::task::ready!(Pin::new(&mut arriving.body).poll_frame(cx));
+        if let (Some(Err(BrokenOff)), Some(work)) = (&frame, &arriving.work) {
+            work.0.broken.set(true);
+        }
         if frame.is_none() {
             arriving.work = None;
         }
@@ -436,6 +449,17 @@ fn send(stream: &TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Resu
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             sent => return Poll::Ready(sent),
+        }
+    }
+}
+
+impl Drop for Watched {
+    /// A body without a length (HTTP/1.0) ends with its connection, so one that broke off is reset.
+    fn drop(&mut self) {
+        if self.watch.broken.get()
+            && let Err(error) = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
+        {
+            tracing::debug!(%error, "a broken answer could not be reset");
         }
     }
 }

@@ -4,6 +4,7 @@
 //! site, ask the keying policy, look up, and answer if a fresh response is stored. Everything else
 //! goes on in a task of its own (`fetch`, `pass`).
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use http::header::VIA;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -83,9 +85,37 @@ pub struct Exchange {
     pub client: IpAddr,
     /// When it arrived.
     pub start: Instant,
+    /// Whether its answer was counted.
+    counted: Cell<bool>,
+}
+
+impl Drop for Exchange {
+    /// A client that left before there was an answer is counted too: every keyed request is.
+    fn drop(&mut self) {
+        if !self.counted.get() {
+            let closed = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
+            self.site.metrics.count(CacheOutcome::Aborted, closed);
+        }
+    }
 }
 
 impl Exchange {
+    /// Whether this process has sent the request itself.
+    pub fn is_looped(&self) -> bool {
+        let own = self.worker.edge.via.as_bytes();
+        let mut lines = self.head.headers.get_all(VIA).iter();
+        lines.any(|line| line.as_bytes().windows(own.len()).any(|part| part == own))
+    }
+
+    /// The answer to a request that this process has sent itself (RFC 5842 7.2).
+    pub fn looped(&self) -> Response<ResponseBody> {
+        let message = "the origin of this site leads back here\n";
+        self.finish(
+            CacheOutcome::Error,
+            answer::own(StatusCode::LOOP_DETECTED, message),
+        )
+    }
+
     /// The target as it came.
     pub fn original_target(&self) -> &str {
         self.head
@@ -133,6 +163,7 @@ impl Exchange {
             client: self.client,
             took: Some((self.start.elapsed(), 1)),
         };
+        self.counted.set(true);
         finish(&self.worker, &self.site, &done, outcome, &response);
         response
     }
@@ -217,9 +248,10 @@ pub fn answer(worker: &Rc<Worker>, request: Request<Incoming>, client: IpAddr) -
                 target,
                 client,
                 start,
+                counted: Cell::new(false),
             };
             Answer::Later(match next {
-                Next::Pass(reason) => Box::pin(pass::pass(exchange, reason)),
+                Next::Pass(reason) => Box::pin(pass::pass(exchange, reason, None)),
                 Next::Fetch(miss) => Box::pin(fetch::fetch(exchange, miss)),
             })
         }

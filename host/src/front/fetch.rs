@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH};
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::answer;
 use super::body::ResponseBody;
@@ -16,9 +16,10 @@ use super::fill;
 use super::pass;
 use super::site::CacheOutcome;
 use crate::cache::Lookup;
-use crate::cache::flight::{Failure, Flight, Head, Landing, Pilot, Reader, Shared};
+use crate::cache::flight::{Failure, Flight, Head, Landing, Pilot, Reader, Shared, Validation};
 use crate::cache::flights::Turn;
 use crate::clock;
+use crate::config;
 use crate::entry::{CacheKey, Entry, Usable};
 use crate::rfc9111::cache_control::{RequestDirectives, RequestFlag};
 
@@ -27,6 +28,9 @@ const FLIGHTS_MAX: usize = 3;
 
 /// Answers `exchange`, whose lookup ended in `miss`.
 pub async fn fetch(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
+    if exchange.is_looped() {
+        return exchange.looped();
+    }
     let directives = RequestDirectives::parse(&exchange.head.headers);
     if let Some((entry, Usable::StaleWhileRevalidate { .. })) = &miss.stale {
         // RFC 5861 3: answer now, validate in the background, once for all requests.
@@ -58,10 +62,7 @@ async fn follow(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
     let mut failures = 0;
     for _ in 0..FLIGHTS_MAX {
         let (flight, mine, collapsed) = match turn {
-            Turn::Join(flight) => {
-                exchange.worker.edge.metrics.collapsed.increment();
-                (flight, None, true)
-            }
+            Turn::Join(flight) => (flight, None, true),
             Turn::Fly(pilot) => {
                 let flight = Arc::clone(pilot.flight());
                 // Aboard before anything moves: a flight that nobody reads may end itself.
@@ -72,11 +73,25 @@ async fn follow(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
         };
         let head = match flight.landing().await {
             Landing::Stored(entry) => {
-                return from_entry(&exchange, &entry, CacheOutcome::Hit, |ttl| Outcome::Hit {
-                    ttl,
-                });
+                // Who joined may want another variant than the one that was found.
+                let mine = match collapsed {
+                    true => stored_since(&exchange, &miss),
+                    false => Some(entry),
+                };
+                if let Some(entry) = mine {
+                    let hit = |ttl| Outcome::Hit { ttl };
+                    return from_entry(&exchange, &entry, CacheOutcome::Hit, hit, None);
+                }
+                let site = exchange.site.id;
+                turn = cache
+                    .flights
+                    .take(miss.key.view(), site, || exchange.tags());
+                continue;
             }
-            Landing::Validated(entry) => return validated(&exchange, &miss, &entry, collapsed),
+            Landing::Validated(validation) if collapsed && !validation.shared => break,
+            Landing::Validated(validation) => {
+                return validated(&exchange, &miss, &validation, collapsed);
+            }
             Landing::Response(head) => head,
             Landing::Failed(failure) => {
                 failures += 1;
@@ -113,29 +128,39 @@ async fn follow(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
         };
     }
     // What is not for sharing is fetched by each request for itself, all at the same time.
-    pass::pass(exchange, miss.reason).await
+    let reason = miss.reason;
+    let declared = (exchange.site.forward == config::Forward::Declared).then_some(miss.declared);
+    pass::pass(exchange, reason, declared).await
 }
 
 /// Starts the fill of `pilot`'s flight, unless a flight that ended after this request had looked
 /// has stored what it would fetch.
 fn fly(exchange: &Exchange, miss: &Miss, pilot: Pilot) {
-    let cache = &exchange.worker.edge.cache;
-    let domain = &exchange.site.domain;
-    let lookup = cache.peek(domain, miss.primary.view(), &exchange.head.headers);
-    let fresh = |entry: &Arc<Entry>| {
-        let usable = entry
-            .response()
-            .map(|stored| stored.lifetime.judge(clock::now()));
-        matches!(usable, Some(Usable::Fresh { .. }))
-    };
-    match lookup {
-        Lookup::Found(entry) if fresh(&entry) => {
+    match stored_since(exchange, miss) {
+        Some(entry) => {
             let flight = Arc::clone(pilot.flight());
-            cache.flights.remove(&flight, &flight.key);
+            exchange
+                .worker
+                .edge
+                .cache
+                .flights
+                .remove(&flight, &flight.key);
             pilot.land(Landing::Stored(entry));
         }
-        _ => fill::start(exchange, miss, pilot),
+        None => fill::start(exchange, miss, pilot),
     }
+}
+
+/// The fresh response that was stored for this request after it had looked, if one was.
+fn stored_since(exchange: &Exchange, miss: &Miss) -> Option<Arc<Entry>> {
+    let cache = &exchange.worker.edge.cache;
+    let domain = &exchange.site.domain;
+    let Lookup::Found(entry) = cache.peek(domain, miss.primary.view(), &exchange.head.headers)
+    else {
+        return None;
+    };
+    let usable = entry.response()?.lifetime.judge(clock::now());
+    matches!(usable, Usable::Fresh { .. }).then_some(entry)
 }
 
 /// Whether a request that did not start a flight may be answered by it.
@@ -174,34 +199,46 @@ fn is_server_failure(status: StatusCode) -> bool {
 
 /// Answers from a stale stored response.
 fn stale(exchange: &Exchange, entry: &Entry) -> Response<ResponseBody> {
-    let outcome = |by: i64| Outcome::Hit { ttl: by };
-    from_entry(exchange, entry, CacheOutcome::Stale, outcome)
+    let hit = |ttl| Outcome::Hit { ttl };
+    from_entry(exchange, entry, CacheOutcome::Stale, hit, None)
 }
 
 /// Answers from a stored response that the origin has just confirmed.
 fn validated(
     exchange: &Exchange,
     miss: &Miss,
-    entry: &Entry,
+    validation: &Validation,
     collapsed: bool,
 ) -> Response<ResponseBody> {
     let forward = |ttl| {
         Outcome::Forward(Forward {
             status: Some(StatusCode::NOT_MODIFIED),
-            ttl: Some(ttl),
-            stored: true,
+            ttl: validation.stored.then_some(ttl),
+            stored: validation.stored,
             collapsed,
             ..Forward::new(miss.reason)
         })
     };
-    from_entry(exchange, entry, CacheOutcome::Validated, forward)
+    if collapsed {
+        exchange.worker.edge.metrics.collapsed.increment();
+    }
+    let own = (!collapsed).then_some(&validation.withheld);
+    from_entry(
+        exchange,
+        &validation.entry,
+        CacheOutcome::Validated,
+        forward,
+        own,
+    )
 }
 
+/// Answers from `entry`, with the fields in `own` for this client alone.
 fn from_entry(
     exchange: &Exchange,
     entry: &Entry,
     outcome: CacheOutcome,
     status: impl FnOnce(i64) -> Outcome,
+    own: Option<&HeaderMap>,
 ) -> Response<ResponseBody> {
     let Some(stored) = entry.response() else {
         return failed(exchange, Failure::Abandoned);
@@ -213,6 +250,9 @@ fn from_entry(
     let head = &exchange.head;
     let response = answer::from_stored(&head.method, &head.headers, stored, || {
         let mut headers = stored.headers.clone();
+        for (name, value) in own.into_iter().flatten() {
+            headers.append(name, value.clone());
+        }
         answer::fill_places(&mut headers, Some(age.as_secs()), &status);
         headers
     });
@@ -248,7 +288,9 @@ fn from_flight(
     } else {
         head.headers.clone()
     };
-    if !collapsed {
+    if collapsed {
+        exchange.worker.edge.metrics.collapsed.increment();
+    } else {
         for (name, value) in &head.withheld {
             headers.append(name, value.clone());
         }

@@ -21,7 +21,7 @@ use super::origin::{OriginBody, Outgoing};
 use super::site::Site;
 use super::storing::{self, Decision, PolicyBounds};
 use super::worker::Worker;
-use crate::cache::flight::{Failure, Flight, Head, Landing, Pilot, Shared};
+use crate::cache::flight::{Failure, Flight, Head, Landing, Pilot, Shared, Validation};
 use crate::clock;
 use crate::config::Forward;
 use crate::entry::{CacheKey, Content, Entry, StoredBody, StoredResponse, Tag};
@@ -29,7 +29,7 @@ use crate::policy::activation::Activation;
 use crate::policy::freshness::Input;
 use crate::rfc9111::facts::{RequestFacts, ResponseFacts};
 use crate::rfc9111::freshness::{Native, Times, native};
-use crate::rfc9111::storable::Storable;
+use crate::rfc9111::storable::{Reason, Storable};
 use crate::rfc9111::validation::{self, Identifies};
 use crate::rfc9111::vary::Nominated;
 use crate::tier::memory::put::Reservation;
@@ -75,14 +75,7 @@ pub fn start(exchange: &Exchange, miss: &Miss, pilot: Pilot) {
 pub(super) fn outgoing_fields(exchange: &Exchange, miss: &Miss) -> HeaderMap {
     let mut headers = exchange.head.headers.clone();
     if exchange.site.forward == Forward::Declared {
-        let undeclared: Vec<_> = headers
-            .keys()
-            .filter(|name| **name != HOST && !miss.declared.contains(name))
-            .cloned()
-            .collect();
-        for name in undeclared {
-            headers.remove(name);
-        }
+        keep_declared(&mut headers, &miss.declared);
     }
     fields::remove_hop_by_hop(&mut headers);
     fields::remove_from_proxies_only(&mut headers);
@@ -93,8 +86,20 @@ pub(super) fn outgoing_fields(exchange: &Exchange, miss: &Miss) -> HeaderMap {
         headers.remove(name);
     }
     set_host(&mut headers, &exchange.site, &exchange.authority);
-    fields::append_via(&mut headers, Version::HTTP_11);
+    headers.append(VIA, exchange.worker.edge.via.clone());
     headers
+}
+
+/// Takes out the fields that the keying policy has not declared.
+pub(super) fn keep_declared(headers: &mut HeaderMap, declared: &[http::HeaderName]) {
+    let undeclared: Vec<_> = headers
+        .keys()
+        .filter(|name| ![HOST, VIA].contains(name) && !declared.contains(name))
+        .cloned()
+        .collect();
+    for name in undeclared {
+        headers.remove(name);
+    }
 }
 
 /// The client's authority, or the one that the site is configured with.
@@ -287,7 +292,7 @@ impl Fill {
         let headers = validation::freshen(&stored.headers, &update);
         let length = Some(stored.body.len());
         let mut judged = self.judge(stored.status, headers, sent, length);
-        withhold(&mut judged.headers, &judged.native.withheld);
+        let withheld = withhold(&mut judged.headers, &judged.native.withheld);
         let domain = &self.site.domain;
         let lifetime = judged.decision.lifetime;
         let response = StoredResponse {
@@ -310,10 +315,16 @@ impl Fill {
                 .edge
                 .cache
                 .store(domain, pilot.flight(), &entry, None);
-        } else {
-            domain.remove(stale.key.view());
+        } else if !is_of_the_request(&judged.native.storable) {
+            // What the origin no longer lets anyone store is not kept either.
+            domain.remove_if(stale.key.view(), &|found| Arc::ptr_eq(found, stale));
         }
-        pilot.land(Landing::Validated(entry));
+        pilot.land(Landing::Validated(Arc::new(Validation {
+            entry,
+            shared: lifetime.is_some(),
+            stored: lifetime.is_some() && !pilot.flight().is_purged(),
+            withheld,
+        })));
         true
     }
 
@@ -348,6 +359,7 @@ impl Fill {
             let age = lifetime.initial_age.as_secs();
             lifetime.fresh_for.as_secs().saturating_sub(age)
         });
+        pilot.decide_tags(self.all_tags(&judged.decision.tags));
         pilot.land(Landing::Response(Arc::new(Head {
             status: judged.status,
             headers: headers.clone(),
@@ -381,8 +393,11 @@ impl Fill {
             cache.store(&self.site.domain, pilot.flight(), &entry, Some(reservation));
         };
         if reservation.is_none() && lifetime.is_some() {
-            // What is stored for this key is out of date, and nothing will replace it.
-            self.site.domain.remove(listed.flight.key.view());
+            // What was stored for this key is out of date, and nothing will replace it.
+            if let Some(stale) = &self.stale {
+                let same = |found: &Arc<Entry>| Arc::ptr_eq(found, stale);
+                self.site.domain.remove_if(stale.key.view(), &same);
+            }
         }
         let carried = carry(&pilot, body, length, &mut reservation, store).await;
         // A request that comes now finds what was stored; one that came before reads on.
@@ -451,6 +466,17 @@ pub fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
     }
     fields::append_via(&mut headers, Version::HTTP_11);
     headers
+}
+
+/// Whether it is the request that forbids to store its answer, and not the answer.
+fn is_of_the_request(storable: &Storable) -> bool {
+    let Storable::No(reason) = storable else {
+        return false;
+    };
+    matches!(
+        reason,
+        Reason::RequestNoStore | Reason::Authorization | Reason::Method
+    )
 }
 
 /// Takes out the fields that only the client which asked may see (RFC 9111 5.2.2.4, 5.2.2.7).

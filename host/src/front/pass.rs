@@ -2,8 +2,11 @@
 //! or what it would share with others is not for sharing. Nothing of it is stored; an unsafe
 //! method invalidates what is (RFC 9111 4.4).
 
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Method, Response, StatusCode, Version};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, VIA};
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 
 use super::answer;
 use super::authority::{Authority, Scheme};
@@ -14,13 +17,21 @@ use super::fetch;
 use super::fields;
 use super::fill;
 use super::origin::Outgoing;
-use super::site::CacheOutcome;
+use super::site::{CacheOutcome, Site};
+use super::worker::Worker;
 use crate::cache::flight::Failure;
 use crate::entry::Tag;
 use crate::rfc9111::invalidation::{self, EffectiveUri};
 
-/// Passes `exchange` on for `reason`.
-pub async fn pass(mut exchange: Exchange, reason: ForwardReason) -> Response<ResponseBody> {
+/// Passes `exchange` on for `reason`; of its fields only the `declared` ones, if that is said.
+pub async fn pass(
+    mut exchange: Exchange,
+    reason: ForwardReason,
+    declared: Option<Vec<HeaderName>>,
+) -> Response<ResponseBody> {
+    if exchange.is_looped() {
+        return exchange.looped();
+    }
     if exchange.head.method == Method::CONNECT {
         let message = "this host is no tunnel\n";
         return exchange.finish(
@@ -36,9 +47,13 @@ pub async fn pass(mut exchange: Exchange, reason: ForwardReason) -> Response<Res
             answer::own(StatusCode::PAYLOAD_TOO_LARGE, message),
         );
     }
-    let (headers, body) = outgoing(&mut exchange, limit);
+    let (mut headers, body) = outgoing(&mut exchange, limit);
+    if let Some(declared) = &declared {
+        fill::keep_declared(&mut headers, declared);
+    }
     let method = exchange.head.method.clone();
     exchange.site.metrics.origin_requests.increment();
+    let unsettled = Unsettled::new(&exchange);
     // What is done to a resource is done to the one that the client named.
     let target = match reason {
         ForwardReason::Method => exchange.original_target(),
@@ -59,6 +74,7 @@ pub async fn pass(mut exchange: Exchange, reason: ForwardReason) -> Response<Res
         }
     };
     let (mut head, body) = response.into_parts();
+    unsettled.settle();
     invalidate(&exchange, head.status, &head.headers);
     let length = head.headers.get(CONTENT_LENGTH).cloned();
     let mut headers = fill::end_to_end(std::mem::take(&mut head.headers));
@@ -90,7 +106,7 @@ fn outgoing(exchange: &mut Exchange, limit: u64) -> (HeaderMap, Outgoing) {
     fields::remove_hop_by_hop(&mut headers);
     fields::remove_from_proxies_only(&mut headers);
     fill::set_host(&mut headers, &exchange.site, &exchange.authority);
-    fields::append_via(&mut headers, Version::HTTP_11);
+    headers.append(VIA, exchange.worker.edge.via.clone());
     let body = match exchange.body.take() {
         // The semantics of GET and HEAD give a body no meaning, and a cache that let one through
         // could be made to store what it was answered with (RFC 9110 9.3.1).
@@ -107,6 +123,39 @@ fn outgoing(exchange: &mut Exchange, limit: u64) -> (HeaderMap, Outgoing) {
 
 fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// An unsafe request on its way. If it ends without an answer, because the client leaves or the
+/// origin fails, it may have changed its resource all the same, so what is stored of that goes.
+struct Unsettled {
+    worker: Rc<Worker>,
+    site: Arc<Site>,
+    tags: Vec<Tag>,
+}
+
+impl Unsettled {
+    fn new(exchange: &Exchange) -> Self {
+        let safe = invalidation::is_safe(&exchange.head.method);
+        Self {
+            worker: Rc::clone(&exchange.worker),
+            site: Arc::clone(&exchange.site),
+            tags: if safe { Vec::new() } else { exchange.tags() },
+        }
+    }
+
+    /// There is an answer, which says what is to be done.
+    fn settle(mut self) {
+        self.tags.clear();
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        if !self.tags.is_empty() {
+            let cache = &self.worker.edge.cache;
+            cache.purge_tags(&self.site.domain, &self.tags);
+        }
+    }
 }
 
 /// Removes what the answer to an unsafe method has made out of date.

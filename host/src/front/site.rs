@@ -84,11 +84,13 @@ pub enum CacheOutcome {
     Bypass,
     /// Answered by this host: an error, a refusal.
     Error,
+    /// Not answered: the client left first.
+    Aborted,
 }
 
 impl CacheOutcome {
     /// Every outcome, in the order of the metrics.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Hit,
         Self::Stale,
         Self::Validated,
@@ -96,6 +98,7 @@ impl CacheOutcome {
         Self::Collapsed,
         Self::Bypass,
         Self::Error,
+        Self::Aborted,
     ];
 
     /// The word.
@@ -108,6 +111,7 @@ impl CacheOutcome {
             Self::Collapsed => "collapsed",
             Self::Bypass => "bypass",
             Self::Error => "error",
+            Self::Aborted => "aborted",
         }
     }
 
@@ -120,6 +124,7 @@ impl CacheOutcome {
             Self::Collapsed => 4,
             Self::Bypass => 5,
             Self::Error => 6,
+            Self::Aborted => 7,
         }
     }
 }

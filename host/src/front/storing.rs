@@ -96,8 +96,9 @@ pub fn decide(
                 .clamp(bounds.min.min(bounds.max), bounds.max);
             match native.reuse {
                 Reuse::Normal => {
-                    lifetime.stale_while_revalidate = storing.stale_while_revalidate;
-                    lifetime.stale_if_error = storing.stale_if_error;
+                    lifetime.stale_while_revalidate =
+                        storing.stale_while_revalidate.min(bounds.max);
+                    lifetime.stale_if_error = storing.stale_if_error.min(bounds.max);
                 }
                 // What must be revalidated once stale is neither fresh for longer than the origin
                 // said nor used stale.

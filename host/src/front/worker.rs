@@ -1,8 +1,11 @@
 //! What one worker thread owns, and what all of them share.
 
 use std::cell::{Cell, RefCell, RefMut};
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use http::HeaderValue;
 
 use super::access_log::AccessLog;
 use super::heads::Heads;
@@ -35,8 +38,18 @@ pub struct Edge {
     pub trusted: Vec<Network>,
     /// Where each answered request is logged, if it is.
     pub access_log: Option<AccessLog>,
+    /// What this process adds to `Via` towards origins: unlike any other's, so that a request
+    /// which comes back is known.
+    pub via: HeaderValue,
     /// Counts that belong to no site.
     pub metrics: EdgeMetrics,
+}
+
+/// A member of `Via` that no other process adds (RFC 9110 7.6.3: a comment may tell more).
+pub fn own_via() -> HeaderValue {
+    let random = RandomState::new().hash_one(std::process::id());
+    HeaderValue::from_str(&format!("1.1 larder ({random:016x})"))
+        .unwrap_or_else(|_| HeaderValue::from_static("1.1 larder"))
 }
 
 impl Edge {

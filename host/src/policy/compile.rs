@@ -33,7 +33,7 @@ use super::refusal::{Refusal, RefusalKind};
 pub const CHILD_ARGUMENT: &str = "compile-policy";
 
 /// Time by the clock; more than the CPU time, because the child yields to everything else.
-const WALL: Duration = Duration::from_secs(10);
+const WALL: Duration = Duration::from_secs(30);
 
 /// Bytes of an artefact: about four times the code, plus the initial memory image.
 const ARTEFACT_BYTES: u64 = 64 << 20;

@@ -110,6 +110,6 @@ fn confine(cpu_seconds: u64, address_space_bytes: u64) -> io::Result<()> {
         rustix::process::setrlimit(resource, lowered)?;
     }
     // Serving comes first. Failing to yield is no reason not to compile.
-    rustix::process::nice(19).ok();
+    rustix::process::nice(10).ok();
     Ok(())
 }
