@@ -108,7 +108,7 @@ impl Control {
                 Access::Off => None,
                 Access::Json => Some(AccessLog::start()?),
             },
-            via: crate::front::worker::own_via(),
+            loop_mark: crate::front::worker::loop_mark(),
             metrics: crate::front::worker::EdgeMetrics::default(),
         };
         let control = Arc::new(Self {

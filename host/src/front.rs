@@ -23,6 +23,7 @@ pub mod intake;
 pub mod origin;
 pub mod pass;
 pub mod range;
+pub mod shown;
 pub mod site;
 pub mod storing;
 pub mod worker;

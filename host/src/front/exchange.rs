@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::header::VIA;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -21,18 +20,18 @@ use super::access_log::{AccessLog, Line};
 use super::answer;
 use super::authority::{self, BadRequest, Scheme};
 use super::body::ResponseBody;
-use super::cache_status::{CacheStatus, ForwardReason, Outcome};
+use super::cache_status::{ForwardReason, Outcome};
 use super::fetch;
 use super::heads::Heads;
 use super::pass;
+use super::shown::Shown;
 use super::site::{CacheOutcome, Site, SiteTable};
-use super::worker::{KnownHost, Local, LocalHooks, TIMED_HITS, Worker};
+use super::worker::{CDN_LOOP, KnownHost, Local, LocalHooks, TIMED_HITS, Worker};
 use crate::cache::Lookup;
 use crate::clock::{self, Moment};
 use crate::entry::{CacheKey, Entry, KeyView, StoredResponse, Tag, Usable};
 use crate::policy::activation::Activation;
 use crate::policy::keying::{Input, Keyed};
-use crate::rfc9111::vary;
 
 /// The answer to a request: there already, or on its way.
 pub enum Answer {
@@ -100,10 +99,10 @@ impl Drop for Exchange {
 }
 
 impl Exchange {
-    /// Whether this process has sent the request itself.
+    /// Whether this process has sent the request itself (RFC 8586).
     pub fn is_looped(&self) -> bool {
-        let own = self.worker.edge.via.as_bytes();
-        let mut lines = self.head.headers.get_all(VIA).iter();
+        let own = self.worker.edge.loop_mark.as_bytes();
+        let mut lines = self.head.headers.get_all(CDN_LOOP).iter();
         lines.any(|line| line.as_bytes().windows(own.len()).any(|part| part == own))
     }
 
@@ -544,85 +543,4 @@ fn hit(
 /// Whole seconds, signed, for `Cache-Status`.
 pub fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
-}
-
-/// What a trusted client sees besides the outcome.
-pub struct Shown {
-    key: Vec<u8>,
-    detail: Vec<u8>,
-}
-
-impl Shown {
-    /// Of `entry`, for `client`; nothing for a client that is not trusted.
-    #[inline]
-    pub fn new(worker: &Worker, client: IpAddr, entry: &Entry, decided_by: &str) -> Self {
-        if !worker.edge.trusts(client) {
-            return Self {
-                key: Vec::new(),
-                detail: Vec::new(),
-            };
-        }
-        Self::of_key(worker, client, &entry.key, decided_by)
-    }
-
-    /// Of a response that is not stored yet and expected under `key`.
-    pub fn of_key(worker: &Worker, client: IpAddr, key: &CacheKey, decided_by: &str) -> Self {
-        if !worker.edge.trusts(client) {
-            return Self {
-                key: Vec::new(),
-                detail: Vec::new(),
-            };
-        }
-        Self {
-            key: readable(key.view().bytes),
-            detail: decided_by.as_bytes().to_vec(),
-        }
-    }
-
-    /// Whether there is nothing to show.
-    #[inline]
-    pub fn is_nothing(&self) -> bool {
-        self.key.is_empty() && self.detail.is_empty()
-    }
-
-    /// The status with what is shown.
-    #[inline]
-    pub fn status(&self, outcome: Outcome) -> CacheStatus<'_> {
-        let some = |text: &'_ Vec<u8>| !text.is_empty();
-        CacheStatus {
-            outcome,
-            key: Some(&self.key).filter(|key| some(key)).map(Vec::as_slice),
-            detail: Some(&self.detail)
-                .filter(|detail| some(detail))
-                .map(Vec::as_slice),
-        }
-    }
-}
-
-/// A key in printable form: the URI, then the variant, the nominated fields and the namespace.
-pub fn readable(key: &[u8]) -> Vec<u8> {
-    let (primary, nominated) = vary::split(key);
-    let (prefix, rest) = primary.split_at_checked(12).unwrap_or((&[], primary));
-    let namespace = prefix
-        .get(4..)
-        .and_then(|bytes| bytes.try_into().ok())
-        .map(u64::from_le_bytes);
-    let mut text = rest.strip_suffix(b"\n").unwrap_or(rest).to_vec();
-    for (name, value) in nominated {
-        text.extend_from_slice(b" ");
-        text.extend_from_slice(name);
-        text.extend_from_slice(b"=");
-        text.extend_from_slice(value.unwrap_or(b"-"));
-    }
-    for byte in &mut text {
-        if *byte == b'\n' {
-            *byte = b' ';
-        } else if !(byte.is_ascii_graphic() || *byte == b' ') {
-            *byte = b'.';
-        }
-    }
-    if let Some(namespace) = namespace.filter(|namespace| *namespace != 0) {
-        text.extend_from_slice(format!(" ({namespace:016x})").as_bytes());
-    }
-    text
 }

@@ -11,9 +11,10 @@ use super::body::ResponseBody;
 use super::cache_status::{Forward, Outcome};
 use super::catch_up;
 use super::conditional::{self, Precondition};
-use super::exchange::{Exchange, Miss, Shown, seconds};
+use super::exchange::{Exchange, Miss, seconds};
 use super::fill;
 use super::pass;
+use super::shown::Shown;
 use super::site::CacheOutcome;
 use crate::cache::Lookup;
 use crate::cache::flight::{Failure, Flight, Head, Landing, Pilot, Reader, Shared, Validation};
@@ -59,10 +60,15 @@ async fn follow(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
     let mut turn = cache
         .flights
         .take(miss.key.view(), exchange.site.id, || exchange.tags());
-    let mut failures = 0;
+    let (mut failures, mut joined) = (0, false);
     for _ in 0..FLIGHTS_MAX {
         let (flight, mine, collapsed) = match turn {
-            Turn::Join(flight) => (flight, None, true),
+            Turn::Join(flight) => {
+                if !std::mem::replace(&mut joined, true) {
+                    exchange.worker.edge.metrics.collapsed.increment();
+                }
+                (flight, None, true)
+            }
             Turn::Fly(pilot) => {
                 let flight = Arc::clone(pilot.flight());
                 // Aboard before anything moves: a flight that nobody reads may end itself.
@@ -219,9 +225,6 @@ fn validated(
             ..Forward::new(miss.reason)
         })
     };
-    if collapsed {
-        exchange.worker.edge.metrics.collapsed.increment();
-    }
     let own = (!collapsed).then_some(&validation.withheld);
     from_entry(
         exchange,
@@ -288,9 +291,7 @@ fn from_flight(
     } else {
         head.headers.clone()
     };
-    if collapsed {
-        exchange.worker.edge.metrics.collapsed.increment();
-    } else {
+    if !collapsed {
         for (name, value) in &head.withheld {
             headers.append(name, value.clone());
         }

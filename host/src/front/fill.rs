@@ -20,7 +20,7 @@ use super::intake;
 use super::origin::{OriginBody, Outgoing};
 use super::site::Site;
 use super::storing::{self, Decision, PolicyBounds};
-use super::worker::Worker;
+use super::worker::{CDN_LOOP, Worker};
 use crate::cache::flight::{Failure, Flight, Head, Landing, Pilot, Shared, Validation};
 use crate::clock;
 use crate::config::Forward;
@@ -86,15 +86,21 @@ pub(super) fn outgoing_fields(exchange: &Exchange, miss: &Miss) -> HeaderMap {
         headers.remove(name);
     }
     set_host(&mut headers, &exchange.site, &exchange.authority);
-    headers.append(VIA, exchange.worker.edge.via.clone());
+    mark_sent(&mut headers, &exchange.worker);
     headers
+}
+
+/// Says that this process sends the request on.
+pub(super) fn mark_sent(headers: &mut HeaderMap, worker: &Worker) {
+    fields::append_via(headers, Version::HTTP_11);
+    headers.append(CDN_LOOP, worker.edge.loop_mark.clone());
 }
 
 /// Takes out the fields that the keying policy has not declared.
 pub(super) fn keep_declared(headers: &mut HeaderMap, declared: &[http::HeaderName]) {
     let undeclared: Vec<_> = headers
         .keys()
-        .filter(|name| ![HOST, VIA].contains(name) && !declared.contains(name))
+        .filter(|name| ![HOST, VIA, CDN_LOOP].contains(name) && !declared.contains(name))
         .cloned()
         .collect();
     for name in undeclared {

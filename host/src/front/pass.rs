@@ -5,7 +5,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, VIA};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 
 use super::answer;
@@ -106,7 +106,7 @@ fn outgoing(exchange: &mut Exchange, limit: u64) -> (HeaderMap, Outgoing) {
     fields::remove_hop_by_hop(&mut headers);
     fields::remove_from_proxies_only(&mut headers);
     fill::set_host(&mut headers, &exchange.site, &exchange.authority);
-    headers.append(VIA, exchange.worker.edge.via.clone());
+    fill::mark_sent(&mut headers, &exchange.worker);
     let body = match exchange.body.take() {
         // The semantics of GET and HEAD give a body no meaning, and a cache that let one through
         // could be made to store what it was answered with (RFC 9110 9.3.1).

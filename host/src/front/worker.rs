@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::access_log::AccessLog;
 use super::heads::Heads;
@@ -38,18 +38,21 @@ pub struct Edge {
     pub trusted: Vec<Network>,
     /// Where each answered request is logged, if it is.
     pub access_log: Option<AccessLog>,
-    /// What this process adds to `Via` towards origins: unlike any other's, so that a request
+    /// What this process adds to `CDN-Loop` towards origins: unlike any other's, so that a request
     /// which comes back is known.
-    pub via: HeaderValue,
+    pub loop_mark: HeaderValue,
     /// Counts that belong to no site.
     pub metrics: EdgeMetrics,
 }
 
-/// A member of `Via` that no other process adds (RFC 9110 7.6.3: a comment may tell more).
-pub fn own_via() -> HeaderValue {
+/// Lists the caches that a request has passed through (RFC 8586).
+pub const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+
+/// A member of `CDN-Loop` that no other process adds.
+pub fn loop_mark() -> HeaderValue {
     let random = RandomState::new().hash_one(std::process::id());
-    HeaderValue::from_str(&format!("1.1 larder ({random:016x})"))
-        .unwrap_or_else(|_| HeaderValue::from_static("1.1 larder"))
+    HeaderValue::from_str(&format!("larder; id={random:016x}"))
+        .unwrap_or_else(|_| HeaderValue::from_static("larder"))
 }
 
 impl Edge {
