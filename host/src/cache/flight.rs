@@ -242,7 +242,9 @@ impl Pilot {
 
     /// Adds the tags that were decided on with the response. At most once.
     pub fn decide_tags(&self, tags: Vec<Tag>) {
-        let _: Result<(), Vec<Tag>> = self.flight.decided.set(tags);
+        if self.flight.decided.set(tags).is_err() {
+            tracing::error!("the tags of a flight were decided twice; the first decision stays");
+        }
     }
 
     /// Tells everyone what the origin answered.

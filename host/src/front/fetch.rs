@@ -21,7 +21,7 @@ use crate::cache::flight::{Failure, Flight, Head, Landing, Pilot, Reader, Shared
 use crate::cache::flights::Turn;
 use crate::clock;
 use crate::config;
-use crate::entry::{CacheKey, Entry, Usable};
+use crate::entry::{CacheKey, Entry, KeyView, Usable};
 use crate::rfc9111::cache_control::{RequestDirectives, RequestFlag};
 
 /// Flights that one request joins before it gives up or goes alone.
@@ -35,11 +35,7 @@ pub async fn fetch(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
     let directives = RequestDirectives::parse(&exchange.head.headers);
     if let Some((entry, Usable::StaleWhileRevalidate { .. })) = &miss.stale {
         // RFC 5861 3: answer now, validate in the background, once for all requests.
-        let cache = &exchange.worker.edge.cache;
-        let turn = cache
-            .flights
-            .take(miss.key.view(), exchange.site.id, || exchange.tags());
-        if let Turn::Fly(pilot) = turn {
+        if let Turn::Fly(pilot) = take(&exchange, miss.key.view()) {
             fly(&exchange, &miss, pilot);
         }
         return stale(&exchange, entry);
@@ -56,28 +52,15 @@ pub async fn fetch(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
 
 /// Joins or starts flights until one answers.
 async fn follow(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
-    let cache = &exchange.worker.edge.cache;
-    let mut turn = cache
-        .flights
-        .take(miss.key.view(), exchange.site.id, || exchange.tags());
-    let (mut failures, mut joined) = (0, false);
-    for _ in 0..FLIGHTS_MAX {
-        let (flight, mine, collapsed) = match turn {
-            Turn::Join(flight) => {
-                if !std::mem::replace(&mut joined, true) {
-                    exchange.worker.edge.metrics.collapsed.increment();
-                }
-                (flight, None, true)
-            }
-            Turn::Fly(pilot) => {
-                let flight = Arc::clone(pilot.flight());
-                // Aboard before anything moves: a flight that nobody reads may end itself.
-                let reader = flight.board();
-                fly(&exchange, &miss, pilot);
-                (flight, reader, false)
-            }
-        };
-        let head = match flight.landing().await {
+    let mut turn = take(&exchange, miss.key.view());
+    let mut failures = 0;
+    for flights in 0..FLIGHTS_MAX {
+        let (flight, mine) = embark(&exchange, &miss, turn);
+        let collapsed = mine.is_none();
+        if collapsed && flights == 0 {
+            exchange.worker.edge.metrics.collapsed.increment();
+        }
+        turn = match flight.landing().await {
             Landing::Stored(entry) => {
                 // Who joined may want another variant than the one that was found.
                 let mine = match collapsed {
@@ -88,17 +71,12 @@ async fn follow(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
                     let hit = |ttl| Outcome::Hit { ttl };
                     return from_entry(&exchange, &entry, CacheOutcome::Hit, hit, None);
                 }
-                let site = exchange.site.id;
-                turn = cache
-                    .flights
-                    .take(miss.key.view(), site, || exchange.tags());
-                continue;
+                take(&exchange, miss.key.view())
             }
             Landing::Validated(validation) if collapsed && !validation.shared => break,
             Landing::Validated(validation) => {
                 return validated(&exchange, &miss, &validation, collapsed);
             }
-            Landing::Response(head) => head,
             Landing::Failed(failure) => {
                 failures += 1;
                 if let Some(entry) = usable_on_error(&miss) {
@@ -108,35 +86,51 @@ async fn follow(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
                 if !collapsed || failures > 1 {
                     return failed(&exchange, failure);
                 }
-                turn = cache
-                    .flights
-                    .take(miss.key.view(), exchange.site.id, || exchange.tags());
-                continue;
+                take(&exchange, miss.key.view())
             }
-        };
-        if is_server_failure(head.status)
-            && let Some(entry) = usable_on_error(&miss)
-        {
-            return stale(&exchange, entry);
-        }
-        if let Some(reader) = mine {
-            return from_flight(&exchange, &miss, &flight, &head, (reader, collapsed));
-        }
-        turn = match aboard(&exchange, &miss, &flight, &head) {
-            Aboard::Yes(reader) => {
-                return from_flight(&exchange, &miss, &flight, &head, (reader, collapsed));
+            Landing::Response(head) => {
+                if is_server_failure(head.status)
+                    && let Some(entry) = usable_on_error(&miss)
+                {
+                    return stale(&exchange, entry);
+                }
+                let board = || aboard(&exchange, &miss, &flight, &head);
+                match mine.map_or_else(board, Aboard::Yes) {
+                    Aboard::Yes(reader) => {
+                        let seat = (reader, collapsed);
+                        return from_flight(&exchange, &miss, &flight, &head, seat);
+                    }
+                    Aboard::Late => exchange.worker.edge.cache.flights.replace(&flight),
+                    Aboard::Other(key) => take(&exchange, key.view()),
+                    Aboard::NotShared => break,
+                }
             }
-            Aboard::Late => cache.flights.replace(&flight),
-            Aboard::Other(key) => cache
-                .flights
-                .take(key.view(), exchange.site.id, || exchange.tags()),
-            Aboard::NotShared => break,
         };
     }
     // What is not for sharing is fetched by each request for itself, all at the same time.
     let reason = miss.reason;
     let declared = (exchange.site.forward == config::Forward::Declared).then_some(miss.declared);
     pass::pass(exchange, reason, declared).await
+}
+
+/// Joins or starts the one flight for `key`.
+fn take(exchange: &Exchange, key: KeyView<'_>) -> Turn {
+    let flights = &exchange.worker.edge.cache.flights;
+    flights.take(key, exchange.site.id, || exchange.tags())
+}
+
+/// The flight of `turn`, and a reader of it if this request has started it.
+fn embark(exchange: &Exchange, miss: &Miss, turn: Turn) -> (Arc<Flight>, Option<Reader>) {
+    match turn {
+        Turn::Join(flight) => (flight, None),
+        Turn::Fly(pilot) => {
+            let flight = Arc::clone(pilot.flight());
+            // Aboard before anything moves: a flight that nobody reads may end itself.
+            let reader = flight.board();
+            fly(exchange, miss, pilot);
+            (flight, reader)
+        }
+    }
 }
 
 /// Starts the fill of `pilot`'s flight, unless a flight that ended after this request had looked

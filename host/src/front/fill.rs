@@ -321,7 +321,7 @@ impl Fill {
                 .edge
                 .cache
                 .store(domain, pilot.flight(), &entry, None);
-        } else if !is_of_the_request(&judged.native.storable) {
+        } else if !is_of_the_request(judged.native.storable) {
             // What the origin no longer lets anyone store is not kept either.
             domain.remove_if(stale.key.view(), &|found| Arc::ptr_eq(found, stale));
         }
@@ -475,7 +475,7 @@ pub fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
 }
 
 /// Whether it is the request that forbids to store its answer, and not the answer.
-fn is_of_the_request(storable: &Storable) -> bool {
+fn is_of_the_request(storable: Storable) -> bool {
     let Storable::No(reason) = storable else {
         return false;
     };
