@@ -236,3 +236,41 @@ fn connections_over_the_limit_wait_and_are_served() {
     drop(open);
     assert_eq!(waiting.response("GET").text(), "x");
 }
+
+#[test]
+fn every_keyed_request_is_counted_even_if_its_client_leaves() {
+    let origin = Origin::start();
+    let gate = Gate::default();
+    origin.on("/stored", Reply::cached("x"));
+    origin.on("/held", Reply::cached("x").behind(&gate));
+    let edge = Edge::before(&origin);
+    edge.get("/stored");
+    edge.get("/stored");
+    for (turn, method) in ["GET", "POST", "GET"].into_iter().enumerate() {
+        let mut client = edge.client();
+        client.send(request(method, "/held", &[], b""));
+        // The second GET joins the fetch of the first, which goes on without its client.
+        origin.wait_for("/held", (turn + 1).min(2));
+        let keyed = turn + 3;
+        eventually("the request to be keyed", || {
+            let calls = "larder_policy_calls_total";
+            edge.metrics().count(calls, &["hook=\"keying\""]) == pattern::to_u64(keyed)
+        });
+        client.reset();
+        let requests = "larder_requests_total";
+        eventually("the request to be counted", || {
+            edge.metrics().count(requests, &[]) == pattern::to_u64(keyed)
+        });
+        let left = edge
+            .metrics()
+            .count(requests, &["cache_status=\"aborted\""]);
+        assert_eq!(left, pattern::to_u64(turn + 1), "{method}");
+    }
+    gate.open();
+    edge.wait_for_landing();
+    assert!(edge.get("/held").is_hit());
+    let metrics = edge.metrics();
+    let counts = ["larder_policy_calls_total", "larder_requests_total"];
+    assert_eq!(metrics.count(counts[0], &["hook=\"keying\""]), 6);
+    assert_eq!(metrics.count(counts[1], &[]), 6, "and none of them twice");
+}

@@ -132,3 +132,39 @@ fn the_older_response_survives_a_validation_that_breaks_off() {
     edge.wait_for_landing();
     assert_eq!(edge.get("/a").text(), "old");
 }
+
+#[test]
+fn a_broken_body_that_ends_with_its_connection_ends_with_a_reset() {
+    use std::io::{ErrorKind, Read, Write};
+
+    let origin = Origin::start();
+    let edge = Edge::before(&origin);
+    // Without a chunked coding to leave unfinished, only the end of the connection can tell.
+    let get = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(edge.address()).expect("the edge listens");
+        let patience = Some(crate::support::PATIENCE);
+        stream.set_read_timeout(patience).expect("a socket option");
+        let sent = format!("GET {path} HTTP/1.0\r\nHost: edge.test\r\n\r\n");
+        stream.write_all(sent.as_bytes()).expect("the edge reads");
+        let mut answer = Vec::new();
+        let read = stream.read_to_end(&mut answer);
+        (read.map_err(|error| error.kind()), answer)
+    };
+    for control in ["max-age=60", "no-store"] {
+        let reply = Reply::pattern(100_000)
+            .chunked()
+            .field("Cache-Control", control);
+        let broken = reply.clone().cut_after(50_000);
+        let path = format!("/{control}");
+        origin.sequence(&path, vec![broken, reply]);
+        let (read, _) = get(&path);
+        assert_eq!(read, Err(ErrorKind::ConnectionReset), "{control}");
+        edge.wait_for_landing();
+        let (read, answer) = get(&path);
+        assert_eq!(read, Ok(answer.len()), "{control}");
+        let head = String::from_utf8_lossy(&answer).to_ascii_lowercase();
+        let head = head.split("\r\n\r\n").next().unwrap_or_default().to_owned();
+        assert!(!head.contains("content-length"), "{head}");
+        pattern::check(0, &answer[answer.len() - 100_000..]);
+    }
+}

@@ -165,3 +165,33 @@ fn a_body_of_a_get_goes_nowhere() {
         (1, 0, None)
     );
 }
+
+#[test]
+fn a_change_whose_client_leaves_before_the_answer_invalidates_all_the_same() {
+    use crate::support::eventually;
+    use crate::support::reply::Gate;
+
+    // Never opened before the end: what has to happen, happens without an answer.
+    let gate = Gate::default();
+    let held = gate.clone();
+    let origin = Origin::answering(move |asked| match asked.method.as_str() {
+        "GET" => Reply::cached("content"),
+        _ => Reply::ok("done").behind(&held),
+    });
+    let edge = Edge::before(&origin);
+    for (path, resets) in [("/closed", false), ("/reset", true)] {
+        edge.get(path);
+        let mut client = edge.client();
+        client.send(client::request("POST", path, &[], b"body"));
+        origin.wait_for(path, 2);
+        assert!(edge.get(path).is_hit(), "nothing is known of it yet");
+        if resets {
+            client.reset();
+        } else {
+            drop(client);
+        }
+        eventually("what is stored to go", || !edge.get(path).is_hit());
+        assert_eq!(origin.count(path), 3);
+    }
+    gate.open();
+}

@@ -127,3 +127,27 @@ fn the_first_byte_deadline_begins_when_the_request_is_sent() {
     client.send("56789");
     assert_eq!(client.response("POST").text(), "thanks");
 }
+
+#[test]
+fn a_request_that_comes_back_to_this_edge_is_refused_at_once() {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = free.local_addr().expect("bound").to_string();
+    drop(free);
+    let edge = Setup::new()
+        .config(&format!(
+            "[listen]\nhttp = \"{address}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+             [[site]]\norigin = \"http://{address}\"\n"
+        ))
+        .with_own_addresses()
+        .start();
+    for (turn, method) in ["GET", "HEAD", "POST"].into_iter().enumerate() {
+        let start = Instant::now();
+        let response = edge.client().request(method, "/a", &[], b"");
+        assert_eq!(response.status(), 508, "{method}");
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(5), "{method}: {took:?}");
+        // It went round once and no more.
+        let sent = edge.metrics().count("larder_origin_requests_total", &[]);
+        assert_eq!(sent, crate::support::pattern::to_u64(turn + 1), "{method}");
+    }
+}

@@ -1,6 +1,7 @@
 //! The process: how it starts, reloads, drains and ends.
 
 use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -258,4 +259,49 @@ fn a_reload_under_load_fails_no_request() {
         }
         over.store(true, std::sync::atomic::Ordering::SeqCst);
     });
+}
+
+#[test]
+fn draining_does_not_wait_for_a_head_that_is_half_sent() {
+    let origin = Origin::always(Reply::cached("x"));
+    let mut edge = Setup::before(&origin)
+        .set("limits.head", "60s")
+        .set("limits.client_idle", "60s")
+        .set("limits.drain", "30s")
+        .start();
+    let mut fresh = edge.client();
+    fresh.send("GET / HT");
+    let mut used = edge.client();
+    used.get("/");
+    used.send("GET / HT");
+    // The edge has had time to read both.
+    for client in [&mut fresh, &mut used] {
+        assert!(client.is_silent_for(Duration::from_millis(200)));
+    }
+    let start = Instant::now();
+    assert_eq!(edge.stop().code(), Some(0));
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(fresh.try_head().is_err() && used.try_head().is_err());
+}
+
+#[test]
+fn a_second_process_on_the_same_data_directory_is_refused() {
+    let origin = Origin::start();
+    let mut edge = Setup::before(&origin).keeping().start();
+    let directory = edge.data_dir().to_string_lossy().into_owned();
+    let second = || Setup::before(&origin).flag("--data-dir", &directory);
+    let ended = refused(second());
+    assert_eq!(ended.code, Some(2), "{}", ended.log);
+    for part in ["data_dir", &directory, "another larder"] {
+        assert!(ended.log.contains(part), "{part} is not in: {}", ended.log);
+    }
+    assert_eq!(
+        edge.admin_get("/readyz").0,
+        200,
+        "the first is not disturbed"
+    );
+    // However the first one ends, it leaves no lock behind.
+    edge.kill();
+    second().start();
 }

@@ -241,3 +241,18 @@ fn only_if_cached_is_never_fetched_for() {
     assert_eq!(edge.get_with("/a", &only).text(), "a");
     assert_eq!(origin.total(), 1);
 }
+
+#[test]
+fn head_of_a_stored_204_has_no_length() {
+    let origin = Origin::always(Reply::status(204).field("Cache-Control", "max-age=60"));
+    let edge = Edge::before(&origin);
+    let mut client = edge.client();
+    assert_eq!(client.get("/a").status(), 204);
+    for method in ["HEAD", "GET"] {
+        let response = client.request(method, "/a", &[], b"");
+        assert!(response.is_hit(), "{method}");
+        assert_eq!(response.status(), 204, "{method}");
+        assert_eq!(response.field("content-length"), None, "{method}");
+    }
+    assert_eq!(origin.total(), 1);
+}

@@ -147,3 +147,50 @@ fn preconditions_of_clients_do_not_reach_the_origin_of_a_fill() {
         (None, None)
     );
 }
+
+#[test]
+fn a_validation_that_is_private_answers_only_the_client_that_asked() {
+    use crate::support::client::request;
+    use crate::support::eventually;
+    use crate::support::reply::Gate;
+
+    for cookie in [false, true] {
+        let origin = Origin::start();
+        let gate = Gate::default();
+        let mut confirmed = Reply::status(304)
+            .field("ETag", "\"one\"")
+            .field("Cache-Control", "private");
+        let mut own = Reply::ok("of the second").field("Cache-Control", "private");
+        if cookie {
+            confirmed = confirmed.field("Set-Cookie", "who=first");
+            own = own.field("Set-Cookie", "who=second");
+        }
+        let old = stale("content").field("ETag", "\"one\"");
+        origin.sequence("/a", vec![old, confirmed.behind(&gate), own]);
+        let edge = Edge::before(&origin);
+        edge.get("/a");
+        let ask = || {
+            let mut client = edge.client();
+            client.send(request("GET", "/a", &[], b""));
+            client
+        };
+        let mut first = ask();
+        origin.wait_for("/a", 2);
+        let mut second = ask();
+        // It has been looked up by then, and finds the first one's validation under way.
+        eventually("the second request to be keyed", || {
+            let calls = "larder_policy_calls_total";
+            edge.metrics().count(calls, &["hook=\"keying\""]) == 3
+        });
+        assert_eq!(origin.total(), 2, "it waits for the first");
+        gate.open();
+        let (first, second) = (first.response("GET"), second.response("GET"));
+        assert_eq!(first.text(), "content");
+        assert_eq!(second.text(), "of the second");
+        if cookie {
+            assert_eq!(first.field("set-cookie").as_deref(), Some("who=first"));
+            assert_eq!(second.field("set-cookie").as_deref(), Some("who=second"));
+        }
+        assert_eq!(origin.total(), 3);
+    }
+}
