@@ -44,7 +44,8 @@ fn requests_are_answered_while_bombs_are_refused() {
     );
     // What passes inspection is compiled, and refused only because it is no policy.
     assert_eq!(many.0, 422, "{}", many.1);
-    assert!(took < Duration::from_secs(15), "{took:?}");
+    // Two compilations, each ended by its own limits.
+    assert!(took < Duration::from_secs(70), "{took:?}");
     let p99 = Latencies::merged(latencies).p99();
     // On a machine that is busy with something else, what that does to quiet times counts.
     let bound = Duration::from_millis(50).max(quiet * 3);

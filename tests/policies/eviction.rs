@@ -2,6 +2,7 @@
 //! do well, badly, or nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -269,8 +270,11 @@ fn requests_do_not_wait_for_an_eviction_policy() {
         Latencies::of(&edge, 1_000, |number| hot[number % hot.len()].clone())
     };
     let (well, badly) = (latencies("behave"), latencies("loop-observe"));
+    // One that waited would take the 5 ms of a call's deadline; a busy machine may well take twice
+    // the time for anything.
+    let bound = (well.median() * 2).max(Duration::from_millis(1));
     assert!(
-        badly.median() < well.median() * 2,
+        badly.median() < bound,
         "{:?} and {:?}",
         badly.median(),
         well.median()
