@@ -5,4 +5,4 @@ wasmtime::component::bindgen!({
     world: "program",
 });
 
-pub(super) use larder::cache::tiers;
+pub(super) use self::larder::cache::tiers;
