@@ -77,11 +77,6 @@ impl Flights {
             .or_insert_with(|| Arc::clone(flight));
     }
 
-    /// Whether a flight for `key` is under way.
-    pub fn contains(&self, key: KeyView<'_>) -> bool {
-        self.shard(key.hash).contains_key(&key.to_key())
-    }
-
     /// Forgets `flight` under `key`.
     pub fn remove(&self, flight: &Arc<Flight>, key: &CacheKey) {
         let mut shard = self.shard(key.view().hash);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Control;
 use crate::entry::Tag;
-use crate::front::pass;
+use crate::front::authority::{Authority, Scheme};
 use crate::front::site::Site;
 use crate::policy::keying::{Input, Keyed, Keyer};
 use crate::policy::local::Instance;
@@ -155,7 +155,7 @@ impl Control {
     ) -> Result<Option<(Arc<Site>, Vec<Tag>)>, Refusal> {
         let url = Url::parse(url)?;
         let table = self.edge.sites.table();
-        let host = url.host();
+        let host = url.host.as_str();
         let Some(site) = table.find(host).and_then(|position| table.get(position)) else {
             return Err(Refusal::new(
                 RefusalKind::NotFound,
@@ -240,6 +240,8 @@ fn supported(request: &PurgeRequest) -> Result<(), Refusal> {
 pub(super) struct Url {
     /// Host, and port if it is not the default.
     pub(super) authority: String,
+    /// The host alone.
+    pub(super) host: String,
     /// Path and query.
     pub(super) target: String,
 }
@@ -263,23 +265,17 @@ impl Url {
             .authority()
             .map(http::uri::Authority::as_str)
             .unwrap_or_default();
-        let authority = pass::authority(authority).ok_or_else(|| bad("has no valid host"))?;
+        let authority =
+            Authority::parse(authority, Scheme::Http).map_err(|_| bad("has no valid host"))?;
+        let (host, authority) = (authority.host().to_owned(), authority.as_str().to_owned());
         let target = uri
             .path_and_query()
             .map_or("/", |target| target.as_str())
             .to_owned();
-        Ok(Self { authority, target })
-    }
-
-    /// The host without its port.
-    pub(super) fn host(&self) -> &str {
-        let end = self.authority.rfind(']').unwrap_or(0);
-        let port = self
-            .authority
-            .get(end..)
-            .and_then(|rest| rest.rfind(':'))
-            .map(|at| at + end);
-        port.and_then(|at| self.authority.get(..at))
-            .unwrap_or(&self.authority)
+        Ok(Self {
+            authority,
+            host,
+            target,
+        })
     }
 }

@@ -167,10 +167,10 @@ impl Control {
         let headers = fields_of(fields)?;
         let table = self.edge.sites.table();
         let site = table
-            .find(url.host())
+            .find(&url.host)
             .and_then(|position| table.get(position));
         let site = site.ok_or_else(|| {
-            let message = format!("no site answers for {}", url.host());
+            let message = format!("no site answers for {}", &url.host);
             let hint = "see the hosts of the sites in the configuration";
             Refusal::new(RefusalKind::NotFound, "unknown_host", message, hint)
         })?;

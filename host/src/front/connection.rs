@@ -133,11 +133,6 @@ impl Connections {
         }
     }
 
-    /// Connections that are open.
-    pub fn count(&self) -> usize {
-        self.open.borrow().len()
-    }
-
     /// Advances the clock and ends connections that are over a deadline. How many those were.
     pub fn sweep(&self, limits: &ConnectionLimits) -> u64 {
         let now = self.now.get() + 1;

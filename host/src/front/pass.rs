@@ -9,7 +9,6 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 
 use super::answer;
-use super::authority::{Authority, Scheme};
 use super::body::ResponseBody;
 use super::cache_status::{CacheStatus, Forward, ForwardReason, Outcome};
 use super::exchange::Exchange;
@@ -178,11 +177,4 @@ fn invalidate(exchange: &Exchange, status: StatusCode, headers: &HeaderMap) {
     // Under a policy, other requests share the entry by the target that the policy answers.
     tags.extend(exchange.tags());
     cache.purge_tags(&site.domain, &tags);
-}
-
-/// The authority of `text`, for purges and explanations.
-pub fn authority(text: &str) -> Option<String> {
-    Authority::parse(text, Scheme::Http)
-        .ok()
-        .map(|authority| authority.into_text().into_owned())
 }
