@@ -12,12 +12,12 @@ pub mod cache_status;
 pub mod carry;
 pub mod catch_up;
 pub mod conditional;
-pub mod connection;
+pub mod connections;
 pub mod exchange;
 pub mod fetch;
 pub mod fields;
 pub mod fill;
-pub mod framing;
+pub mod h1;
 pub mod heads;
 pub mod intake;
 pub mod origin;
@@ -26,6 +26,7 @@ pub mod range;
 pub mod shown;
 pub mod site;
 pub mod storing;
+pub mod transport;
 pub mod worker;
 
 use std::io;
@@ -40,7 +41,11 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Semaphore, watch};
 
-use connection::{Connection, ConnectionLimits, Connections, SWEEP};
+use authority::Scheme;
+use connections::{ConnectionLimits, Connections, SWEEP};
+use exchange::Client;
+use h1::Connection;
+use transport::Transport;
 use worker::{Edge, Worker};
 
 /// Connections the kernel holds for each worker until they are accepted.
@@ -241,8 +246,12 @@ async fn accept(
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "a client left at once");
                 }
-                let client = client.ip().to_canonical();
-                let connection = Connection::new(worker, connections, limits, (stream, client));
+                let client = Client {
+                    address: client.ip().to_canonical(),
+                    scheme: Scheme::Http,
+                };
+                let wire = (Transport::Plain(stream), client);
+                let connection = Connection::new(worker, connections, limits, wire, Vec::new());
                 let edge = Arc::clone(&worker.edge);
                 worker.tasks.spawn(async move {
                     connection.await;

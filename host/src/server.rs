@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::admin::Admin;
 use crate::config::{self, Config, ConfigError, Unusable, read_token};
 use crate::control::{Control, NotArranged};
-use crate::front::connection::ConnectionLimits;
+use crate::front::connections::ConnectionLimits;
 use crate::front::{Front, FrontSettings};
 use crate::policy::hook::Hook;
 use crate::tasks::Tasks;

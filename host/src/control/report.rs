@@ -9,7 +9,8 @@ use super::purge::Url;
 use crate::cache::Lookup;
 use crate::clock;
 use crate::entry::{Entry, Usable};
-use crate::front::exchange::compose;
+use crate::front::authority::Scheme;
+use crate::front::exchange::{Effective, compose};
 use crate::front::shown::readable;
 use crate::front::site::{CacheOutcome, Site};
 use crate::policy::hook::Hook;
@@ -205,7 +206,12 @@ impl Control {
             Keyed::Key { target, variant } => {
                 let asked = target.as_deref().unwrap_or(&url.target);
                 let mut key = Vec::new();
-                compose(&mut key, site, namespace, &url.authority, asked, &variant);
+                let effective = Effective {
+                    scheme: Scheme::Http,
+                    authority: &url.authority,
+                    target: asked,
+                };
+                compose(&mut key, site, namespace, effective, &variant);
                 let key = self.edge.cache.hasher.key(&key);
                 let mut answer = json!({
                     "key": String::from_utf8_lossy(&readable(key.bytes)),

@@ -106,7 +106,7 @@ pub fn from_stored(
 /// Whether `request` has a precondition or a range. One look at each name is cheaper than looking
 /// for six names.
 #[inline]
-fn asks_for_part(request: &HeaderMap) -> bool {
+pub fn asks_for_part(request: &HeaderMap) -> bool {
     request
         .keys()
         .any(|name| *name == RANGE || name.as_str().starts_with("if-"))

@@ -1,4 +1,4 @@
-//! The bodies of responses to clients. None of them copies content; all of them are bounded.
+//! The bodies of requests and of responses. None of them copies content; all of them are bounded.
 //!
 //! A body that cannot be finished ends with an error, which closes the connection: a client never
 //! takes a part for the whole.
@@ -11,9 +11,48 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::h1::upload::{BrokeOff, Upload};
 use super::origin::OriginBody;
 use crate::cache::flight::{Failure, Read, Reader};
 use crate::entry::StoredBody;
+
+/// The body of one request, as its client sends it.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// No content.
+    Empty,
+    /// Content over HTTP/1.
+    Http1(Upload),
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BrokeOff;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokeOff>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Http1(upload) => Pin::new(upload).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Http1(upload) => upload.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Http1(upload) => upload.size_hint(),
+        }
+    }
+}
 
 /// The body of one response.
 #[derive(Debug)]

@@ -9,17 +9,16 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::{Method, Response, StatusCode};
 
 use super::access_log::{AccessLog, Line};
 use super::answer;
 use super::authority::{self, BadRequest, Scheme};
-use super::body::ResponseBody;
+use super::body::{RequestBody, ResponseBody};
 use super::cache_status::{ForwardReason, Outcome};
 use super::fetch;
 use super::heads::Heads;
@@ -32,11 +31,33 @@ use crate::clock::{self, Moment};
 use crate::entry::{CacheKey, Entry, KeyView, StoredResponse, Tag, Usable};
 use crate::policy::activation::Activation;
 use crate::policy::keying::{Input, Keyed};
+use http_body::Body;
+
+/// Who sends a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The client's address.
+    pub address: IpAddr,
+    /// How it reached us.
+    pub scheme: Scheme,
+}
+
+/// The form in which an answer is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A message of any version.
+    Message,
+    /// The same; or, of a hit, the very bytes of a message of HTTP/1.1 after which the connection
+    /// goes on.
+    Encoded,
+}
 
 /// The answer to a request: there already, or on its way.
 pub enum Answer {
+    /// There already, in bytes.
+    Encoded(Bytes),
     /// There already.
-    Now(Option<Response<ResponseBody>>),
+    Now(Response<ResponseBody>),
     /// On its way.
     Later(Pin<Box<dyn Future<Output = Response<ResponseBody>>>>),
 }
@@ -44,22 +65,10 @@ pub enum Answer {
 impl std::fmt::Debug for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::Encoded(_) => "Encoded",
             Self::Now(_) => "Now",
             Self::Later(_) => "Later",
         })
-    }
-}
-
-impl Future for Answer {
-    type Output = Result<Response<ResponseBody>, std::convert::Infallible>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
-            Self::Now(response) => Poll::Ready(Ok(response
-                .take()
-                .expect("a future is not polled after it is ready"))),
-            Self::Later(response) => response.as_mut().poll(cx).map(Ok),
-        }
     }
 }
 
@@ -74,14 +83,14 @@ pub struct Exchange {
     /// Its head.
     pub head: Parts,
     /// Its body, until it is sent on.
-    pub body: Option<Incoming>,
+    pub body: RequestBody,
     /// Its normalised authority.
     pub authority: String,
     /// The target that the policy answered in place of the one that came: what requests are keyed
     /// by, and what the origin is asked for where the answer may be shared.
     pub target: Option<String>,
-    /// The client's address.
-    pub client: IpAddr,
+    /// Who sent it.
+    pub client: Client,
     /// When it arrived.
     pub start: Instant,
     /// Whether its answer was counted.
@@ -134,10 +143,12 @@ impl Exchange {
     /// the origin is asked for, under which other requests for the same entry are purged.
     pub fn tags(&self) -> Vec<Tag> {
         let tag = |target: &str| {
-            self.worker
-                .edge
-                .cache
-                .uri_tag(self.site.id, "http", &self.authority, target)
+            self.worker.edge.cache.uri_tag(
+                self.site.id,
+                self.client.scheme.as_str(),
+                &self.authority,
+                target,
+            )
         };
         let mut tags = vec![tag(self.original_target())];
         tags.extend(
@@ -159,11 +170,13 @@ impl Exchange {
             method: &self.head.method,
             authority: &self.authority,
             target: self.original_target(),
-            client: self.client,
+            client: self.client.address,
             took: Some((self.start.elapsed(), 1)),
+            status: response.status(),
+            bytes: response.body().size_hint().exact(),
         };
         self.counted.set(true);
-        finish(&self.worker, &self.site, &done, outcome, &response);
+        finish(&self.worker, &self.site, &done, outcome);
         response
     }
 }
@@ -176,33 +189,24 @@ struct Done<'a> {
     client: IpAddr,
     /// How long it took, and how many requests that stands for.
     took: Option<(Duration, u64)>,
+    status: StatusCode,
+    /// Bytes of content, if that is known.
+    bytes: Option<u64>,
 }
 
 #[inline]
-fn finish(
-    worker: &Worker,
-    site: &Site,
-    done: &Done<'_>,
-    outcome: CacheOutcome,
-    response: &Response<ResponseBody>,
-) {
-    site.metrics.count(outcome, response.status());
+fn finish(worker: &Worker, site: &Site, done: &Done<'_>, outcome: CacheOutcome) {
+    site.metrics.count(outcome, done.status);
     if let Some((took, times)) = done.took {
         worker.edge.metrics.request_seconds.observe_for(took, times);
     }
     if let Some(access) = &worker.edge.access_log {
-        log(access, site, done, outcome, response);
+        log(access, site, done, outcome);
     }
 }
 
 #[cold]
-fn log(
-    log: &AccessLog,
-    site: &Site,
-    done: &Done<'_>,
-    outcome: CacheOutcome,
-    response: &Response<ResponseBody>,
-) {
+fn log(log: &AccessLog, site: &Site, done: &Done<'_>, outcome: CacheOutcome) {
     let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     log.write(&Line {
         unix_ms: clock::unix_millis(clock::wall()),
@@ -211,53 +215,72 @@ fn log(
         method: done.method.as_str(),
         host: done.authority,
         path: done.target,
-        status: response.status().as_u16(),
-        bytes: http_body::Body::size_hint(response.body()).exact(),
+        status: done.status.as_u16(),
+        bytes: done.bytes,
         took_us: done.took.map(|(took, _)| micros(took)),
         cache_status: outcome.as_str(),
     });
 }
 
-/// Answers `request`, which came from `client`.
-pub fn answer(worker: &Rc<Worker>, request: Request<Incoming>, client: IpAddr) -> Answer {
-    match begin(worker, &request, client) {
-        Begun::Answered(response) => Answer::Now(Some(response)),
+/// Answers the request of `head` and `body`, which came from `client`. If the answer is on its way
+/// `head` is taken, all but its method and version.
+#[inline]
+pub fn answer(
+    worker: &Rc<Worker>,
+    head: &mut Parts,
+    body: RequestBody,
+    client: Client,
+    form: Form,
+) -> Answer {
+    match begin(worker, head, client, form) {
+        Begun::Encoded(bytes) => Answer::Encoded(bytes),
+        Begun::Answered(response) => Answer::Now(response),
         Begun::Refused(status, message) => {
             worker.edge.metrics.refused.increment();
-            Answer::Now(Some(answer::own(status, message)))
+            Answer::Now(answer::own(status, message))
         }
-        Begun::Keyed(keyed) => {
-            let KeyedRequest {
-                site,
-                position,
-                authority,
-                target,
-                next,
-            } = *keyed;
-            let (head, body) = request.into_parts();
-            let (worker, body) = (Rc::clone(worker), Some(body));
-            let start = clock::instant();
-            let exchange = Exchange {
-                worker,
-                site,
-                position,
-                head,
-                body,
-                authority,
-                target,
-                client,
-                start,
-                counted: Cell::new(false),
-            };
-            Answer::Later(match next {
-                Next::Pass(reason) => Box::pin(pass::pass(exchange, reason, None)),
-                Next::Fetch(miss) => Box::pin(fetch::fetch(exchange, miss)),
-            })
-        }
+        Begun::Keyed(keyed) => later(worker, head, body, client, *keyed),
     }
 }
 
+fn later(
+    worker: &Rc<Worker>,
+    head: &mut Parts,
+    body: RequestBody,
+    client: Client,
+    keyed: KeyedRequest,
+) -> Answer {
+    let KeyedRequest {
+        site,
+        position,
+        authority,
+        target,
+        next,
+    } = keyed;
+    let nothing = http::Request::new(()).into_parts().0;
+    let kept = (head.method.clone(), head.version);
+    let taken = std::mem::replace(head, nothing);
+    (head.method, head.version) = kept;
+    let exchange = Exchange {
+        worker: Rc::clone(worker),
+        site,
+        position,
+        head: taken,
+        body,
+        authority,
+        target,
+        client,
+        start: clock::instant(),
+        counted: Cell::new(false),
+    };
+    Answer::Later(match next {
+        Next::Pass(reason) => Box::pin(pass::pass(exchange, reason, None)),
+        Next::Fetch(miss) => Box::pin(fetch::fetch(exchange, miss)),
+    })
+}
+
 enum Begun {
+    Encoded(Bytes),
     Answered(Response<ResponseBody>),
     Refused(StatusCode, &'static str),
     Keyed(Box<KeyedRequest>),
@@ -296,12 +319,12 @@ pub struct Miss {
 const NO_SITE: &str = "no site answers for this host\n";
 
 #[inline]
-fn begin(worker: &Worker, request: &Request<Incoming>, client: IpAddr) -> Begun {
+fn begin(worker: &Worker, request: &Parts, client: Client, form: Form) -> Begun {
     let timed = worker.edge.access_log.is_some() || worker.is_timed();
     let start = timed.then(clock::instant);
-    let (method, headers) = (request.method(), request.headers());
+    let (method, headers) = (&request.method, &request.headers);
     let target = request
-        .uri()
+        .uri
         .path_and_query()
         .map_or("/", |target| target.as_str());
     if target.len() > worker.edge.limits.target {
@@ -316,7 +339,7 @@ fn begin(worker: &Worker, request: &Request<Incoming>, client: IpAddr) -> Begun 
         host,
         ..
     } = &mut *local;
-    if let Err(refused) = identify(request, table, host) {
+    if let Err(refused) = identify(request, client.scheme, table, host) {
         return Begun::Refused(StatusCode::BAD_REQUEST, refused.message());
     }
     let authority = host.authority.as_str();
@@ -352,17 +375,23 @@ fn begin(worker: &Worker, request: &Request<Incoming>, client: IpAddr) -> Begun 
         return later(asked, Next::Pass(ForwardReason::Method));
     }
     let asked_target = asked.as_deref().unwrap_or(target);
-    compose(scratch, site, namespace, authority, asked_target, &variant);
+    let effective = Effective {
+        scheme: client.scheme,
+        authority,
+        target: asked_target,
+    };
+    compose(scratch, site, namespace, effective, &variant);
     let primary = worker.edge.cache.hasher.key(scratch);
     let lookup = worker.edge.cache.lookup(&site.domain, primary, headers);
     let sender = Sender {
         worker,
         request,
-        client,
+        client: client.address,
+        form,
         start,
     };
-    if let Some(response) = sender.fresh(site, authority, target, &lookup, heads) {
-        return Begun::Answered(response);
+    if let Some(answered) = sender.fresh(site, authority, target, &lookup, heads) {
+        return answered;
     }
     later(asked, Next::Fetch(miss(primary, lookup, site, hooks)))
 }
@@ -370,8 +399,9 @@ fn begin(worker: &Worker, request: &Request<Incoming>, client: IpAddr) -> Begun 
 /// A request, who sent it to whom, and since when it is timed, if it is.
 struct Sender<'a> {
     worker: &'a Worker,
-    request: &'a Request<Incoming>,
+    request: &'a Parts,
     client: IpAddr,
+    form: Form,
     start: Option<Instant>,
 }
 
@@ -385,7 +415,7 @@ impl Sender<'_> {
         target: &str,
         lookup: &Lookup,
         heads: &mut Heads,
-    ) -> Option<Response<ResponseBody>> {
+    ) -> Option<Begun> {
         let Lookup::Found(entry) = lookup else {
             return None;
         };
@@ -396,21 +426,38 @@ impl Sender<'_> {
         };
         let edge = &self.worker.edge;
         let shown = Shown::new(self.worker, self.client, entry, &stored.decided_by);
-        let response = hit(self.request, entry, stored, now, &shown, heads);
+        let encoded = match self.form {
+            Form::Encoded if shown.is_nothing() => encoded(self.request, entry, stored, now, heads),
+            _ => None,
+        };
+        let (status, bytes, begun) = match encoded {
+            Some(encoded) => (
+                stored.status,
+                Some(stored.body.len()),
+                Begun::Encoded(encoded),
+            ),
+            None => {
+                let response = hit(self.request, entry, stored, now, &shown, heads);
+                let bytes = response.body().size_hint().exact();
+                (response.status(), bytes, Begun::Answered(response))
+            }
+        };
         let stands_for = if edge.access_log.is_some() {
             1
         } else {
             TIMED_HITS
         };
         let done = Done {
-            method: self.request.method(),
+            method: &self.request.method,
             authority,
             target,
             client: self.client,
             took: self.start.map(|start| (start.elapsed(), stands_for)),
+            status,
+            bytes,
         };
-        finish(self.worker, site, &done, CacheOutcome::Hit, &response);
-        Some(response)
+        finish(self.worker, site, &done, CacheOutcome::Hit);
+        Some(begun)
     }
 }
 
@@ -453,16 +500,19 @@ fn miss(primary: KeyView<'_>, lookup: Lookup, site: &Site, hooks: Option<&mut Lo
 /// one before, whoever sent that.
 #[inline]
 fn identify(
-    request: &Request<Incoming>,
+    request: &Parts,
+    scheme: Scheme,
     table: &SiteTable,
     known: &mut KnownHost,
 ) -> Result<(), BadRequest> {
-    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+    let (method, uri, headers) = (&request.method, &request.uri, &request.headers);
     let plain = authority::plain_host(uri, headers);
-    if plain.is_some_and(|host| host == known.raw && !host.is_empty()) {
+    let same = |host: &[u8]| host == known.raw && known.scheme == Some(scheme);
+    if plain.is_some_and(|host| same(host) && !host.is_empty()) {
         return authority::check_uri(method, uri);
     }
-    let found = authority::effective(method, uri, request.version(), headers, Scheme::Http)?;
+    let found = authority::effective(method, uri, request.version, headers, scheme)?;
+    known.scheme = Some(scheme);
     known.raw.clear();
     known.raw.extend_from_slice(plain.unwrap_or_default());
     known.position = table.find(found.host());
@@ -493,31 +543,53 @@ fn key(hooks: Option<&mut LocalHooks>, site: &Site, input: Input<'_>) -> (Keyed,
     keyed.unwrap_or_else(native)
 }
 
+/// What a request is for, as its key has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Effective<'a> {
+    /// How the client reached us.
+    pub scheme: Scheme,
+    /// Normalised.
+    pub authority: &'a str,
+    /// The target that the policy answered, or the one that came.
+    pub target: &'a str,
+}
+
 /// Puts a primary key together. No part but the last can hold a line feed, so no two sets of parts
 /// give the same bytes.
 #[inline]
-pub fn compose(
-    key: &mut Vec<u8>,
-    site: &Site,
-    namespace: u64,
-    authority: &str,
-    target: &str,
-    variant: &str,
-) {
+pub fn compose(key: &mut Vec<u8>, site: &Site, namespace: u64, uri: Effective<'_>, variant: &str) {
     key.clear();
     // Big-endian, so that a key never begins with the byte that marks secondary keys.
     key.extend_from_slice(&site.id.0.to_be_bytes());
     key.extend_from_slice(&namespace.to_le_bytes());
-    key.extend_from_slice(b"http://");
-    key.extend_from_slice(authority.as_bytes());
-    key.extend_from_slice(target.as_bytes());
+    key.extend_from_slice(uri.scheme.as_str().as_bytes());
+    key.extend_from_slice(b"://");
+    key.extend_from_slice(uri.authority.as_bytes());
+    key.extend_from_slice(uri.target.as_bytes());
     key.push(b'\n');
     key.extend_from_slice(variant.as_bytes());
 }
 
+/// A whole stored response in the bytes of HTTP/1.1, if `request` asks for that and it is at hand.
+#[inline]
+fn encoded(
+    request: &Parts,
+    entry: &Entry,
+    stored: &StoredResponse,
+    now: Moment,
+    heads: &mut Heads,
+) -> Option<Bytes> {
+    if request.method != Method::GET || answer::asks_for_part(&request.headers) {
+        return None;
+    }
+    let age = stored.lifetime.age(now);
+    let ttl = seconds(stored.lifetime.fresh_for) - seconds(age);
+    heads.encoded(entry.serial(), stored, age.as_secs(), ttl)
+}
+
 #[inline]
 fn hit(
-    request: &Request<Incoming>,
+    request: &Parts,
     entry: &Entry,
     stored: &StoredResponse,
     now: Moment,
@@ -526,7 +598,7 @@ fn hit(
 ) -> Response<ResponseBody> {
     let age = stored.lifetime.age(now);
     let ttl = seconds(stored.lifetime.fresh_for) - seconds(age);
-    answer::from_stored(request.method(), request.headers(), stored, || {
+    answer::from_stored(&request.method, &request.headers, stored, || {
         if shown.is_nothing() {
             return heads.get(entry.serial(), stored, age.as_secs(), ttl);
         }

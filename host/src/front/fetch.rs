@@ -242,7 +242,12 @@ fn from_entry(
     };
     let age = stored.lifetime.age(clock::now());
     let left = seconds(stored.lifetime.fresh_for) - seconds(age);
-    let shown = Shown::new(&exchange.worker, exchange.client, entry, &stored.decided_by);
+    let shown = Shown::new(
+        &exchange.worker,
+        exchange.client.address,
+        entry,
+        &stored.decided_by,
+    );
     let status = shown.status(status(left));
     let head = &exchange.head;
     let response = answer::from_stored(&head.method, &head.headers, stored, || {
@@ -292,7 +297,7 @@ fn from_flight(
     }
     let shown = Shown::of_key(
         &exchange.worker,
-        exchange.client,
+        exchange.client.address,
         &miss.key,
         &miss.freshness.label,
     );

@@ -18,6 +18,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioTimer;
 use tokio::time::{Instant, Sleep};
 
+use super::body::RequestBody;
+use super::h1::upload::BrokeOff;
 use crate::cache::flight::Failure;
 use crate::tasks::LocalExecutor;
 
@@ -151,7 +153,7 @@ pub enum Outgoing {
     /// The client's, passed on as it comes.
     Client {
         /// What the client sends.
-        body: Incoming,
+        body: RequestBody,
         /// Bytes it may still send.
         left: u64,
         /// Whether all of it was sent on.
@@ -164,7 +166,7 @@ pub enum Outgoing {
 pub enum OutgoingError {
     /// It broke off.
     #[error("the client's body broke off")]
-    Client(#[source] hyper::Error),
+    Client(#[source] BrokeOff),
     /// It is longer than the limit.
     #[error("the client's body is larger than the limit")]
     TooLarge,
@@ -172,7 +174,7 @@ pub enum OutgoingError {
 
 impl Outgoing {
     /// The body of a client, of at most `limit` bytes.
-    pub fn client(body: Incoming, limit: u64) -> Self {
+    pub fn client(body: RequestBody, limit: u64) -> Self {
         let sent = Arc::new(AtomicBool::new(body.is_end_stream()));
         Self::Client {
             body,

@@ -9,7 +9,7 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 
 use super::answer;
-use super::body::ResponseBody;
+use super::body::{RequestBody, ResponseBody};
 use super::cache_status::{CacheStatus, Forward, ForwardReason, Outcome};
 use super::exchange::Exchange;
 use super::fetch;
@@ -106,10 +106,12 @@ fn outgoing(exchange: &mut Exchange, limit: u64) -> (HeaderMap, Outgoing) {
     fields::remove_from_proxies_only(&mut headers);
     fill::set_host(&mut headers, &exchange.site, &exchange.authority);
     fill::mark_sent(&mut headers, &exchange.worker);
-    let body = match exchange.body.take() {
+    let body = match std::mem::replace(&mut exchange.body, RequestBody::Empty) {
         // The semantics of GET and HEAD give a body no meaning, and a cache that let one through
         // could be made to store what it was answered with (RFC 9110 9.3.1).
-        Some(body) if !matches!(exchange.head.method, Method::GET | Method::HEAD) => {
+        body @ RequestBody::Http1(_)
+            if !matches!(exchange.head.method, Method::GET | Method::HEAD) =>
+        {
             Outgoing::client(body, limit)
         }
         _ => {
@@ -160,7 +162,7 @@ impl Drop for Unsettled {
 /// Removes what the answer to an unsafe method has made out of date.
 fn invalidate(exchange: &Exchange, status: StatusCode, headers: &HeaderMap) {
     let uri = EffectiveUri {
-        scheme: "http",
+        scheme: exchange.client.scheme.as_str(),
         authority: &exchange.authority,
         target: exchange.original_target(),
     };
@@ -172,7 +174,7 @@ fn invalidate(exchange: &Exchange, status: StatusCode, headers: &HeaderMap) {
     let site = &exchange.site;
     let mut tags: Vec<Tag> = targets
         .iter()
-        .map(|target| cache.uri_tag(site.id, "http", &exchange.authority, target))
+        .map(|target| cache.uri_tag(site.id, uri.scheme, &exchange.authority, target))
         .collect();
     // Under a policy, other requests share the entry by the target that the policy answers.
     tags.extend(exchange.tags());

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use super::access_log::AccessLog;
+use super::authority::Scheme;
 use super::heads::Heads;
 use super::origin::{Deadlines, OriginClient};
 use super::site::{Site, SiteTable, Sites};
@@ -122,6 +123,8 @@ pub struct Local {
 /// A `Host` that was found valid, and what it comes to. Most requests repeat the one before.
 #[derive(Debug, Default)]
 pub struct KnownHost {
+    /// How its client reached us.
+    pub scheme: Option<Scheme>,
     /// As it was sent.
     pub raw: Vec<u8>,
     /// Normalised.
