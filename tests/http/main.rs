@@ -12,6 +12,7 @@ mod failures;
 mod fields;
 mod framing;
 mod freshness;
+mod http1;
 mod large;
 mod methods;
 mod origin_errors;
