@@ -120,6 +120,9 @@ impl Server {
         if let Some(front) = self.front.take() {
             front.stop();
         }
+        if let Some(log) = &self.control.edge().access_log {
+            log.finish();
+        }
         self.control.stop();
     }
 }

@@ -4,7 +4,10 @@
 //! costs lines, which are counted, and never a request its time.
 
 use std::io::{self, BufWriter, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -12,6 +15,8 @@ use crate::metrics::Counter;
 
 /// Lines that may wait to be written.
 const QUEUE_LINES: usize = 8_192;
+/// How long the last lines may take to be written when the process ends.
+const FINISH: Duration = Duration::from_secs(2);
 
 /// One answered request.
 #[derive(Debug, Serialize)]
@@ -41,7 +46,11 @@ pub struct Line<'a> {
 /// A log that is being written.
 #[derive(Debug)]
 pub struct AccessLog {
+    /// An empty line only wakes the thread.
     lines: SyncSender<String>,
+    ending: Arc<AtomicBool>,
+    /// Disconnects when the thread has written its last line.
+    written: Mutex<Receiver<()>>,
     dropped: Counter,
 }
 
@@ -51,13 +60,36 @@ impl AccessLog {
     /// # Errors
     /// No thread can be made.
     pub fn start() -> io::Result<Self> {
-        let (lines, waiting) = sync_channel(QUEUE_LINES);
+        Self::to(io::stdout(), QUEUE_LINES)
+    }
+
+    fn to(out: impl Write + Send + 'static, queue: usize) -> io::Result<Self> {
+        let (lines, waiting) = sync_channel(queue);
+        let (done, written) = sync_channel(0);
+        let ending = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&ending);
         let thread = std::thread::Builder::new().name("larder-access".to_owned());
-        thread.spawn(move || write(&waiting, io::stdout()))?;
+        thread.spawn(move || {
+            let _done: SyncSender<()> = done;
+            write(&waiting, &ends, out);
+        })?;
         Ok(Self {
             lines,
+            ending,
+            written: Mutex::new(written),
             dropped: Counter::default(),
         })
+    }
+
+    /// Waits until what is queued is written, for two seconds at most, and ends the log.
+    pub fn finish(&self) {
+        self.ending.store(true, Ordering::Release);
+        // Should the queue be full, the thread is awake and looks when it is empty.
+        drop(self.lines.try_send(String::new()));
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = written.recv_timeout(FINISH) {
+            tracing::warn!("nobody reads the access log; its last lines are lost");
+        }
     }
 
     /// Queues `line`, or drops it if the queue is full.
@@ -76,17 +108,22 @@ impl AccessLog {
 }
 
 /// Writes lines until no more can come, and flushes whenever none is waiting.
-fn write(waiting: &Receiver<String>, out: impl Write) {
+fn write(waiting: &Receiver<String>, ending: &AtomicBool, out: impl Write) {
     let mut out = BufWriter::new(out);
     while let Ok(line) = waiting.recv() {
         let mut next = Some(line);
         let mut written = Ok(());
         while let Some(line) = next {
-            written = written.and_then(|()| writeln!(out, "{line}"));
+            if !line.is_empty() {
+                written = written.and_then(|()| writeln!(out, "{line}"));
+            }
             next = waiting.try_recv().ok();
         }
         if let Err(error) = written.and_then(|()| out.flush()) {
             tracing::warn!(%error, "the access log cannot be written and ends");
+            return;
+        }
+        if ending.load(Ordering::Acquire) {
             return;
         }
     }
@@ -96,39 +133,62 @@ fn write(waiting: &Receiver<String>, out: impl Write) {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_queued_line_is_written_in_order() {
-        let (lines, waiting) = sync_channel(8);
-        for line in ["a", "b", "c"] {
-            lines.send(line.to_owned()).expect("there is room");
+    /// Where a test reads what was written.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("not poisoned").write(bytes)
         }
-        drop(lines);
-        let mut out = Vec::new();
-        write(&waiting, &mut out);
-        assert_eq!(out, b"a\nb\nc\n");
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    const LINE: Line<'_> = Line {
+        unix_ms: 0,
+        client: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+        site: "s",
+        method: "GET",
+        host: "h",
+        path: "/",
+        status: 200,
+        bytes: None,
+        took_us: None,
+        cache_status: "hit",
+    };
+
+    #[test]
+    fn every_queued_line_is_written_in_order_before_the_end() {
+        let out = Written::default();
+        let log = AccessLog::to(out.clone(), 100).expect("a thread");
+        for unix_ms in 0..100 {
+            log.write(&Line { unix_ms, ..LINE });
+        }
+        log.finish();
+        let text = String::from_utf8(out.0.lock().expect("not poisoned").clone()).expect("JSON");
+        let times: Vec<u64> = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"))
+            .map(|line| line["unix_ms"].as_u64().expect("a number"))
+            .collect();
+        assert_eq!(times, (0..100).collect::<Vec<_>>());
     }
 
     #[test]
     fn a_full_queue_drops_and_counts() {
         let (lines, _waiting) = sync_channel(1);
+        let (_done, written) = sync_channel(0);
         let log = AccessLog {
             lines,
+            ending: Arc::default(),
+            written: Mutex::new(written),
             dropped: Counter::default(),
         };
-        let line = Line {
-            unix_ms: 0,
-            client: std::net::IpAddr::from([127, 0, 0, 1]),
-            site: "s",
-            method: "GET",
-            host: "h",
-            path: "/",
-            status: 200,
-            bytes: None,
-            took_us: None,
-            cache_status: "hit",
-        };
         for _ in 0..3 {
-            log.write(&line);
+            log.write(&LINE);
         }
         assert_eq!(log.dropped(), 2);
     }

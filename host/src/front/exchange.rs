@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Response, StatusCode};
+use http::{Method, Response, StatusCode, Uri};
 
 use super::access_log::{AccessLog, Line};
 use super::answer;
@@ -25,7 +25,7 @@ use super::heads::Heads;
 use super::pass;
 use super::shown::Shown;
 use super::site::{CacheOutcome, Site, SiteTable};
-use super::worker::{CDN_LOOP, KnownHost, Local, LocalHooks, TIMED_HITS, Worker};
+use super::worker::{CDN_LOOP, KnownHost, Local, LocalHooks, Worker};
 use crate::cache::Lookup;
 use crate::clock::{self, Moment};
 use crate::entry::{CacheKey, Entry, KeyView, StoredResponse, Tag, Usable};
@@ -126,10 +126,7 @@ impl Exchange {
 
     /// The target as it came.
     pub fn original_target(&self) -> &str {
-        self.head
-            .uri
-            .path_and_query()
-            .map_or("/", |target| target.as_str())
+        target_of(&self.head.uri)
     }
 
     /// The target that the origin is asked for.
@@ -320,13 +317,9 @@ const NO_SITE: &str = "no site answers for this host\n";
 
 #[inline]
 fn begin(worker: &Worker, request: &Parts, client: Client, form: Form) -> Begun {
-    let timed = worker.edge.access_log.is_some() || worker.is_timed();
-    let start = timed.then(clock::instant);
+    let start = worker.is_timed().then(clock::instant);
     let (method, headers) = (&request.method, &request.headers);
-    let target = request
-        .uri
-        .path_and_query()
-        .map_or("/", |target| target.as_str());
+    let target = target_of(&request.uri);
     if target.len() > worker.edge.limits.target {
         return Begun::Refused(StatusCode::URI_TOO_LONG, "the request target is too long\n");
     }
@@ -396,6 +389,10 @@ fn begin(worker: &Worker, request: &Parts, client: Client, form: Form) -> Begun 
     later(asked, Next::Fetch(miss(primary, lookup, site, hooks)))
 }
 
+fn target_of(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("/", |target| target.as_str())
+}
+
 /// A request, who sent it to whom, and since when it is timed, if it is.
 struct Sender<'a> {
     worker: &'a Worker,
@@ -424,7 +421,6 @@ impl Sender<'_> {
         let Usable::Fresh { .. } = stored.lifetime.judge(now) else {
             return None;
         };
-        let edge = &self.worker.edge;
         let shown = Shown::new(self.worker, self.client, entry, &stored.decided_by);
         let encoded = match self.form {
             Form::Encoded if shown.is_nothing() => encoded(self.request, entry, stored, now, heads),
@@ -442,17 +438,14 @@ impl Sender<'_> {
                 (response.status(), bytes, Begun::Answered(response))
             }
         };
-        let stands_for = if edge.access_log.is_some() {
-            1
-        } else {
-            TIMED_HITS
-        };
         let done = Done {
             method: &self.request.method,
             authority,
             target,
             client: self.client,
-            took: self.start.map(|start| (start.elapsed(), stands_for)),
+            took: self
+                .start
+                .map(|start| (start.elapsed(), self.worker.timed_hits())),
             status,
             bytes,
         };

@@ -147,8 +147,7 @@ impl Connection {
                     }
                     Poll::Pending => {
                         self.poll_upload(cx)?;
-                        // What was sent so far is not the answer, so it waits for nobody.
-                        let _: Poll<()> = self.poll_flush(cx)?;
+                        std::task::ready!(self.poll_flush(cx))?;
                         return Poll::Pending;
                     }
                 },
@@ -247,7 +246,7 @@ impl Connection {
         self.head.headers.clear();
         let taken = empty + head.len();
         let head = Bytes::copy_from_slice(head);
-        match head::read(head, self.limits.fields, &mut self.head) {
+        match head::read(&head, self.limits.fields, &mut self.head) {
             Ok(framing) => {
                 self.answer(framing);
                 taken
@@ -444,7 +443,9 @@ impl Connection {
             if self.inbox.is_empty() {
                 if std::mem::take(&mut self.expects_continue) {
                     self.outbox.push(Bytes::from_static(CONTINUE));
-                    let _: Poll<()> = self.poll_flush(cx)?;
+                    if self.poll_flush(cx)?.is_pending() {
+                        return Ok(());
+                    }
                 }
                 match self.poll_inbox(cx) {
                     Poll::Ready(received) => received?,

@@ -22,7 +22,7 @@ use crate::tasks::Tasks;
 
 /// Reading the clock twice is a fiftieth of the work of a hit, so one hit in this many is timed and
 /// counted this many times.
-pub const TIMED_HITS: u64 = 16;
+const TIMED_HITS: u64 = 16;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -172,12 +172,21 @@ impl Worker {
         }
     }
 
-    /// Whether the next request is timed should it be a hit: one in [`TIMED_HITS`] is.
+    /// Whether the next request is timed should it be a hit: one in [`Worker::timed_hits`] is.
     #[inline]
     pub fn is_timed(&self) -> bool {
         let hits = self.hits.get().wrapping_add(1);
         self.hits.set(hits);
-        hits.is_multiple_of(TIMED_HITS)
+        hits.is_multiple_of(self.timed_hits())
+    }
+
+    /// How many hits one timed hit stands for; each one is timed where each one is logged.
+    #[inline]
+    pub fn timed_hits(&self) -> u64 {
+        match self.edge.access_log {
+            Some(_) => 1,
+            None => TIMED_HITS,
+        }
     }
 
     /// What only this thread touches, brought up to date.

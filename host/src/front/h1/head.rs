@@ -21,7 +21,7 @@ const FIELDS: usize = 100;
 const EMPTY_LINES: usize = 4;
 
 /// What the connection must know of a request besides its head.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Framing {
     /// Its content.
     pub content: Content,
@@ -150,14 +150,14 @@ pub fn empty_lines(bytes: &[u8]) -> Result<usize, Refused> {
 /// # Errors
 /// It is malformed, ambiguous or too large.
 #[inline]
-pub fn read(head: Bytes, fields_max: usize, parts: &mut Parts) -> Result<Framing, Refused> {
+pub fn read(head: &Bytes, fields_max: usize, parts: &mut Parts) -> Result<Framing, Refused> {
     if fields_max <= FIELDS {
         let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
         let room = fields.get_mut(..fields_max).unwrap_or_default();
-        return read_with(&head, room, parts);
+        return read_with(head, room, parts);
     }
     let mut fields = vec![MaybeUninit::uninit(); fields_max];
-    read_with(&head, &mut fields, parts)
+    read_with(head, &mut fields, parts)
 }
 
 fn read_with<'a>(
@@ -291,7 +291,7 @@ mod tests {
 
     fn framing(head: &str) -> Result<Framing, Refused> {
         let head = Bytes::copy_from_slice(head.as_bytes());
-        read(head, 100, &mut parts())
+        read(&head, 100, &mut parts())
     }
 
     /// What is found in `stream`, which arrives in pieces of `step` bytes.
@@ -349,7 +349,7 @@ mod tests {
     fn requests_are_read() {
         let mut parts = parts();
         let head = "GET /a?b HTTP/1.1\r\nHost: a\r\nX-Y: \t1 \r\nx-y: 2\r\n\r\n";
-        let framing = read(Bytes::from_static(head.as_bytes()), 100, &mut parts);
+        let framing = read(&Bytes::from_static(head.as_bytes()), 100, &mut parts);
         let expected = Framing {
             content: Content::Done,
             after: After::KeepAlive,
@@ -452,6 +452,6 @@ mod tests {
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(101));
         assert_eq!(framing(&many), Err(TOO_LARGE));
         let head = Bytes::copy_from_slice(many.as_bytes());
-        assert!(read(head, 101, &mut parts()).is_ok());
+        assert!(read(&head, 101, &mut parts()).is_ok());
     }
 }
