@@ -115,13 +115,40 @@ fn hop_by_hop_fields_go_no_further() {
         "te",
         "upgrade",
         "proxy-authorization",
-        "x-forwarded-for",
     ] {
         assert_eq!(asked.field(gone), None, "{gone}");
     }
     assert_eq!(asked.field("host").as_deref(), Some("edge.test"));
     assert_eq!(asked.field("x-stays").as_deref(), Some("yes"));
     assert_eq!(asked.field("via").as_deref(), Some("1.1 larder"));
+}
+
+#[test]
+fn the_origin_is_told_who_asks_whatever_the_client_says() {
+    let origin = Origin::always(Reply::cached("a"));
+    let says = [
+        ("X-Forwarded-For", "10.0.0.1"),
+        ("X-Forwarded-Proto", "https"),
+        ("X-Forwarded-Host", "evil.test"),
+    ];
+    let told = |edge: &Edge, method: &str| {
+        let turn = origin.total();
+        edge.client().request(method, "/a", &says, b"");
+        let asked = &origin.asked()[turn];
+        ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"]
+            .map(|name| asked.field(name).unwrap_or_default())
+    };
+    let edge = Edge::before(&origin);
+    let trusting = Setup::before(&origin).set("trusted", "127.0.0.1").start();
+    for method in ["GET", "POST"] {
+        assert_eq!(told(&edge, method), ["127.0.0.1", "http", "edge.test"]);
+        let chain = "10.0.0.1, 127.0.0.1";
+        assert_eq!(told(&trusting, method), [chain, "https", "edge.test"]);
+    }
+    // The scheme that a trusted client tells is in the key.
+    let key = trusting.get_with("/a", &says).cache_status();
+    assert!(key.contains("https://edge.test/a"), "{key}");
+    assert!(!trusting.get("/a").is_hit());
 }
 
 #[test]

@@ -13,14 +13,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
 
-use super::access_log::{AccessLog, Line};
 use super::answer;
 use super::authority::{self, BadRequest, Scheme};
 use super::body::{RequestBody, ResponseBody};
 use super::cache_status::{ForwardReason, Outcome};
+use super::counting::{Done, finish};
 use super::fetch;
+use super::forwarded;
 use super::heads::Heads;
 use super::pass;
 use super::shown::Shown;
@@ -124,6 +125,13 @@ impl Exchange {
         )
     }
 
+    /// Tells the origin who asks.
+    pub fn tell_client(&self, outgoing: &mut HeaderMap) {
+        let trusted = self.worker.edge.trusts(self.client.address);
+        let before = trusted.then_some(&self.head.headers);
+        forwarded::tell(outgoing, self.client, &self.authority, before);
+    }
+
     /// The target as it came.
     pub fn original_target(&self) -> &str {
         target_of(&self.head.uri)
@@ -178,47 +186,6 @@ impl Exchange {
     }
 }
 
-/// What is counted and logged of an answered request.
-struct Done<'a> {
-    method: &'a Method,
-    authority: &'a str,
-    target: &'a str,
-    client: IpAddr,
-    /// How long it took, and how many requests that stands for.
-    took: Option<(Duration, u64)>,
-    status: StatusCode,
-    /// Bytes of content, if that is known.
-    bytes: Option<u64>,
-}
-
-#[inline]
-fn finish(worker: &Worker, site: &Site, done: &Done<'_>, outcome: CacheOutcome) {
-    site.metrics.count(outcome, done.status);
-    if let Some((took, times)) = done.took {
-        worker.edge.metrics.request_seconds.observe_for(took, times);
-    }
-    if let Some(access) = &worker.edge.access_log {
-        log(access, site, done, outcome);
-    }
-}
-
-#[cold]
-fn log(log: &AccessLog, site: &Site, done: &Done<'_>, outcome: CacheOutcome) {
-    let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-    log.write(&Line {
-        unix_ms: clock::unix_millis(clock::wall()),
-        client: done.client,
-        site: &site.name,
-        method: done.method.as_str(),
-        host: done.authority,
-        path: done.target,
-        status: done.status.as_u16(),
-        bytes: done.bytes,
-        took_us: done.took.map(|(took, _)| micros(took)),
-        cache_status: outcome.as_str(),
-    });
-}
-
 /// Answers the request of `head` and `body`, which came from `client`. If the answer is on its way
 /// `head` is taken, all but its method and version.
 #[inline]
@@ -226,9 +193,12 @@ pub fn answer(
     worker: &Rc<Worker>,
     head: &mut Parts,
     body: RequestBody,
-    client: Client,
+    mut client: Client,
     form: Form,
 ) -> Answer {
+    if worker.edge.trusts(client.address) {
+        client.scheme = forwarded::scheme(&head.headers).unwrap_or(client.scheme);
+    }
     match begin(worker, head, client, form) {
         Begun::Encoded(bytes) => Answer::Encoded(bytes),
         Begun::Answered(response) => Answer::Now(response),

@@ -74,11 +74,12 @@ pub fn start(exchange: &Exchange, miss: &Miss, pilot: Pilot) {
 /// The fields of a request for the whole, unconditional representation.
 pub(super) fn outgoing_fields(exchange: &Exchange, miss: &Miss) -> HeaderMap {
     let mut headers = exchange.head.headers.clone();
+    fields::remove_hop_by_hop(&mut headers);
+    fields::remove_from_proxies_only(&mut headers);
+    exchange.tell_client(&mut headers);
     if exchange.site.forward == Forward::Declared {
         keep_declared(&mut headers, &miss.declared);
     }
-    fields::remove_hop_by_hop(&mut headers);
-    fields::remove_from_proxies_only(&mut headers);
     for name in [RANGE, IF_RANGE, CONTENT_LENGTH, http::header::EXPECT] {
         headers.remove(name);
     }

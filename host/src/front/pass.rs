@@ -104,6 +104,7 @@ fn outgoing(exchange: &mut Exchange, limit: u64) -> (HeaderMap, Outgoing) {
     let mut headers = exchange.head.headers.clone();
     fields::remove_hop_by_hop(&mut headers);
     fields::remove_from_proxies_only(&mut headers);
+    exchange.tell_client(&mut headers);
     fill::set_host(&mut headers, &exchange.site, &exchange.authority);
     fill::mark_sent(&mut headers, &exchange.worker);
     let body = match std::mem::replace(&mut exchange.body, RequestBody::Empty) {
