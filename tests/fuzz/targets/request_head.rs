@@ -1,0 +1,49 @@
+//! Any bytes as the head of an HTTP/1 request: what is accepted must be unambiguous.
+#![no_main]
+
+use bytes::Bytes;
+use larder::front::h1::content::Content;
+use larder::front::h1::head::{Search, read};
+use libfuzzer_sys::fuzz_target;
+
+const MAX: usize = 4 << 10;
+
+fuzz_target!(|bytes: &[u8]| {
+    // However the bytes arrive, the head ends at the same place.
+    let whole = Search::default().find(bytes, MAX);
+    let mut search = Search::default();
+    let mut pieces = Ok(None);
+    for end in 1..=bytes.len() {
+        pieces = search.find(&bytes[..end], MAX);
+        if pieces != Ok(None) {
+            break;
+        }
+    }
+    assert_eq!(whole.is_err(), pieces.is_err());
+    let Ok(Some(length)) = whole else { return };
+    assert_eq!(pieces, Ok(Some(length)));
+    let head = &bytes[..length];
+    assert!(head.ends_with(b"\r\n\r\n"));
+    let mut parts = http::Request::new(()).into_parts().0;
+    let Ok(framing) = read(&Bytes::copy_from_slice(head), 100, &mut parts) else {
+        return;
+    };
+    // A strict second reading finds the same framing.
+    let lines: Vec<&[u8]> = head[..length - 4].split(|byte| *byte == b'\n').collect();
+    let named = |name: &[u8]| {
+        let lines = lines.iter().skip(1);
+        let named = lines.filter(|line| {
+            line.len() > name.len()
+                && line[..name.len()].eq_ignore_ascii_case(name)
+                && line[name.len()] == b':'
+        });
+        named.count()
+    };
+    let (lengths, codings) = (named(b"content-length"), named(b"transfer-encoding"));
+    assert!(lengths + codings <= 1, "{lengths} lengths and {codings} codings");
+    assert_eq!(codings == 1, framing.content == Content::chunked());
+    assert!(!head.contains(&0));
+    assert_eq!(parts.headers.len(), lines.len() - 1, "every line is a field");
+    let target = parts.uri.to_string();
+    assert!(!target.contains('#') && target.bytes().all(|byte| byte > b' ' && byte != 0x7f));
+});
