@@ -27,7 +27,7 @@ pub use load::{Inputs, Loaded, Variables, load};
 pub use number::{ByteSize, Count, TimeSpan};
 pub use policy::{Policies, PolicyChoice, check_name};
 pub use settings::Key;
-pub use site::{Forward, Site, WritePolicy};
+pub use site::{Coding, Forward, Site, WritePolicy};
 pub use source::{ConfigError, Place, Problem, Sources, Unusable};
 pub use text::Rejected;
 

@@ -11,6 +11,7 @@ pub mod body;
 pub mod cache_status;
 pub mod carry;
 pub mod catch_up;
+pub mod coding;
 pub mod conditional;
 pub mod connections;
 pub mod counting;

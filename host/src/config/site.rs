@@ -28,6 +28,10 @@ pub struct Site {
     /// Which request fields an origin sees on a fill that may be stored.
     #[serde(default)]
     pub forward: Forward,
+    /// Codings that content is given on its way from the origin, best first. Default (empty): it
+    /// stays as it came.
+    #[serde(default)]
+    pub compress: Vec<Coding>,
     /// Lifetime of a response that says nothing of it and allows no heuristic. Default (unset):
     /// none.
     #[serde(default)]
@@ -59,6 +63,7 @@ impl Site {
             origin,
             host: None,
             forward: Forward::default(),
+            compress: Vec::new(),
             default_ttl: None,
             ttl_min: None,
             ttl_max: None,
@@ -77,6 +82,17 @@ words! {
         All = "all",
         /// Only the fields that the keying policy has declared, and those HTTP needs.
         Declared = "declared",
+    }
+}
+
+words! {
+    /// A content coding that can be applied on the fly (RFC 9110 8.4.1).
+    pub enum Coding ("a content coding") {
+        /// RFC 7932.
+        #[default]
+        Brotli = "br",
+        /// RFC 1952.
+        Gzip = "gzip",
     }
 }
 

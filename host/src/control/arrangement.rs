@@ -517,6 +517,7 @@ fn site(
             .as_deref()
             .and_then(|host| HeaderValue::from_str(host).ok()),
         forward: configured.forward,
+        compress: configured.compress.clone(),
         bounds: crate::rfc9111::freshness::Bounds {
             default_ttl: ttl(configured.default_ttl),
             ttl_max: ttl(configured.ttl_max).unwrap_or(longest),

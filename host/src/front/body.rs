@@ -88,7 +88,7 @@ pub struct InFlight {
 enum Source {
     Reader(Reader),
     Waiting(Pin<Box<dyn Future<Output = Result<Rest, Failure>>>>),
-    Rest(Rest),
+    Rest(Box<Rest>),
 }
 
 /// Fetches a response again from an offset.
@@ -186,7 +186,7 @@ impl InFlight {
                     }
                 },
                 Source::Waiting(rest) => match std::task::ready!(rest.as_mut().poll(cx)) {
-                    Ok(rest) => self.source = Source::Rest(rest),
+                    Ok(rest) => self.source = Source::Rest(Box::new(rest)),
                     Err(_) => return Poll::Ready(Some(Err(BrokenOff))),
                 },
                 Source::Rest(rest) => {

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
+use http::header::{CONTENT_ENCODING, CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::body::{CatchUp, Rest};
@@ -16,7 +16,9 @@ use crate::cache::flight::{Failure, Head};
 /// How a reader that the flight left behind gets the rest: by a request of its own for the same
 /// representation. None if there is no way to tell that it is the same.
 pub fn catch_up(exchange: &Exchange, miss: &Miss, head: &Arc<Head>) -> Option<CatchUp> {
-    if head.status != StatusCode::OK || !has_validator(&head.headers) {
+    let encoded_here =
+        !exchange.site.compress.is_empty() && head.headers.contains_key(CONTENT_ENCODING);
+    if head.status != StatusCode::OK || !has_validator(&head.headers) || encoded_here {
         return None;
     }
     let worker = Rc::clone(&exchange.worker);

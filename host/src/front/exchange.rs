@@ -19,6 +19,7 @@ use super::answer;
 use super::authority::{self, BadRequest, Scheme};
 use super::body::{RequestBody, ResponseBody};
 use super::cache_status::{ForwardReason, Outcome};
+use super::coding;
 use super::counting::{Done, finish};
 use super::fetch;
 use super::forwarded;
@@ -286,9 +287,9 @@ pub struct Miss {
 const NO_SITE: &str = "no site answers for this host\n";
 
 #[inline]
-fn begin(worker: &Worker, request: &Parts, client: Client, form: Form) -> Begun {
+fn begin(worker: &Worker, request: &mut Parts, client: Client, form: Form) -> Begun {
     let start = worker.is_timed().then(clock::instant);
-    let (method, headers) = (&request.method, &request.headers);
+    let method = &request.method;
     let target = target_of(&request.uri);
     if target.len() > worker.edge.limits.target {
         return Begun::Refused(StatusCode::URI_TOO_LONG, "the request target is too long\n");
@@ -309,6 +310,10 @@ fn begin(worker: &Worker, request: &Parts, client: Client, form: Form) -> Begun 
     let Some((position, site)) = host.position.and_then(|at| Some((at, table.get(at)?))) else {
         return Begun::Refused(StatusCode::MISDIRECTED_REQUEST, NO_SITE);
     };
+    if !site.compress.is_empty() {
+        coding::normalise(&mut request.headers, &site.compress);
+    }
+    let headers = &request.headers;
     let mut hooks = hooks.get_mut(position);
     let input = Input {
         method: method.as_str(),

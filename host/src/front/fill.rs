@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 
 use super::answer;
 use super::carry::{HEAD_BYTES, STEP, carry};
+use super::coding;
 use super::exchange::{Exchange, Miss};
 use super::fields;
 use super::intake;
@@ -288,10 +289,11 @@ impl Fill {
         let Some(stale) = &self.stale else {
             return false;
         };
-        if validation::identifies(&stored.headers, update) == Identifies::Another {
+        let mut update = update.clone();
+        coding::amend_update(&self.site.compress, &stored.headers, &mut update);
+        if validation::identifies(&stored.headers, &update) == Identifies::Another {
             return false;
         }
-        let mut update = update.clone();
         fields::remove_hop_by_hop(&mut update);
         if update.contains_key(VIA) {
             fields::append_via(&mut update, Version::HTTP_11);
@@ -343,8 +345,13 @@ impl Fill {
         mut listed: Listed,
     ) {
         let (head, body) = response.into_parts();
+        let mut headers = end_to_end(head.headers);
+        let offered = &self.site.compress;
         let length = body.length();
-        let judged = self.judge(head.status, end_to_end(head.headers), sent, length);
+        let coding = coding::apply(offered, &self.request, head.status, &mut headers, length);
+        let body = body.encoded(coding);
+        let length = body.length();
+        let judged = self.judge(head.status, headers, sent, length);
         let lifetime = judged.decision.lifetime;
         let key = self.response_key(&judged, &mut listed);
         let mut reservation = lifetime.and_then(|_| {

@@ -19,8 +19,10 @@ use hyper_util::rt::TokioTimer;
 use tokio::time::{Instant, Sleep};
 
 use super::body::RequestBody;
+use super::coding::encoder::Encoder;
 use super::h1::upload::BrokeOff;
 use crate::cache::flight::Failure;
+use crate::config::Coding;
 use crate::tasks::LocalExecutor;
 
 /// Idle connections kept for each origin by each worker.
@@ -238,6 +240,7 @@ pub struct OriginBody {
     idle: Duration,
     deadline: Pin<Box<Sleep>>,
     waiting: bool,
+    encoder: Option<Encoder>,
 }
 
 impl OriginBody {
@@ -248,17 +251,29 @@ impl OriginBody {
             idle,
             deadline,
             waiting: false,
+            encoder: None,
         }
     }
 
-    /// The length that the origin announced.
+    /// The same content in `coding`, if there is one.
+    pub fn encoded(self, coding: Option<Coding>) -> Self {
+        Self {
+            encoder: coding.map(Encoder::new),
+            ..self
+        }
+    }
+
+    /// The length that the origin announced; none of what is encoded here.
     pub fn length(&self) -> Option<u64> {
-        self.incoming.size_hint().exact()
+        let as_it_came = self.encoder.is_none();
+        as_it_came
+            .then(|| self.incoming.size_hint().exact())
+            .flatten()
     }
 
     /// Whether the whole body has been read.
     pub fn is_whole(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.encoder.is_none() && self.incoming.is_end_stream()
     }
 
     /// The next piece; `None` once the body is whole. Trailers are dropped.
@@ -268,18 +283,34 @@ impl OriginBody {
                 Poll::Ready(frame) => {
                     self.waiting = false;
                     match frame {
-                        None => return Poll::Ready(None),
+                        None => {
+                            let rest = self.encoder.take().map(Encoder::finish);
+                            let rest = rest.filter(|rest| !rest.is_empty());
+                            return Poll::Ready(rest.map(Ok));
+                        }
                         Some(Err(error)) => {
                             tracing::debug!(error = %Chain(&error), "the origin's body broke off");
                             return Poll::Ready(Some(Err(Failure::Unreachable)));
                         }
                         Some(Ok(frame)) => match frame.into_data() {
-                            Ok(piece) if !piece.is_empty() => return Poll::Ready(Some(Ok(piece))),
-                            _ => {}
+                            Ok(piece) => {
+                                let piece = match &mut self.encoder {
+                                    Some(encoder) => encoder.push(&piece),
+                                    None => piece,
+                                };
+                                if !piece.is_empty() {
+                                    return Poll::Ready(Some(Ok(piece)));
+                                }
+                            }
+                            Err(_) => {}
                         },
                     }
                 }
                 Poll::Pending => {
+                    let held = self.encoder.as_mut().map(Encoder::flush);
+                    if let Some(held) = held.filter(|held| !held.is_empty()) {
+                        return Poll::Ready(Some(Ok(held)));
+                    }
                     // The deadline runs only while the origin is being waited for.
                     if !self.waiting {
                         self.waiting = true;

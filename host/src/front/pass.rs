@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 use super::answer;
 use super::body::{RequestBody, ResponseBody};
 use super::cache_status::{CacheStatus, Forward, ForwardReason, Outcome};
+use super::coding;
 use super::exchange::Exchange;
 use super::fetch;
 use super::fields;
@@ -77,6 +78,14 @@ pub async fn pass(
     invalidate(&exchange, head.status, &head.headers);
     let length = head.headers.get(CONTENT_LENGTH).cloned();
     let mut headers = fill::end_to_end(std::mem::take(&mut head.headers));
+    let coding = match method {
+        Method::GET => {
+            let (offered, request) = (&exchange.site.compress, &exchange.head.headers);
+            coding::apply(offered, request, head.status, &mut headers, body.length())
+        }
+        _ => None,
+    };
+    let body = body.encoded(coding);
     let forward = Forward {
         status: Some(head.status),
         ..Forward::new(reason)

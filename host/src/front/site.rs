@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-use crate::config::Forward;
+use crate::config::{Coding, Forward};
 use crate::entry::SiteId;
 use crate::metrics::Counter;
 use crate::policy::activation::HookSlot;
@@ -33,6 +33,8 @@ pub struct Site {
     pub host: Option<HeaderValue>,
     /// Which request fields the origin sees on a fill that may be stored.
     pub forward: Forward,
+    /// Codings that content is given on its way from the origin, best first.
+    pub compress: Vec<Coding>,
     /// Default and longest lifetime.
     pub bounds: Bounds,
     /// Shortest lifetime a policy may give.
