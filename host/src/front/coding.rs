@@ -117,9 +117,8 @@ fn weighted(element: &[u8]) -> (&[u8], u16) {
 }
 
 fn thousandths(text: &[u8]) -> u16 {
-    let (whole, fraction) = match text.split_first() {
-        Some((whole @ (b'0' | b'1'), rest)) => (whole, rest),
-        _ => return 0,
+    let Some((whole @ (b'0' | b'1'), fraction)) = text.split_first() else {
+        return 0;
     };
     let digits = match fraction.split_first() {
         None => &[],
@@ -261,7 +260,7 @@ fn weaken(headers: &mut HeaderMap) {
     };
     let weak = [b"W/".as_slice(), tag.as_bytes()].concat();
     match HeaderValue::from_bytes(&weak) {
-        Ok(weak) if EntityTag::parse(&weak.as_bytes()).is_some() => {
+        Ok(weak) if EntityTag::parse(weak.as_bytes()).is_some() => {
             headers.insert(ETAG, weak);
         }
         _ => {

@@ -289,9 +289,7 @@ const NO_SITE: &str = "no site answers for this host\n";
 #[inline]
 fn begin(worker: &Worker, request: &mut Parts, client: Client, form: Form) -> Begun {
     let start = worker.is_timed().then(clock::instant);
-    let method = &request.method;
-    let target = target_of(&request.uri);
-    if target.len() > worker.edge.limits.target {
+    if target_of(&request.uri).len() > worker.edge.limits.target {
         return Begun::Refused(StatusCode::URI_TOO_LONG, "the request target is too long\n");
     }
     let mut local = worker.local();
@@ -313,15 +311,9 @@ fn begin(worker: &Worker, request: &mut Parts, client: Client, form: Form) -> Be
     if !site.compress.is_empty() {
         coding::normalise(&mut request.headers, &site.compress);
     }
-    let headers = &request.headers;
+    let (request, target) = (&*request, target_of(&request.uri));
     let mut hooks = hooks.get_mut(position);
-    let input = Input {
-        method: method.as_str(),
-        authority,
-        target,
-        headers,
-    };
-    let (keyed, namespace) = key(hooks.as_deref_mut(), site, input);
+    let (keyed, namespace) = key(hooks.as_deref_mut(), site, request, authority);
     let later = |target, next| {
         let (site, authority) = (Arc::clone(site), authority.to_owned());
         Begun::Keyed(Box::new(KeyedRequest {
@@ -339,7 +331,7 @@ fn begin(worker: &Worker, request: &mut Parts, client: Client, form: Form) -> Be
     else {
         return later(None, Next::Pass(ForwardReason::Bypass));
     };
-    if !matches!(*method, Method::GET | Method::HEAD) {
+    if !matches!(request.method, Method::GET | Method::HEAD) {
         return later(asked, Next::Pass(ForwardReason::Method));
     }
     let asked_target = asked.as_deref().unwrap_or(target);
@@ -350,7 +342,10 @@ fn begin(worker: &Worker, request: &mut Parts, client: Client, form: Form) -> Be
     };
     compose(scratch, site, namespace, effective, &variant);
     let primary = worker.edge.cache.hasher.key(scratch);
-    let lookup = worker.edge.cache.lookup(&site.domain, primary, headers);
+    let lookup = worker
+        .edge
+        .cache
+        .lookup(&site.domain, primary, &request.headers);
     let sender = Sender {
         worker,
         request,
@@ -492,7 +487,12 @@ fn identify(
 /// Asks the keying policy. A failed call gets the native key, in the native namespace, where it
 /// meets no key of a policy.
 #[inline]
-fn key(hooks: Option<&mut LocalHooks>, site: &Site, input: Input<'_>) -> (Keyed, u64) {
+fn key(
+    hooks: Option<&mut LocalHooks>,
+    site: &Site,
+    request: &Parts,
+    authority: &str,
+) -> (Keyed, u64) {
     let native = || {
         (
             Keyed::Key {
@@ -503,6 +503,12 @@ fn key(hooks: Option<&mut LocalHooks>, site: &Site, input: Input<'_>) -> (Keyed,
         )
     };
     let Some(hooks) = hooks else { return native() };
+    let input = Input {
+        method: request.method.as_str(),
+        authority,
+        target: target_of(&request.uri),
+        headers: &request.headers,
+    };
     let keyed = hooks.keyer.call(&site.hooks.keying, |keyer, activation| {
         keyer
             .key(input, activation)

@@ -337,6 +337,15 @@ impl Fill {
         true
     }
 
+    /// A response with its end-to-end fields, in the coding that the site wants it stored in.
+    fn encoded(&self, response: Response<OriginBody>) -> (StatusCode, HeaderMap, OriginBody) {
+        let (head, body) = response.into_parts();
+        let (offered, length) = (&self.site.compress, body.length());
+        let mut headers = end_to_end(head.headers);
+        let coding = coding::apply(offered, &self.request, head.status, &mut headers, length);
+        (head.status, headers, body.encoded(coding))
+    }
+
     async fn receive(
         self,
         response: Response<OriginBody>,
@@ -344,14 +353,9 @@ impl Fill {
         pilot: Pilot,
         mut listed: Listed,
     ) {
-        let (head, body) = response.into_parts();
-        let mut headers = end_to_end(head.headers);
-        let offered = &self.site.compress;
+        let (status, headers, body) = self.encoded(response);
         let length = body.length();
-        let coding = coding::apply(offered, &self.request, head.status, &mut headers, length);
-        let body = body.encoded(coding);
-        let length = body.length();
-        let judged = self.judge(head.status, headers, sent, length);
+        let judged = self.judge(status, headers, sent, length);
         let lifetime = judged.decision.lifetime;
         let key = self.response_key(&judged, &mut listed);
         let mut reservation = lifetime.and_then(|_| {

@@ -256,6 +256,7 @@ impl OriginBody {
     }
 
     /// The same content in `coding`, if there is one.
+    #[must_use]
     pub fn encoded(self, coding: Option<Coding>) -> Self {
         Self {
             encoder: coding.map(Encoder::new),
