@@ -293,18 +293,16 @@ impl OriginBody {
                             tracing::debug!(error = %Chain(&error), "the origin's body broke off");
                             return Poll::Ready(Some(Err(Failure::Unreachable)));
                         }
-                        Some(Ok(frame)) => match frame.into_data() {
-                            Ok(piece) => {
-                                let piece = match &mut self.encoder {
-                                    Some(encoder) => encoder.push(&piece),
-                                    None => piece,
-                                };
-                                if !piece.is_empty() {
-                                    return Poll::Ready(Some(Ok(piece)));
-                                }
+                        Some(Ok(frame)) => {
+                            let piece = frame.into_data().unwrap_or_default();
+                            let piece = match &mut self.encoder {
+                                Some(encoder) => encoder.push(&piece),
+                                None => piece,
+                            };
+                            if !piece.is_empty() {
+                                return Poll::Ready(Some(Ok(piece)));
                             }
-                            Err(_) => {}
-                        },
+                        }
                     }
                 }
                 Poll::Pending => {

@@ -16,7 +16,7 @@ use super::exchange::Exchange;
 use super::fetch;
 use super::fields;
 use super::fill;
-use super::origin::Outgoing;
+use super::origin::{OriginBody, Outgoing};
 use super::site::{CacheOutcome, Site};
 use super::worker::Worker;
 use crate::cache::flight::Failure;
@@ -73,19 +73,28 @@ pub async fn pass(
             return fetch::failed(&exchange, failure);
         }
     };
-    let (mut head, body) = response.into_parts();
     unsettled.settle();
-    invalidate(&exchange, head.status, &head.headers);
-    let length = head.headers.get(CONTENT_LENGTH).cloned();
-    let mut headers = fill::end_to_end(std::mem::take(&mut head.headers));
-    let coding = match method {
-        Method::GET => {
-            let (offered, request) = (&exchange.site.compress, &exchange.head.headers);
-            coding::apply(offered, request, head.status, &mut headers, body.length())
+    invalidate(&exchange, response.status(), response.headers());
+    hand_on(&exchange, response, reason)
+}
+
+/// Hands the origin's `response` on to the client.
+fn hand_on(
+    exchange: &Exchange,
+    response: Response<OriginBody>,
+    reason: ForwardReason,
+) -> Response<ResponseBody> {
+    let (head, body) = response.into_parts();
+    let request = &exchange.head;
+    let announced = head.headers.get(CONTENT_LENGTH).cloned();
+    let mut headers = fill::end_to_end(head.headers);
+    let coding = match request.method {
+        Method::GET | Method::HEAD => {
+            let (offered, length) = (&exchange.site.compress, body.length());
+            coding::apply(offered, &request.headers, head.status, &mut headers, length)
         }
         _ => None,
     };
-    let body = body.encoded(coding);
     let forward = Forward {
         status: Some(head.status),
         ..Forward::new(reason)
@@ -96,11 +105,12 @@ pub async fn pass(
         detail: None,
     };
     status.append_to(&mut headers);
-    let body = if method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED {
+    let body = if request.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED {
+        let length = announced.filter(|_| coding.is_none());
         headers.extend(length.map(|length| (CONTENT_LENGTH, length)));
         ResponseBody::Empty
     } else {
-        ResponseBody::Passed(Box::new(body))
+        ResponseBody::Passed(Box::new(body.encoded(coding)))
     };
     exchange.finish(
         CacheOutcome::Bypass,
