@@ -188,6 +188,13 @@ impl Flight {
         .await
     }
 
+    /// Counts as a reader from now on: who waits for the landing may come aboard then, and must
+    /// not find that the flight has ended for want of readers.
+    pub fn interest(self: &Arc<Self>) -> Interest {
+        self.lock().readers += 1;
+        Interest(Arc::clone(self))
+    }
+
     /// A reader from the first byte, while the first byte is still kept.
     pub fn board(self: &Arc<Self>) -> Option<Reader> {
         let mut state = self.lock();
@@ -200,6 +207,13 @@ impl Flight {
                 place: None,
             }
         })
+    }
+
+    fn leave(&self) {
+        let mut state = self.lock();
+        state.readers = state.readers.saturating_sub(1);
+        // The fastest may have left: the pilot has to look again.
+        state.wake_pilot();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -390,10 +404,18 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let mut state = self.flight.lock();
-        state.readers = state.readers.saturating_sub(1);
-        // The fastest may have left: the pilot has to look again.
-        state.wake_pilot();
+        self.flight.leave();
+    }
+}
+
+/// Someone who may come aboard.
+#[derive(Debug)]
+#[must_use = "dropping it ends the interest"]
+pub struct Interest(Arc<Flight>);
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        self.0.leave();
     }
 }
 
@@ -444,6 +466,15 @@ mod tests {
             assert_eq!(read(reader), Poll::Ready(Read::End));
             assert_eq!(reader.position(), 3);
         }
+    }
+
+    #[test]
+    fn who_waits_to_come_aboard_keeps_a_flight_up() {
+        let (flight, pilot) = flight();
+        let interest = flight.interest();
+        assert_eq!(room(&pilot), Poll::Ready(Room::Yes));
+        drop(interest);
+        assert_eq!(room(&pilot), Poll::Ready(Room::Deserted));
     }
 
     #[test]

@@ -56,6 +56,7 @@ async fn follow(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
     let mut failures = 0;
     for flights in 0..FLIGHTS_MAX {
         let (flight, mine) = embark(&exchange, &miss, turn);
+        let _interest = flight.interest();
         let collapsed = mine.is_none();
         if collapsed && flights == 0 {
             exchange.worker.edge.metrics.collapsed.increment();
