@@ -98,11 +98,12 @@ pub(super) fn mark_sent(headers: &mut HeaderMap, worker: &Worker) {
     headers.append(CDN_LOOP, worker.edge.loop_mark.clone());
 }
 
-/// Takes out the fields that the keying policy has not declared.
+/// Takes out the fields that the keying policy has not declared. What must be said besides is said
+/// afterwards.
 pub(super) fn keep_declared(headers: &mut HeaderMap, declared: &[http::HeaderName]) {
     let undeclared: Vec<_> = headers
         .keys()
-        .filter(|name| ![HOST, VIA, CDN_LOOP].contains(name) && !declared.contains(name))
+        .filter(|name| !declared.contains(name))
         .cloned()
         .collect();
     for name in undeclared {

@@ -47,10 +47,7 @@ pub async fn pass(
             answer::own(StatusCode::PAYLOAD_TOO_LARGE, message),
         );
     }
-    let (mut headers, body) = outgoing(&mut exchange, limit);
-    if let Some(declared) = &declared {
-        fill::keep_declared(&mut headers, declared);
-    }
+    let (headers, body) = outgoing(&mut exchange, limit, declared.as_deref());
     let method = exchange.head.method.clone();
     exchange.site.metrics.origin_requests.increment();
     let unsettled = Unsettled::new(&exchange);
@@ -119,11 +116,18 @@ fn hand_on(
 }
 
 /// The fields and the body that are sent on.
-fn outgoing(exchange: &mut Exchange, limit: u64) -> (HeaderMap, Outgoing) {
+fn outgoing(
+    exchange: &mut Exchange,
+    limit: u64,
+    declared: Option<&[HeaderName]>,
+) -> (HeaderMap, Outgoing) {
     let mut headers = exchange.head.headers.clone();
     fields::remove_hop_by_hop(&mut headers);
     fields::remove_from_proxies_only(&mut headers);
     exchange.tell_client(&mut headers);
+    if let Some(declared) = declared {
+        fill::keep_declared(&mut headers, declared);
+    }
     fill::set_host(&mut headers, &exchange.site, &exchange.authority);
     fill::mark_sent(&mut headers, &exchange.worker);
     let body = match std::mem::replace(&mut exchange.body, RequestBody::Empty) {
