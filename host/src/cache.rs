@@ -71,7 +71,7 @@ impl Cache {
             return Lookup::UriMiss;
         };
         match &entry.content {
-            Content::Response(_) => Lookup::Found(entry),
+            Content::Response(_) | Content::Partial(_) => Lookup::Found(entry),
             Content::Nominations(nominations) => {
                 self.find_variant(primary, nominations, request, get)
             }
@@ -93,8 +93,8 @@ impl Cache {
         // Of several that match, the most recent is used.
         let newest = found.max_by_key(|entry| {
             entry
-                .response()
-                .and_then(|response| date::parse(response.headers.get(DATE)?.as_bytes()))
+                .headers()
+                .and_then(|headers| date::parse(headers.get(DATE)?.as_bytes()))
         });
         match (newest, nominations.sets.first()) {
             (Some(entry), _) => Lookup::Found(entry),

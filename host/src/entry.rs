@@ -3,12 +3,17 @@
 //! An [`Entry`] never changes once it is built; freshening a response builds a new entry that
 //! shares the body. Cloning a body or handing it to a client copies no byte of it.
 
+pub mod body;
+pub mod partial;
+
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
+
+pub use body::StoredBody;
+pub use partial::{PartialResponse, Parts, Stretch};
 
 use crate::clock::Moment;
 
@@ -96,64 +101,6 @@ impl CacheKey {
 /// share a tag. A collision of hashes purges an entry too many, which costs a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(pub u64);
-
-/// The content of a stored response: whole, and in as many pieces as it was stored in.
-#[derive(Clone, Debug, Default)]
-pub struct StoredBody {
-    pieces: Pieces,
-    len: u64,
-}
-
-#[derive(Clone, Debug)]
-enum Pieces {
-    One(Bytes),
-    Many(std::sync::Arc<[Bytes]>),
-}
-
-impl Default for Pieces {
-    fn default() -> Self {
-        Self::One(Bytes::new())
-    }
-}
-
-impl StoredBody {
-    /// A body made of `pieces`, in order.
-    pub fn new(mut pieces: Vec<Bytes>) -> Self {
-        let len = pieces.iter().map(|piece| bytes_len(piece)).sum();
-        let pieces = match pieces.len() {
-            0 => Pieces::default(),
-            1 => Pieces::One(pieces.pop().unwrap_or_default()),
-            _ => Pieces::Many(pieces.into()),
-        };
-        Self { pieces, len }
-    }
-
-    /// Bytes in the body.
-    pub fn len(&self) -> u64 {
-        self.len
-    }
-
-    /// Whether the body has no bytes.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// The pieces, in order.
-    pub fn pieces(&self) -> &[Bytes] {
-        match &self.pieces {
-            Pieces::One(piece) => std::slice::from_ref(piece),
-            Pieces::Many(pieces) => pieces,
-        }
-    }
-
-    /// Bytes that the pieces cost beyond the content itself.
-    fn bookkeeping(&self) -> u64 {
-        match &self.pieces {
-            Pieces::One(_) => 0,
-            Pieces::Many(pieces) => u64::try_from(size_of_val(pieces.as_ref())).unwrap_or(u64::MAX),
-        }
-    }
-}
 
 fn bytes_len(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
@@ -261,6 +208,17 @@ pub struct StoredResponse {
     pub decided_by: std::sync::Arc<str>,
 }
 
+/// What a response is stored with besides its content.
+#[derive(Clone, Debug)]
+pub struct StoredHead {
+    /// End-to-end fields, as in [`StoredResponse`].
+    pub headers: HeaderMap,
+    /// How long it may be used.
+    pub lifetime: Lifetime,
+    /// Which policy decided the lifetime.
+    pub decided_by: std::sync::Arc<str>,
+}
+
 /// The request fields that choose among the responses of one key: for each `Vary` seen, newest
 /// first, the nominated fields (RFC 9111 4.1). Stored under the primary key in place of a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -271,13 +229,11 @@ pub struct Nominations {
 
 /// What an entry holds.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a response is the common case; boxing it costs a hit"
-)]
 pub enum Content {
     /// A response.
     Response(StoredResponse),
+    /// Parts of a response.
+    Partial(PartialResponse),
     /// Where to look on: the responses are stored under secondary keys.
     Nominations(Nominations),
 }
@@ -314,6 +270,33 @@ impl Entry {
         entry
     }
 
+    /// The same content under the head `fresh`, which a 304 has brought up to date, with `tags`.
+    #[must_use]
+    pub fn freshened(&self, fresh: StoredHead, tags: Vec<Tag>) -> Self {
+        let StoredHead {
+            headers,
+            lifetime,
+            decided_by,
+        } = fresh;
+        let content = match &self.content {
+            Content::Response(response) => Content::Response(StoredResponse {
+                status: response.status,
+                headers,
+                body: response.body.clone(),
+                lifetime,
+                decided_by,
+            }),
+            Content::Partial(partial) => Content::Partial(PartialResponse {
+                headers,
+                parts: partial.parts.clone(),
+                lifetime,
+                decided_by,
+            }),
+            Content::Nominations(nominations) => Content::Nominations(nominations.clone()),
+        };
+        Self::new(self.key.clone(), self.site, tags, content)
+    }
+
     /// Names this entry: no other one of this process has the same.
     pub fn serial(&self) -> u64 {
         self.serial
@@ -328,14 +311,48 @@ impl Entry {
     pub fn response(&self) -> Option<&StoredResponse> {
         match &self.content {
             Content::Response(response) => Some(response),
+            Content::Partial(_) | Content::Nominations(_) => None,
+        }
+    }
+
+    /// The parts of a response, if the entry holds no more of it.
+    pub fn partial(&self) -> Option<&PartialResponse> {
+        match &self.content {
+            Content::Partial(partial) => Some(partial),
+            Content::Response(_) | Content::Nominations(_) => None,
+        }
+    }
+
+    /// The fields of the response, of which all or parts are held.
+    pub fn headers(&self) -> Option<&HeaderMap> {
+        match &self.content {
+            Content::Response(response) => Some(&response.headers),
+            Content::Partial(partial) => Some(&partial.headers),
             Content::Nominations(_) => None,
+        }
+    }
+
+    /// How long the response may be used, of which all or parts are held.
+    pub fn lifetime(&self) -> Option<&Lifetime> {
+        match &self.content {
+            Content::Response(response) => Some(&response.lifetime),
+            Content::Partial(partial) => Some(&partial.lifetime),
+            Content::Nominations(_) => None,
+        }
+    }
+
+    /// Who decided that lifetime; nobody for what is no response.
+    pub fn decided_by(&self) -> &str {
+        match &self.content {
+            Content::Response(response) => &response.decided_by,
+            Content::Partial(partial) => &partial.decided_by,
+            Content::Nominations(_) => "",
         }
     }
 
     /// Lifetime left at `now`; `None` for what does not expire.
     pub fn remaining(&self, now: Moment) -> Option<Duration> {
-        self.response()
-            .map(|response| response.lifetime.remaining(now))
+        self.lifetime().map(|lifetime| lifetime.remaining(now))
     }
 
     fn measure(&self) -> u64 {
@@ -343,15 +360,15 @@ impl Entry {
         // tag its place in the tag index. Measured with the allocator of the host, rounded up.
         const ENTRY: u64 = 256;
         const TAG: u64 = 64;
-        const FIELD: u64 = 112;
         let tags = bytes_count(self.tags.len()).saturating_mul(TAG);
         let fixed = bytes_count(size_of::<Self>()) + ENTRY + bytes_len(&self.key.bytes) + tags;
         fixed
             + match &self.content {
                 Content::Response(response) => {
-                    let text: u64 = response.headers.iter().map(field_len).sum();
-                    let fields = bytes_count(response.headers.capacity()).saturating_mul(FIELD);
-                    fields + text + response.body.len() + response.body.bookkeeping()
+                    fields_charge(&response.headers) + response.body.charge()
+                }
+                Content::Partial(partial) => {
+                    fields_charge(&partial.headers) + partial.parts.charge()
                 }
                 Content::Nominations(nominations) => {
                     let names = nominations.sets.iter().map(Vec::len).sum::<usize>();
@@ -359,6 +376,13 @@ impl Entry {
                 }
             }
     }
+}
+
+/// Bytes that fields cost.
+fn fields_charge(headers: &HeaderMap) -> u64 {
+    const FIELD: u64 = 112;
+    let text: u64 = headers.iter().map(field_len).sum();
+    text + bytes_count(headers.capacity()).saturating_mul(FIELD)
 }
 
 fn field_len((name, value): (&HeaderName, &http::HeaderValue)) -> u64 {

@@ -6,6 +6,7 @@
 
 pub mod access_log;
 pub mod answer;
+pub mod ask;
 pub mod authority;
 pub mod body;
 pub mod cache_status;
@@ -26,8 +27,10 @@ pub mod intake;
 pub mod origin;
 pub mod pass;
 pub mod range;
+pub mod ranged;
 pub mod shown;
 pub mod site;
+pub mod slices;
 pub mod storing;
 pub mod transport;
 pub mod worker;

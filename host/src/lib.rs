@@ -10,6 +10,7 @@
 //!              cache::lookup     memory tier; variants by Vary
 //!                fresh  ──>      front::answer: 200, 206, 304          no wait, no copy of content
 //!                else   ──>      front::fetch: join or start the one flight for the key
+//!                                  front::ask       the whole, or a range by itself
 //!                                  front::fill      ask the origin, decide, carry, store
 //!                                    policy::freshness  the guest amends RFC 9111  (every store)
 //!                                  cache::flight    bytes to every waiter as they arrive

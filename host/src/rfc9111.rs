@@ -9,6 +9,7 @@
 //! | RFC 9110 5.6 (lists, quoted strings) | [`list`] |
 //! | RFC 9110 5.6.7 (dates) | [`date`] |
 //! | RFC 9110 8.8.3 (entity tags) | [`entity_tag`] |
+//! | RFC 9110 14.4, 15.3.7 (parts), 3.4 (combining them) | [`content_range`] |
 //! | what the rules read of an exchange | [`facts`] |
 //! | 3 (storing) | [`storable`] |
 //! | 3.2, 4.3 (validation, freshening) | [`validation`] |
@@ -19,6 +20,7 @@
 //! | 4, 5.2.1 (reuse for one request) | [`reuse`] |
 
 pub mod cache_control;
+pub mod content_range;
 pub mod date;
 pub mod entity_tag;
 pub mod facts;

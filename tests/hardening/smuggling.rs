@@ -211,7 +211,8 @@ fn check(what: &str, results: Vec<(String, Vec<String>)>, asked: impl Fn(&str) -
             asked.retain(|said| !said.contains("-v"));
         }
         assert_eq!(
-            answers, asked,
+            answers,
+            asked,
             "{what}: vector {index}: {:?}: answered | asked of the origin",
             vectors.get(index)
         );

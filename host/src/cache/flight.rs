@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
 
 use crate::entry::{CacheKey, Entry, SiteId, Tag};
+use crate::rfc9111::content_range::ContentRange;
 
 /// Bytes a flight keeps that no tier will store.
 pub const WINDOW: u64 = 8 << 20;
@@ -66,6 +67,11 @@ pub enum Failure {
 pub struct Head {
     /// Final status.
     pub status: StatusCode,
+    /// The status that the origin answered with: 206 where it had to send only a part of what a
+    /// tier holds the rest of.
+    pub answered: StatusCode,
+    /// Which bytes of the content these are, if not all.
+    pub part: Option<ContentRange>,
     /// End-to-end fields, ready for a client, without `Age` and `Cache-Status`.
     pub headers: HeaderMap,
     /// Fields for the client that asked, which no other may see.
@@ -119,6 +125,8 @@ struct State {
     first: u64,
     /// Bytes in the pieces that are kept.
     kept: u64,
+    /// Bytes that have arrived.
+    arrived: u64,
     end: Option<End>,
     readers: usize,
     /// Number of the piece that the fastest reader takes next.
@@ -193,6 +201,11 @@ impl Flight {
     pub fn interest(self: &Arc<Self>) -> Interest {
         self.lock().readers += 1;
         Interest(Arc::clone(self))
+    }
+
+    /// Bytes that have arrived.
+    pub fn arrived(&self) -> u64 {
+        self.lock().arrived
     }
 
     /// A reader from the first byte, while the first byte is still kept.
@@ -270,6 +283,7 @@ impl Pilot {
     pub fn push(&self, piece: Bytes) {
         self.change(|state| {
             state.kept = state.kept.saturating_add(length(&piece));
+            state.arrived = state.arrived.saturating_add(length(&piece));
             state.pieces.push_back(piece);
         });
     }

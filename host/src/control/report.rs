@@ -242,6 +242,20 @@ impl Control {
 }
 
 fn explain_entry(entry: &Entry) -> Value {
+    if let Some(partial) = entry.partial() {
+        let (lifetime, now) = (&partial.lifetime, clock::now());
+        return json!({
+            "verdict": "partial",
+            "why": "only parts of it are stored: ranges within them are answered while they are \
+                    fresh, everything else is fetched",
+            "tiers": [MEMORY],
+            "bytes": partial.parts.len(),
+            "age_s": lifetime.age(now).as_secs(),
+            "lifetime_s": lifetime.fresh_for.as_secs(),
+            "remaining_s": lifetime.remaining(now).as_secs(),
+            "lifetime_decided_by": &*partial.decided_by,
+        });
+    }
     let Some(stored) = entry.response() else {
         return Value::Null;
     };

@@ -2,15 +2,18 @@
 //!
 //! The content is shared, and the fields are copied once.
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
-use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
+use http::header::{AGE, CONTENT_LENGTH, CONTENT_TYPE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::body::ResponseBody;
 use super::cache_status::{CACHE_STATUS, CacheStatus};
 use super::conditional::{self, Precondition};
 use super::range::{self, RangeAnswer};
-use crate::entry::StoredResponse;
+use super::ranged::{self, Ranged};
+use crate::entry::{Entry, StoredResponse};
 
 /// Prepares end-to-end fields for keeping: places for `Age` and `Cache-Status` are made now, so
 /// that no answer has to grow the map.
@@ -79,28 +82,33 @@ pub fn from_stored(
         RangeAnswer::Whole
     };
     let mut headers = head();
-    let (status, body) = match range {
-        RangeAnswer::Whole if *method == Method::HEAD => {
-            // RFC 9110 8.6: a 204 has none.
-            if stored.status != StatusCode::NO_CONTENT {
-                headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-            }
-            (stored.status, ResponseBody::Empty)
-        }
-        RangeAnswer::Whole => (stored.status, ResponseBody::stored(&stored.body)),
-        RangeAnswer::Partial { start, end } => (
-            StatusCode::PARTIAL_CONTENT,
-            ResponseBody::range(&stored.body, start..end),
-        ),
-        RangeAnswer::Unsatisfiable => {
-            headers.remove(CONTENT_TYPE);
-            (StatusCode::RANGE_NOT_SATISFIABLE, ResponseBody::Empty)
-        }
-    };
-    if let Some(content_range) = range.content_range(length) {
-        headers.insert(CONTENT_RANGE, content_range);
+    let whole = |range: &Range<u64>| Some((&stored.body, range.clone()));
+    if let Some(ranged) = Ranged::new(&range, &mut headers, Some(length))
+        && let Some((status, body)) = ranged.stored(whole)
+    {
+        return respond(status, headers, body);
     }
-    respond(status, headers, body)
+    if *method == Method::HEAD {
+        // RFC 9110 8.6: a 204 has none.
+        if stored.status != StatusCode::NO_CONTENT {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        return respond(stored.status, headers, ResponseBody::Empty);
+    }
+    respond(stored.status, headers, ResponseBody::stored(&stored.body))
+}
+
+/// Answers from what `entry` holds, all of a response or parts. None if that does not answer.
+pub fn from_entry(
+    method: &Method,
+    request: &HeaderMap,
+    entry: &Entry,
+    head: impl FnOnce() -> HeaderMap,
+) -> Option<Response<ResponseBody>> {
+    match entry.response() {
+        Some(stored) => Some(from_stored(method, request, stored, head)),
+        None => ranged::from_parts(method, request, entry.partial()?, head),
+    }
 }
 
 /// Whether `request` has a precondition or a range. One look at each name is cheaper than looking

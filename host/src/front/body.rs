@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::h1::upload::{BrokeOff, Upload};
 use super::origin::OriginBody;
+use super::slices::{Cut, StoredSlices};
 use crate::cache::flight::{Failure, Read, Reader};
 use crate::entry::StoredBody;
 
@@ -63,6 +64,8 @@ pub enum ResponseBody {
     Whole(Bytes),
     /// Content of a stored response, or a range of it.
     Stored(Stored),
+    /// Several ranges of a stored response.
+    Slices(Box<StoredSlices>),
     /// Content of a flight.
     Flight(Box<InFlight>),
     /// Content passed on from the origin.
@@ -78,11 +81,17 @@ pub struct Stored {
     left: u64,
 }
 
-/// A flight being read, and what to do when it runs away from this reader.
+/// A flight being read, and which ranges of it are wanted, if not all.
 pub struct InFlight {
+    feed: Feed,
+    length: Option<u64>,
+    cut: Option<Cut>,
+}
+
+/// What a flight brings, and what to do when it runs away from this reader.
+struct Feed {
     source: Source,
     catch_up: Option<CatchUp>,
-    length: Option<u64>,
 }
 
 enum Source {
@@ -129,27 +138,42 @@ impl ResponseBody {
 
     /// The bytes `range` of `body`.
     pub fn range(body: &StoredBody, range: Range<u64>) -> Self {
-        let left = range.end.min(body.len()).saturating_sub(range.start);
-        Self::Stored(Stored {
-            body: body.clone(),
-            next: 0,
-            skip: range.start,
-            left,
-        })
+        Self::Stored(Stored::new(body, range))
     }
 
     /// What `reader` reads; `catch_up` fetches the rest if the flight leaves it behind.
     pub fn flight(reader: Reader, length: Option<u64>, catch_up: Option<CatchUp>) -> Self {
         Self::Flight(Box::new(InFlight {
-            source: Source::Reader(reader),
-            catch_up,
+            feed: Feed::new(reader, catch_up),
             length,
+            cut: None,
+        }))
+    }
+
+    /// Only what `cut` takes of that.
+    pub fn cut(reader: Reader, cut: Cut, catch_up: Option<CatchUp>) -> Self {
+        Self::Flight(Box::new(InFlight {
+            feed: Feed::new(reader, catch_up),
+            length: None,
+            cut: Some(cut),
         }))
     }
 }
 
 impl Stored {
-    fn next(&mut self) -> Option<Bytes> {
+    /// The bytes `range` of `body`.
+    pub fn new(body: &StoredBody, range: Range<u64>) -> Self {
+        let left = range.end.min(body.len()).saturating_sub(range.start);
+        Self {
+            body: body.clone(),
+            next: 0,
+            skip: range.start,
+            left,
+        }
+    }
+
+    /// The next bytes.
+    pub fn next_piece(&mut self) -> Option<Bytes> {
         while self.left > 0 {
             let piece = self.body.pieces().get(self.next)?;
             self.next += 1;
@@ -170,6 +194,29 @@ impl Stored {
 }
 
 impl InFlight {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        let Self { feed, cut, .. } = self;
+        match cut {
+            Some(cut) => cut.poll_next(cx, |cx| feed.poll_piece(cx)),
+            None => feed.poll_piece(cx),
+        }
+    }
+
+    fn length(&self) -> Option<u64> {
+        self.cut
+            .as_ref()
+            .map_or(self.length, |cut| Some(cut.left()))
+    }
+}
+
+impl Feed {
+    fn new(reader: Reader, catch_up: Option<CatchUp>) -> Self {
+        Self {
+            source: Source::Reader(reader),
+            catch_up,
+        }
+    }
+
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
         loop {
             match &mut self.source {
@@ -224,7 +271,8 @@ impl Body for ResponseBody {
                 let piece = std::mem::take(piece);
                 (!piece.is_empty()).then_some(Ok(piece))
             }
-            Self::Stored(stored) => stored.next().map(Ok),
+            Self::Stored(stored) => stored.next_piece().map(Ok),
+            Self::Slices(slices) => slices.next_piece().map(Ok),
             Self::Flight(flight) => std::task::ready!(flight.poll_piece(cx)),
             Self::Passed(body) => {
                 std::task::ready!(body.poll_piece(cx)).map(|piece| piece.map_err(|_| BrokenOff))
@@ -238,7 +286,8 @@ impl Body for ResponseBody {
             Self::Empty => true,
             Self::Whole(piece) => piece.is_empty(),
             Self::Stored(stored) => stored.left == 0,
-            Self::Flight(_) => false,
+            Self::Slices(slices) => slices.left() == 0,
+            Self::Flight(flight) => flight.cut.as_ref().is_some_and(|cut| cut.left() == 0),
             Self::Passed(body) => body.is_whole(),
         }
     }
@@ -248,7 +297,8 @@ impl Body for ResponseBody {
             Self::Empty => Some(0),
             Self::Whole(piece) => u64::try_from(piece.len()).ok(),
             Self::Stored(stored) => Some(stored.left),
-            Self::Flight(flight) => flight.length,
+            Self::Slices(slices) => Some(slices.left()),
+            Self::Flight(flight) => flight.length(),
             Self::Passed(body) => body.length(),
         };
         exact.map_or_else(SizeHint::default, SizeHint::with_exact)

@@ -16,9 +16,19 @@ use crate::cache::flight::{Failure, Head};
 /// How a reader that the flight left behind gets the rest: by a request of its own for the same
 /// representation. None if there is no way to tell that it is the same.
 pub fn catch_up(exchange: &Exchange, miss: &Miss, head: &Arc<Head>) -> Option<CatchUp> {
+    // Where the flight's content begins and ends in the whole.
+    let (start, last, complete) = match &head.part {
+        Some(part) => (
+            part.range.start,
+            (part.range.end - 1).to_string(),
+            part.complete,
+        ),
+        None if head.status == StatusCode::OK => (0, String::new(), head.length),
+        None => return None,
+    };
     let encoded_here =
         !exchange.site.compress.is_empty() && head.headers.contains_key(CONTENT_ENCODING);
-    if head.status != StatusCode::OK || !has_validator(&head.headers) || encoded_here {
+    if !has_validator(&head.headers) || encoded_here {
         return None;
     }
     let worker = Rc::clone(&exchange.worker);
@@ -27,8 +37,9 @@ pub fn catch_up(exchange: &Exchange, miss: &Miss, head: &Arc<Head>) -> Option<Ca
     let mut headers = outgoing_fields(exchange, miss);
     let head = Arc::clone(head);
     Some(Box::new(move |position| {
+        let position = start.saturating_add(position);
         Box::pin(async move {
-            if let Ok(range) = HeaderValue::from_str(&format!("bytes={position}-"))
+            if let Ok(range) = HeaderValue::from_str(&format!("bytes={position}-{last}"))
                 && let Some(tag) = strong_tag(&head.headers)
             {
                 headers.insert(RANGE, range);
@@ -50,7 +61,7 @@ pub fn catch_up(exchange: &Exchange, miss: &Miss, head: &Arc<Head>) -> Option<Ca
                     body: response.into_body(),
                     skip: 0,
                 }),
-                StatusCode::OK if same && response.body().length() == head.length => Ok(Rest {
+                StatusCode::OK if same && response.body().length() == complete => Ok(Rest {
                     body: response.into_body(),
                     skip: position,
                 }),

@@ -25,6 +25,7 @@ use super::fetch;
 use super::forwarded;
 use super::heads::Heads;
 use super::pass;
+use super::ranged;
 use super::shown::Shown;
 use super::site::{CacheOutcome, Site, SiteTable};
 use super::worker::{CDN_LOOP, KnownHost, Local, LocalHooks, Worker};
@@ -386,26 +387,31 @@ impl Sender<'_> {
         let Lookup::Found(entry) = lookup else {
             return None;
         };
-        let stored = entry.response()?;
         let now = clock::coarse();
-        let Usable::Fresh { .. } = stored.lifetime.judge(now) else {
+        let Usable::Fresh { .. } = entry.lifetime()?.judge(now) else {
             return None;
         };
-        let shown = Shown::new(self.worker, self.client, entry, &stored.decided_by);
-        let encoded = match self.form {
-            Form::Encoded if shown.is_nothing() => encoded(self.request, entry, stored, now, heads),
-            _ => None,
+        let shown = Shown::new(self.worker, self.client, entry);
+        let answered = |response: Response<ResponseBody>| {
+            let bytes = response.body().size_hint().exact();
+            (response.status(), bytes, Begun::Answered(response))
         };
-        let (status, bytes, begun) = match encoded {
-            Some(encoded) => (
-                stored.status,
-                Some(stored.body.len()),
-                Begun::Encoded(encoded),
-            ),
-            None => {
-                let response = hit(self.request, entry, stored, now, &shown, heads);
-                let bytes = response.body().size_hint().exact();
-                (response.status(), bytes, Begun::Answered(response))
+        let (status, bytes, begun) = match entry.response() {
+            None => answered(ranged::hit(self.request, entry, now, &shown)?),
+            Some(stored) => {
+                let encoded = match self.form {
+                    Form::Encoded if shown.is_nothing() => {
+                        encoded(self.request, entry, stored, now, heads)
+                    }
+                    _ => None,
+                };
+                match encoded {
+                    Some(encoded) => {
+                        let bytes = Some(stored.body.len());
+                        (stored.status, bytes, Begun::Encoded(encoded))
+                    }
+                    None => answered(hit(self.request, entry, stored, now, &shown, heads)),
+                }
             }
         };
         let done = Done {
@@ -428,14 +434,16 @@ impl Sender<'_> {
 fn miss(primary: KeyView<'_>, lookup: Lookup, site: &Site, hooks: Option<&mut LocalHooks>) -> Miss {
     let (key, reason, stale) = match lookup {
         Lookup::Found(entry) => {
-            let usable = entry
-                .response()
-                .map(|stored| stored.lifetime.judge(clock::coarse()));
-            let key = entry.key.clone();
+            let judged = entry.lifetime().map(|life| life.judge(clock::coarse()));
+            // What is fresh and has not answered holds only parts.
+            let reason = match judged {
+                Some(Usable::Fresh { .. }) => ForwardReason::Partial,
+                _ => ForwardReason::Stale,
+            };
             (
-                key,
-                ForwardReason::Stale,
-                usable.map(|usable| (entry, usable)),
+                entry.key.clone(),
+                reason,
+                judged.map(|usable| (entry, usable)),
             )
         }
         Lookup::UriMiss => (primary.to_key(), ForwardReason::UriMiss, None),

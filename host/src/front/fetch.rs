@@ -7,15 +7,18 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::answer;
+use super::ask::{self, Ask, Plan};
 use super::body::ResponseBody;
 use super::cache_status::{Forward, Outcome};
 use super::catch_up;
-use super::conditional::{self, Precondition};
+use super::conditional;
 use super::exchange::{Exchange, Miss, seconds};
 use super::fill;
 use super::pass;
+use super::ranged::{self, Ranged};
 use super::shown::Shown;
 use super::site::CacheOutcome;
+use super::slices::Cut;
 use crate::cache::Lookup;
 use crate::cache::flight::{Failure, Flight, Head, Landing, Pilot, Reader, Shared, Validation};
 use crate::cache::flights::Turn;
@@ -33,10 +36,12 @@ pub async fn fetch(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
         return exchange.looped();
     }
     let directives = RequestDirectives::parse(&exchange.head.headers);
-    if let Some((entry, Usable::StaleWhileRevalidate { .. })) = &miss.stale {
+    if let Some((entry, Usable::StaleWhileRevalidate { .. })) = &miss.stale
+        && answers(&exchange, entry)
+    {
         // RFC 5861 3: answer now, validate in the background, once for all requests.
         if let Turn::Fly(pilot) = take(&exchange, miss.key.view()) {
-            fly(&exchange, &miss, pilot);
+            fly(&exchange, &miss, Ask::Whole, pilot);
         }
         return stale(&exchange, entry);
     }
@@ -51,11 +56,12 @@ pub async fn fetch(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
 }
 
 /// Joins or starts flights until one answers.
-async fn follow(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
-    let mut turn = take(&exchange, miss.key.view());
+async fn follow(exchange: Exchange, mut miss: Miss) -> Response<ResponseBody> {
+    let mut ask = Ask::of(&exchange, &miss);
+    let mut turn = take_asking(&exchange, &miss.key, ask);
     let mut failures = 0;
     for flights in 0..FLIGHTS_MAX {
-        let (flight, mine) = embark(&exchange, &miss, turn);
+        let (flight, mine) = embark(&exchange, &miss, ask, turn);
         let _interest = flight.interest();
         let collapsed = mine.is_none();
         if collapsed && flights == 0 {
@@ -72,38 +78,48 @@ async fn follow(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
                     let hit = |ttl| Outcome::Hit { ttl };
                     return from_entry(&exchange, &entry, CacheOutcome::Hit, hit, None);
                 }
-                take(&exchange, miss.key.view())
+                take_asking(&exchange, &miss.key, ask)
             }
             Landing::Validated(validation) if collapsed && !validation.shared => break,
+            Landing::Validated(validation) if !answers(&exchange, &validation.entry) => {
+                ask = ask_more(&exchange, &mut miss, &validation.entry);
+                take_asking(&exchange, &miss.key, ask)
+            }
             Landing::Validated(validation) => {
                 return validated(&exchange, &miss, &validation, collapsed);
             }
             Landing::Failed(failure) => {
                 failures += 1;
-                if let Some(entry) = usable_on_error(&miss) {
+                if let Some(entry) = usable_on_error(&exchange, &miss) {
                     return stale(&exchange, entry);
                 }
                 // Those who joined a failed flight elect one of them to try once more.
                 if !collapsed || failures > 1 {
                     return failed(&exchange, failure);
                 }
-                take(&exchange, miss.key.view())
+                take_asking(&exchange, &miss.key, ask)
             }
             Landing::Response(head) => {
                 if is_server_failure(head.status)
-                    && let Some(entry) = usable_on_error(&miss)
+                    && let Some(entry) = usable_on_error(&exchange, &miss)
                 {
                     return stale(&exchange, entry);
                 }
                 let board = || aboard(&exchange, &miss, &flight, &head);
-                match mine.map_or_else(board, Aboard::Yes) {
-                    Aboard::Yes(reader) => {
-                        let seat = (reader, collapsed);
-                        return from_flight(&exchange, &miss, &flight, &head, seat);
+                let seat = mine.map_or_else(board, Aboard::Yes);
+                let plan = ask::plan(&exchange, ask, &flight, &head);
+                match (seat, plan) {
+                    (Aboard::NotShared, _) | (Aboard::Yes(_), Plan::Alone) => break,
+                    (Aboard::Other(key), _) => take_asking(&exchange, &key, ask),
+                    (Aboard::Yes(_) | Aboard::Late, Plan::Ask(next)) => {
+                        ask = next;
+                        take_asking(&exchange, &miss.key, ask)
                     }
-                    Aboard::Late => exchange.worker.edge.cache.flights.replace(&flight),
-                    Aboard::Other(key) => take(&exchange, key.view()),
-                    Aboard::NotShared => break,
+                    (Aboard::Late, _) => exchange.worker.edge.cache.flights.replace(&flight),
+                    (Aboard::Yes(reader), plan) => {
+                        let seat = (reader, collapsed);
+                        return from_flight(&exchange, &miss, (&flight, &head), &plan, seat);
+                    }
                 }
             }
         };
@@ -120,15 +136,35 @@ fn take(exchange: &Exchange, key: KeyView<'_>) -> Turn {
     flights.take(key, exchange.site.id, || exchange.tags())
 }
 
+/// What to ask for when parts were validated and this request wants others.
+fn ask_more(exchange: &Exchange, miss: &mut Miss, parts: &Arc<Entry>) -> Ask {
+    let usable = parts.lifetime().map(|life| life.judge(clock::now()));
+    miss.stale = usable.map(|usable| (Arc::clone(parts), usable));
+    Ask::of(exchange, miss)
+}
+
+/// Joins or starts the one flight that asks for `ask`, whose response is expected under `key`.
+fn take_asking(exchange: &Exchange, key: &CacheKey, ask: Ask) -> Turn {
+    let cache = &exchange.worker.edge.cache;
+    take(exchange, ask.flight_key(cache, key).view())
+}
+
+/// Whether `entry` holds all that `exchange` asks for.
+fn answers(exchange: &Exchange, entry: &Entry) -> bool {
+    let head = &exchange.head;
+    let covers = |partial| ranged::covers(&head.method, &head.headers, partial);
+    entry.partial().is_none_or(covers)
+}
+
 /// The flight of `turn`, and a reader of it if this request has started it.
-fn embark(exchange: &Exchange, miss: &Miss, turn: Turn) -> (Arc<Flight>, Option<Reader>) {
+fn embark(exchange: &Exchange, miss: &Miss, ask: Ask, turn: Turn) -> (Arc<Flight>, Option<Reader>) {
     match turn {
         Turn::Join(flight) => (flight, None),
         Turn::Fly(pilot) => {
             let flight = Arc::clone(pilot.flight());
             // Aboard before anything moves: a flight that nobody reads may end itself.
             let reader = flight.board();
-            fly(exchange, miss, pilot);
+            fly(exchange, miss, ask, pilot);
             (flight, reader)
         }
     }
@@ -136,7 +172,7 @@ fn embark(exchange: &Exchange, miss: &Miss, turn: Turn) -> (Arc<Flight>, Option<
 
 /// Starts the fill of `pilot`'s flight, unless a flight that ended after this request had looked
 /// has stored what it would fetch.
-fn fly(exchange: &Exchange, miss: &Miss, pilot: Pilot) {
+fn fly(exchange: &Exchange, miss: &Miss, ask: Ask, pilot: Pilot) {
     match stored_since(exchange, miss) {
         Some(entry) => {
             let flight = Arc::clone(pilot.flight());
@@ -148,7 +184,7 @@ fn fly(exchange: &Exchange, miss: &Miss, pilot: Pilot) {
                 .remove(&flight, &flight.key);
             pilot.land(Landing::Stored(entry));
         }
-        None => fill::start(exchange, miss, pilot),
+        None => fill::start(exchange, miss, ask, pilot),
     }
 }
 
@@ -160,8 +196,9 @@ fn stored_since(exchange: &Exchange, miss: &Miss) -> Option<Arc<Entry>> {
     else {
         return None;
     };
-    let usable = entry.response()?.lifetime.judge(clock::now());
-    matches!(usable, Usable::Fresh { .. }).then_some(entry)
+    let usable = entry.lifetime()?.judge(clock::now());
+    let answers = matches!(usable, Usable::Fresh { .. }) && answers(exchange, &entry);
+    answers.then_some(entry)
 }
 
 /// Whether a request that did not start a flight may be answered by it.
@@ -186,9 +223,11 @@ fn aboard(exchange: &Exchange, miss: &Miss, flight: &Arc<Flight>, head: &Head) -
     flight.board().map_or(Aboard::Late, Aboard::Yes)
 }
 
-fn usable_on_error(miss: &Miss) -> Option<&Arc<Entry>> {
+fn usable_on_error<'a>(exchange: &Exchange, miss: &'a Miss) -> Option<&'a Arc<Entry>> {
     match &miss.stale {
-        Some((entry, Usable::Stale { on_error: true, .. })) => Some(entry),
+        Some((entry, Usable::Stale { on_error: true, .. })) if answers(exchange, entry) => {
+            Some(entry)
+        }
         _ => None,
     }
 }
@@ -238,27 +277,25 @@ fn from_entry(
     status: impl FnOnce(i64) -> Outcome,
     own: Option<&HeaderMap>,
 ) -> Response<ResponseBody> {
-    let Some(stored) = entry.response() else {
+    let (Some(lifetime), Some(fields)) = (entry.lifetime(), entry.headers()) else {
         return failed(exchange, Failure::Abandoned);
     };
-    let age = stored.lifetime.age(clock::now());
-    let left = seconds(stored.lifetime.fresh_for) - seconds(age);
-    let shown = Shown::new(
-        &exchange.worker,
-        exchange.client.address,
-        entry,
-        &stored.decided_by,
-    );
+    let age = lifetime.age(clock::now());
+    let left = seconds(lifetime.fresh_for) - seconds(age);
+    let shown = Shown::new(&exchange.worker, exchange.client.address, entry);
     let status = shown.status(status(left));
     let head = &exchange.head;
-    let response = answer::from_stored(&head.method, &head.headers, stored, || {
-        let mut headers = stored.headers.clone();
+    let filled = || {
+        let mut headers = fields.clone();
         for (name, value) in own.into_iter().flatten() {
             headers.append(name, value.clone());
         }
         answer::fill_places(&mut headers, Some(age.as_secs()), &status);
         headers
-    });
+    };
+    let Some(response) = answer::from_entry(&head.method, &head.headers, entry, filled) else {
+        return failed(exchange, Failure::Abandoned);
+    };
     exchange.finish(outcome, response)
 }
 
@@ -266,26 +303,20 @@ fn from_entry(
 fn from_flight(
     exchange: &Exchange,
     miss: &Miss,
-    flight: &Arc<Flight>,
-    head: &Arc<Head>,
+    (flight, head): (&Arc<Flight>, &Arc<Head>),
+    plan: &Plan,
     (reader, collapsed): (Reader, bool),
 ) -> Response<ResponseBody> {
     let request = &exchange.head;
     let stored = head.stored && !flight.is_purged();
     let forward = Forward {
-        status: Some(head.status),
+        status: Some(head.answered),
         ttl: stored.then(|| i64::try_from(head.ttl).unwrap_or(i64::MAX)),
         stored,
         collapsed,
         ..Forward::new(miss.reason)
     };
-    let condition = conditional::evaluate(
-        &request.method,
-        &request.headers,
-        head.status,
-        &head.headers,
-    );
-    let not_modified = condition == Precondition::NotModified;
+    let not_modified = matches!(plan, Plan::NotModified);
     let mut headers = if not_modified {
         conditional::not_modified_fields(&head.headers)
     } else {
@@ -324,6 +355,19 @@ fn from_flight(
         );
     }
     let catch_up = catch_up::catch_up(exchange, miss, head);
+    let (complete, start) = match &head.part {
+        Some(part) => (part.complete, part.range.start),
+        None => (head.length, 0),
+    };
+    if let Plan::Ranges(ranges) = plan
+        && let Some(ranged) = Ranged::new(ranges, &mut headers, complete)
+    {
+        let body = match ranged.segments.is_empty() {
+            true => ResponseBody::Empty,
+            false => ResponseBody::cut(reader, Cut::new(ranged.segments, start), catch_up),
+        };
+        return exchange.finish(outcome, answer::respond(ranged.status, headers, body));
+    }
     let body = ResponseBody::flight(reader, head.length, catch_up);
     exchange.finish(outcome, answer::respond(head.status, headers, body))
 }

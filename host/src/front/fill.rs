@@ -4,6 +4,8 @@
 //! The fill is a task of its worker and belongs to no client: the one that caused it may leave. It
 //! goes on if a tier will store what it brings, and otherwise for as long as somebody reads.
 
+mod part;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -13,11 +15,11 @@ use http::header::{CONTENT_LENGTH, DATE, ETAG, HOST, IF_RANGE, LAST_MODIFIED, RA
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 
 use super::answer;
+use super::ask::Ask;
 use super::carry::{HEAD_BYTES, STEP, carry};
 use super::coding;
 use super::exchange::{Exchange, Miss};
 use super::fields;
-use super::intake;
 use super::origin::{OriginBody, Outgoing};
 use super::site::Site;
 use super::storing::{self, Decision, PolicyBounds};
@@ -25,7 +27,7 @@ use super::worker::{CDN_LOOP, Worker};
 use crate::cache::flight::{Failure, Flight, Head, Landing, Pilot, Shared, Validation};
 use crate::clock;
 use crate::config::Forward;
-use crate::entry::{CacheKey, Content, Entry, StoredBody, StoredResponse, Tag};
+use crate::entry::{CacheKey, Entry, StoredHead, Tag};
 use crate::policy::activation::Activation;
 use crate::policy::freshness::Input;
 use crate::rfc9111::facts::{RequestFacts, ResponseFacts};
@@ -34,6 +36,7 @@ use crate::rfc9111::storable::{Reason, Storable};
 use crate::rfc9111::validation::{self, Identifies};
 use crate::rfc9111::vary::Nominated;
 use crate::tier::memory::put::Reservation;
+use part::{Arrived, Brought};
 
 /// Everything a fill needs once the request that caused it is gone.
 struct Fill {
@@ -49,12 +52,13 @@ struct Fill {
     original_target: String,
     primary: CacheKey,
     stale: Option<Arc<Entry>>,
+    ask: Ask,
     freshness: Arc<Activation>,
     tags: Vec<Tag>,
 }
 
-/// Starts the fill of `pilot`'s flight.
-pub fn start(exchange: &Exchange, miss: &Miss, pilot: Pilot) {
+/// Starts the fill of `pilot`'s flight, which asks for `ask`.
+pub fn start(exchange: &Exchange, miss: &Miss, ask: Ask, pilot: Pilot) {
     let worker = Rc::clone(&exchange.worker);
     let fill = Fill {
         worker: Rc::clone(&exchange.worker),
@@ -66,6 +70,7 @@ pub fn start(exchange: &Exchange, miss: &Miss, pilot: Pilot) {
         original_target: exchange.original_target().to_owned(),
         primary: miss.primary.clone(),
         stale: miss.stale.as_ref().map(|(entry, _)| Arc::clone(entry)),
+        ask,
         freshness: Arc::clone(&miss.freshness),
         tags: exchange.tags(),
     };
@@ -167,7 +172,6 @@ impl Drop for Listed {
 
 /// An answer of the origin, judged.
 struct Judged {
-    status: StatusCode,
     headers: HeaderMap,
     native: Native,
     decision: Decision,
@@ -182,14 +186,16 @@ impl Fill {
             flight,
             alias: None,
         };
-        let stale = self.stale.as_ref().and_then(|entry| entry.response());
-        let mut conditional = stale.filter(|stored| has_validator(&stored.headers));
+        let mut ask = self.ask;
+        let stale = self.stale.as_ref().filter(|_| ask == Ask::Whole);
+        let mut conditional = stale.filter(|stored| stored.headers().is_some_and(has_validator));
         loop {
             let sent = clock::wall();
             let mut headers = self.outgoing.clone();
-            if let Some(stored) = conditional {
-                validation::make_conditional(&mut headers, &stored.headers);
+            if let Some(stored) = conditional.and_then(|stored| stored.headers()) {
+                validation::make_conditional(&mut headers, stored);
             }
+            ask.write(&mut headers, self.parts().map(|parts| &parts.headers));
             match self.send(headers).await {
                 Err(failure) => {
                     drop(listed);
@@ -204,7 +210,14 @@ impl Fill {
                     }
                     // The 304 was about something else: ask again for the whole.
                 }
-                Ok(response) => return self.receive(response, sent, pilot, listed).await,
+                Ok(response) => match self.brings(ask, &response) {
+                    Some(brought) => {
+                        let arrival = (response, brought, sent);
+                        return self.receive(arrival, pilot, listed).await;
+                    }
+                    // What is stored cannot be completed by it.
+                    None => ask = Ask::Whole,
+                },
             }
         }
     }
@@ -271,7 +284,6 @@ impl Fill {
         };
         let decision = storing::decide(&native, answer, bounds, clock::now());
         Judged {
-            status,
             headers,
             native,
             decision,
@@ -279,47 +291,45 @@ impl Fill {
         }
     }
 
-    /// Freshens `stored` by a 304, if the 304 is about it (RFC 9111 4.3.4).
+    /// Freshens `stale` by a 304, if the 304 is about it (RFC 9111 4.3.4).
     fn freshen(
         &self,
-        stored: &StoredResponse,
+        stale: &Arc<Entry>,
         update: &HeaderMap,
         sent: SystemTime,
         pilot: &Pilot,
     ) -> bool {
-        let Some(stale) = &self.stale else {
+        let Some(stored) = stale.headers() else {
             return false;
         };
         let mut update = update.clone();
-        coding::amend_update(&self.site.compress, &stored.headers, &mut update);
-        if validation::identifies(&stored.headers, &update) == Identifies::Another {
+        coding::amend_update(&self.site.compress, stored, &mut update);
+        if validation::identifies(stored, &update) == Identifies::Another {
             return false;
         }
         fields::remove_hop_by_hop(&mut update);
         if update.contains_key(VIA) {
             fields::append_via(&mut update, Version::HTTP_11);
         }
-        let headers = validation::freshen(&stored.headers, &update);
-        let length = Some(stored.body.len());
-        let mut judged = self.judge(stored.status, headers, sent, length);
+        let headers = validation::freshen(stored, &update);
+        let (status, length) = match stale.response() {
+            Some(stored) => (stored.status, Some(stored.body.len())),
+            None => (
+                StatusCode::OK,
+                self.parts().and_then(|stored| stored.parts.complete()),
+            ),
+        };
+        let mut judged = self.judge(status, headers, sent, length);
         let withheld = withhold(&mut judged.headers, &judged.native.withheld);
         let domain = &self.site.domain;
         let lifetime = judged.decision.lifetime;
-        let response = StoredResponse {
-            status: stored.status,
+        let fresh = StoredHead {
             headers: kept(judged.headers),
-            body: stored.body.clone(),
             lifetime: lifetime.unwrap_or_else(|| judged.native.to_lifetime(clock::now())),
             decided_by: judged.decision.decided_by,
         };
         let tags = self.all_tags(&judged.decision.tags);
-        let entry = Entry::new(
-            stale.key.clone(),
-            self.site.id,
-            tags,
-            Content::Response(response),
-        );
-        let entry = Arc::new(entry);
+        let entry = Arc::new(stale.freshened(fresh, tags));
         if lifetime.is_some() {
             self.worker
                 .edge
@@ -349,28 +359,21 @@ impl Fill {
 
     async fn receive(
         self,
-        response: Response<OriginBody>,
-        sent: SystemTime,
+        (response, brought, sent): (Response<OriginBody>, Brought, SystemTime),
         pilot: Pilot,
         mut listed: Listed,
     ) {
-        let (status, headers, body) = self.encoded(response);
-        let length = body.length();
-        let judged = self.judge(status, headers, sent, length);
+        let (answered, headers, body) = self.encoded(response);
+        let arriving = body.length();
+        let content = self.content(brought, answered, headers, arriving);
+        let judged = self.judge(content.judged_as, content.headers, sent, content.complete);
         let lifetime = judged.decision.lifetime;
         let key = self.response_key(&judged, &mut listed);
         let mut reservation = lifetime.and_then(|_| {
-            let bytes = length.unwrap_or(STEP).saturating_add(HEAD_BYTES);
+            let bytes = content.arriving.unwrap_or(STEP).saturating_add(HEAD_BYTES);
             self.site.domain.reserve(bytes)
         });
-        let shared = match &judged.nominated {
-            Nominated::Any => Shared::No,
-            _ if lifetime.is_none() => Shared::No,
-            nominated => Shared::With {
-                nominated: names(nominated),
-                key: key.clone(),
-            },
-        };
+        let shared = sharing(&judged, &key);
         let mut headers = judged.headers;
         let withheld = withhold(&mut headers, &judged.native.withheld);
         let headers = kept(headers);
@@ -378,50 +381,54 @@ impl Fill {
             let age = lifetime.initial_age.as_secs();
             lifetime.fresh_for.as_secs().saturating_sub(age)
         });
-        pilot.decide_tags(self.all_tags(&judged.decision.tags));
+        let tags = self.tags_with(&judged.decision.tags, content.joins);
+        pilot.decide_tags(tags.clone());
         pilot.land(Landing::Response(Arc::new(Head {
-            status: judged.status,
+            status: content.status,
+            answered,
+            part: content.part.clone(),
             headers: headers.clone(),
-            length,
+            length: content.length,
             age: judged.native.initial_age.as_secs(),
             ttl: left.unwrap_or_default(),
             shared,
             withheld,
             stored: reservation.is_some(),
         })));
-        let entry = |pieces: Vec<Bytes>, lifetime| {
-            let response = StoredResponse {
-                status: judged.status,
-                headers,
-                body: StoredBody::new(intake::join(pieces)),
-                lifetime,
-                decided_by: Arc::clone(&judged.decision.decided_by),
-            };
-            let tags = self.all_tags(&judged.decision.tags);
-            Arc::new(Entry::new(
-                key,
-                self.site.id,
-                tags,
-                Content::Response(response),
-            ))
-        };
-        let store = |pilot: &Pilot, pieces: Vec<Bytes>, reservation: Reservation| {
-            let Some(lifetime) = lifetime else { return };
-            let entry = entry(pieces, lifetime);
-            let cache = &self.worker.edge.cache;
-            cache.store(&self.site.domain, pilot.flight(), &entry, Some(reservation));
-        };
         if reservation.is_none() && lifetime.is_some() {
-            // What was stored for this key is out of date, and nothing will replace it.
-            if let Some(stale) = &self.stale {
-                let same = |found: &Arc<Entry>| Arc::ptr_eq(found, stale);
-                self.site.domain.remove_if(stale.key.view(), &same);
-            }
+            self.give_up_stale(&headers);
         }
-        let carried = carry(&pilot, body, length, &mut reservation, store).await;
+        for piece in content.lead {
+            pilot.push(piece);
+        }
+        let store = |pilot: &Pilot, mut pieces: Vec<Bytes>, reservation: Reservation| {
+            let Some(lifetime) = lifetime else { return };
+            pieces.extend(content.tail.iter().cloned());
+            let arrived = Arrived {
+                key,
+                tags,
+                pieces,
+                response: StoredHead {
+                    headers,
+                    lifetime,
+                    decided_by: Arc::clone(&judged.decision.decided_by),
+                },
+            };
+            match &content.part {
+                Some(part) => self.keep_part(pilot, part, arrived, reservation),
+                None => {
+                    let status = content.status;
+                    self.keep_whole(pilot, (status, content.length), arrived, reservation);
+                }
+            }
+        };
+        let carried = carry(&pilot, body, arriving, &mut reservation, store).await;
         // A request that comes now finds what was stored; one that came before reads on.
         drop(listed);
         if carried.is_ok() {
+            for piece in content.tail {
+                pilot.push(piece);
+            }
             pilot.complete();
         }
     }
@@ -443,9 +450,10 @@ impl Fill {
             &self.tags,
             &fields,
         );
-        if key != listed.flight.key {
-            cache.flights.alias(&listed.flight, &key);
-            listed.alias = Some(key.clone());
+        let alias = self.ask.flight_key(cache, &key);
+        if alias != listed.flight.key {
+            cache.flights.alias(&listed.flight, &alias);
+            listed.alias = Some(alias);
         }
         key
     }
@@ -456,6 +464,18 @@ impl Fill {
             .iter()
             .map(|tag| hasher.tag(self.site.id, tag.as_bytes()));
         self.tags.iter().copied().chain(added).collect()
+    }
+}
+
+/// Who may be answered by a response that is stored, if it is, under `key`.
+fn sharing(judged: &Judged, key: &CacheKey) -> Shared {
+    match &judged.nominated {
+        Nominated::Any => Shared::No,
+        _ if judged.decision.lifetime.is_none() => Shared::No,
+        nominated => Shared::With {
+            nominated: names(nominated),
+            key: key.clone(),
+        },
     }
 }
 

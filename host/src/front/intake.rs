@@ -7,8 +7,6 @@ use bytes::{Bytes, BytesMut};
 
 /// Bytes of a block, at most.
 const BLOCK_BYTES: usize = 64 << 10;
-/// Content of up to this many bytes is kept in one piece.
-const ONE_PIECE: usize = 64 << 10;
 
 /// Copies pieces into blocks of just the size that is needed.
 #[derive(Debug)]
@@ -46,33 +44,6 @@ impl Intake {
     }
 }
 
-/// Joins `pieces` where so many of them cost more than copying them once more.
-pub fn join(pieces: Vec<Bytes>) -> Vec<Bytes> {
-    let length: usize = pieces.iter().map(Bytes::len).sum();
-    let few = pieces.len() <= 1;
-    let small = length <= ONE_PIECE;
-    let crumbs = pieces.len() > 16 + length / 4096;
-    if few || !(small || crumbs) {
-        return pieces;
-    }
-    let mut joined = Vec::new();
-    let mut block = BytesMut::with_capacity(length.min(BLOCK_BYTES));
-    let mut left = length;
-    for mut piece in pieces {
-        while !piece.is_empty() {
-            let now = piece.split_to(piece.len().min(block.capacity() - block.len()));
-            block.extend_from_slice(&now);
-            left -= now.len();
-            if block.len() == block.capacity() && left > 0 {
-                let next = BytesMut::with_capacity(left.min(BLOCK_BYTES));
-                joined.push(std::mem::replace(&mut block, next).freeze());
-            }
-        }
-    }
-    joined.push(block.freeze());
-    joined
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,22 +59,7 @@ mod tests {
                     intake.copy(piece, |copy| pieces.push(copy));
                 }
                 assert_eq!(pieces.concat(), whole, "{cut} {length:?}");
-                assert_eq!(join(pieces).concat(), whole, "{cut} {length:?}");
             }
         }
-    }
-
-    #[test]
-    fn small_content_is_kept_in_one_exact_piece() {
-        let pieces = vec![
-            Bytes::from_static(b"ab"),
-            Bytes::new(),
-            Bytes::from_static(b"c"),
-        ];
-        assert_eq!(join(pieces), [Bytes::from_static(b"abc")]);
-        let crumbs: Vec<Bytes> = vec![Bytes::from_static(b"x"); 100_000];
-        let joined = join(crumbs);
-        assert_eq!(joined.len(), 2);
-        assert_eq!(joined.concat(), vec![b'x'; 100_000]);
     }
 }

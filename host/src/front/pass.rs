@@ -5,7 +5,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, RANGE};
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 
 use super::answer;
@@ -62,13 +62,9 @@ pub async fn pass(
         Err(failure) => Err(failure),
     };
     let response = match answer {
-        Ok(response) => response,
-        Err(failure) => {
-            if !matches!(failure, Failure::BodyTooLarge | Failure::BodyBrokeOff) {
-                exchange.site.metrics.origin_failures.increment();
-            }
-            return fetch::failed(&exchange, failure);
-        }
+        Ok(response) if !is_unasked_part(&exchange, response.status()) => response,
+        Ok(_) => return unanswered(&exchange, Failure::Unreachable),
+        Err(failure) => return unanswered(&exchange, failure),
     };
     unsettled.settle();
     invalidate(&exchange, response.status(), response.headers());
@@ -113,6 +109,20 @@ fn hand_on(
         CacheOutcome::Bypass,
         answer::respond(head.status, headers, body),
     )
+}
+
+/// Whether an answer with `status` is a part of what `exchange` asks to have whole: who has not
+/// asked for a part takes it for the whole.
+fn is_unasked_part(exchange: &Exchange, status: StatusCode) -> bool {
+    status == StatusCode::PARTIAL_CONTENT && !exchange.head.headers.contains_key(RANGE)
+}
+
+/// The origin gave no answer that can be passed on.
+fn unanswered(exchange: &Exchange, failure: Failure) -> Response<ResponseBody> {
+    if !matches!(failure, Failure::BodyTooLarge | Failure::BodyBrokeOff) {
+        exchange.site.metrics.origin_failures.increment();
+    }
+    fetch::failed(exchange, failure)
 }
 
 /// The fields and the body that are sent on.

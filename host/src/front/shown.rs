@@ -16,14 +16,14 @@ pub struct Shown {
 impl Shown {
     /// Of `entry`, for `client`; nothing for a client that is not trusted.
     #[inline]
-    pub fn new(worker: &Worker, client: IpAddr, entry: &Entry, decided_by: &str) -> Self {
+    pub fn new(worker: &Worker, client: IpAddr, entry: &Entry) -> Self {
         if !worker.edge.trusts(client) {
             return Self {
                 key: Vec::new(),
                 detail: Vec::new(),
             };
         }
-        Self::of_key(worker, client, &entry.key, decided_by)
+        Self::of_key(worker, client, &entry.key, entry.decided_by())
     }
 
     /// Of a response that is not stored yet and expected under `key`.

@@ -72,6 +72,9 @@ impl Drop for Reservation {
     }
 }
 
+/// Asked under the lock of the shard that an entry is to be put in.
+type Condition<'a> = dyn Fn(&Locked<'_>) -> bool + 'a;
+
 enum Placed {
     Stored,
     NoRoom,
@@ -97,6 +100,35 @@ impl Domain {
         entry: &Arc<Entry>,
         reservation: Option<Reservation>,
         may_store: &dyn Fn() -> bool,
+    ) -> Put {
+        self.put_if(entry, reservation, &|_| may_store())
+    }
+
+    /// The same, and only if nothing but `over` is resident under the key of `entry`: what was
+    /// made of an older entry must not take the place of another one, nor of one that was purged.
+    pub fn put_over(
+        &self,
+        entry: &Arc<Entry>,
+        reservation: Option<Reservation>,
+        over: Option<&Arc<Entry>>,
+        may_store: &dyn Fn() -> bool,
+    ) -> Put {
+        let key = entry.key.view();
+        self.put_if(entry, reservation, &|shard| {
+            let same = match (shard.peek(key), over) {
+                (Some(resident), Some(over)) => Arc::ptr_eq(resident, over),
+                (None, None) => true,
+                _ => false,
+            };
+            same && may_store()
+        })
+    }
+
+    fn put_if(
+        &self,
+        entry: &Arc<Entry>,
+        reservation: Option<Reservation>,
+        may_store: &Condition<'_>,
     ) -> Put {
         let inner = &*self.inner;
         let mut departed = Departed::new(&inner.budget);
@@ -139,12 +171,12 @@ impl Inner {
         &self,
         entry: &Entry,
         rejected: Rejected,
-        may_store: &dyn Fn() -> bool,
+        may_store: &Condition<'_>,
         departed: &mut Departed<'_>,
     ) -> Put {
         let key = entry.key.view();
         let mut shard = self.lock(self.index(key.hash));
-        if !may_store() {
+        if !may_store(&shard) {
             self.counters.superseded.increment();
             return Put::Superseded;
         }
@@ -165,7 +197,7 @@ impl Inner {
     fn place(
         &self,
         entry: &Arc<Entry>,
-        may_store: &dyn Fn() -> bool,
+        may_store: &Condition<'_>,
         departed: &mut Departed<'_>,
     ) -> Placed {
         let index = self.index(entry.key.view().hash);
@@ -175,7 +207,7 @@ impl Inner {
             .map(|left| left.as_secs());
         loop {
             let mut shard = self.lock(index);
-            if !may_store() {
+            if !may_store(&shard) {
                 return Placed::Superseded;
             }
             let wanted = match self.claim(&mut shard, index, entry, departed) {
