@@ -19,6 +19,8 @@ mod methods;
 mod origin_errors;
 mod process;
 mod purge;
+mod ranges;
+mod ranges_partial;
 mod stale;
 mod store;
 mod validation;

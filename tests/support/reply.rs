@@ -116,13 +116,19 @@ impl Reply {
 
     /// A 206 with the bytes of the pattern from `start` on, of `length` altogether.
     pub(crate) fn pattern_from(start: u64, length: u64) -> Self {
+        Self::pattern_part(start, length, length)
+    }
+
+    /// A 206 with the bytes of the pattern from `start` up to but without `end`, of `length`
+    /// altogether.
+    pub(crate) fn pattern_part(start: u64, end: u64, length: u64) -> Self {
         Self {
-            body: Body::Pattern(start, length),
+            body: Body::Pattern(start, end),
             ..Self::status(206)
         }
         .field(
             "Content-Range",
-            format!("bytes {start}-{}/{length}", length - 1),
+            format!("bytes {start}-{}/{length}", end - 1),
         )
     }
 
