@@ -23,6 +23,12 @@ impl Moment {
         self.0
     }
 
+    /// The moment `time` later, in whole milliseconds.
+    pub fn after(self, time: Duration) -> Self {
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(ms))
+    }
+
     /// The time that passed since `earlier`, zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))

@@ -24,6 +24,7 @@ pub mod forwarded;
 pub mod h1;
 pub mod heads;
 pub mod intake;
+pub mod interim;
 pub mod origin;
 pub mod pass;
 pub mod range;

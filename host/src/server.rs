@@ -179,7 +179,7 @@ fn announce(
     for site in &config.sites {
         let active = |hook| server.control.active(&site.name, hook);
         tracing::info!(
-            site = %site.name, origin = %site.origin.authority(), keying = active(Hook::Keying),
+            site = %site.name, origin = %site.origin, keying = active(Hook::Keying),
             freshness = active(Hook::Freshness), eviction = active(Hook::Eviction), "site"
         );
     }

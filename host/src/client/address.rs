@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use crate::config::{Origin, Rejected};
+use crate::config::{Origin, OriginScheme, Rejected};
 
 /// The port of an admin API that names none.
 const PORT: u16 = 9080;
@@ -22,6 +22,7 @@ impl AdminAddress {
     /// `host:port`, as `Host` carries it.
     pub(super) fn authority(&self) -> String {
         Origin {
+            scheme: OriginScheme::Http,
             host: self.host.clone(),
             port: self.port,
         }

@@ -1,4 +1,4 @@
-//! Addresses: where to listen, which clients to trust, where an origin is, which hosts a site has.
+//! Addresses: where to listen, which clients to trust, which hosts a site has.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,7 +10,6 @@ const LISTEN_ACCEPTED: &str =
     "write an IP address and a port such as 127.0.0.1:8080, [::1]:8080, localhost:8080 or :8080";
 const NETWORK_ACCEPTED: &str =
     "write an IP address or a network such as 10.0.0.0/8 or 2001:db8::/32";
-const ORIGIN_ACCEPTED: &str = "write http://HOST or http://HOST:PORT";
 
 /// A socket to listen on. `:8080` is every IPv4 address of the machine, `localhost:8080` is
 /// `127.0.0.1:8080`, port 0 any free port.
@@ -122,81 +121,8 @@ impl fmt::Display for Network {
     }
 }
 
-/// The server a site's responses come from, over plain HTTP.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Origin {
-    /// Name or address, lower-case, an IPv6 address without its brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-}
-
-impl Origin {
-    /// `host:port`, as `ToSocketAddrs` takes it.
-    pub fn address(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
-    }
-
-    /// What stands in `Host` when the site asks the origin under its own name: the address,
-    /// without a port that is the scheme's default (RFC 9110 4.2.3).
-    pub fn authority(&self) -> String {
-        let mut address = self.address();
-        if self.port == 80 {
-            address.truncate(address.len() - ":80".len());
-        }
-        address
-    }
-}
-
-impl FromStr for Origin {
-    type Err = Rejected;
-
-    fn from_str(text: &str) -> Result<Self, Rejected> {
-        let refused = |accepted: &str| Rejected::new(text, "an origin", accepted);
-        let (scheme, rest) = text
-            .split_once("://")
-            .ok_or_else(|| refused(ORIGIN_ACCEPTED))?;
-        if scheme.eq_ignore_ascii_case("https") {
-            return Err(refused(&format!(
-                "https is not in this version; {ORIGIN_ACCEPTED}"
-            )));
-        }
-        let authority = rest.strip_suffix('/').unwrap_or(rest);
-        if authority.contains(['/', '?', '#']) {
-            let clause = "it may have no path, because the client's is used";
-            return Err(refused(&format!("{clause}; {ORIGIN_ACCEPTED}")));
-        }
-        if !scheme.eq_ignore_ascii_case("http") {
-            return Err(refused(ORIGIN_ACCEPTED));
-        }
-        let (host, port) = host_and_port(authority).ok_or_else(|| refused(ORIGIN_ACCEPTED))?;
-        if port == Some(0) {
-            return Err(refused(ORIGIN_ACCEPTED));
-        }
-        let host = host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned();
-        Ok(Self {
-            host,
-            port: port.unwrap_or(80),
-        })
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.authority())
-    }
-}
-
 text_value!(ListenAddress, "an address such as \"127.0.0.1:8080\"");
 text_value!(Network, "an IP address or network such as \"10.0.0.0/8\"");
-text_value!(Origin, "an origin such as \"http://127.0.0.1:3000\"");
 
 /// A port in decimal digits, without a sign.
 fn decimal_port(text: &str) -> Option<u16> {
@@ -307,66 +233,5 @@ mod tests {
         ] {
             assert!(text.parse::<Network>().is_err(), "{text:?}");
         }
-    }
-
-    #[test]
-    fn origins() {
-        let check = |text: &str, written: &str, address: &str| {
-            let origin: Origin = text.parse().unwrap();
-            assert_eq!(
-                (origin.to_string().as_str(), origin.address().as_str()),
-                (written, address)
-            );
-        };
-        check(
-            "http://127.0.0.1:3000",
-            "http://127.0.0.1:3000",
-            "127.0.0.1:3000",
-        );
-        check(
-            "HTTP://Example.COM/",
-            "http://example.com",
-            "example.com:80",
-        );
-        check(
-            "http://example.com:80",
-            "http://example.com",
-            "example.com:80",
-        );
-        check("http://[::1]:3000", "http://[::1]:3000", "[::1]:3000");
-        check("http://[::1]", "http://[::1]", "[::1]:80");
-        check("http://my_app:8000", "http://my_app:8000", "my_app:8000");
-        for text in [
-            "",
-            "example.com",
-            "127.0.0.1:3000",
-            "http://",
-            "http://a b",
-            "http://user@host",
-            "http://host:",
-            "http://host:0",
-            "http://host:99999",
-            "http://host:+1",
-            "ftp://host",
-            "http://-a",
-            "http://a..b",
-            "http://1.2.3",
-            "http://[::g]",
-        ] {
-            let error = text.parse::<Origin>().unwrap_err().to_string();
-            let expected =
-                format!("\"{text}\" is not an origin; write http://HOST or http://HOST:PORT");
-            assert_eq!(error, expected);
-        }
-        assert_eq!(
-            "https://host".parse::<Origin>().unwrap_err().to_string(),
-            "\"https://host\" is not an origin; https is not in this version; \
-             write http://HOST or http://HOST:PORT"
-        );
-        assert_eq!(
-            "http://host/app".parse::<Origin>().unwrap_err().to_string(),
-            "\"http://host/app\" is not an origin; it may have no path, because the client's is \
-             used; write http://HOST or http://HOST:PORT"
-        );
     }
 }

@@ -6,12 +6,16 @@
 use std::net::ToSocketAddrs;
 use std::path::Path;
 
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
 use super::text::Rejected;
 use super::{ConfigError, Loaded};
 
 impl Loaded {
-    /// Checks that every origin's name resolves, that the token file holds a token and that the
-    /// data directory is none other than a directory. Waits for the name server.
+    /// Checks that every origin's name resolves, that the files of a token and of certificates hold
+    /// some and that the data directory is none other than a directory. Waits for the name server.
     ///
     /// # Errors
     ///
@@ -32,12 +36,20 @@ impl Loaded {
             problems.push(sources.problem("data_dir", clause));
         }
         for (position, site) in config.sites.iter().enumerate() {
-            if let Err(error) = site.origin.address().to_socket_addrs() {
-                let clause = format!(
-                    "\"{}\" cannot be reached: {error}; write a host that resolves, or an address",
-                    site.origin
-                );
-                problems.push(sources.problem(format!("site[{position}].origin"), clause));
+            for origin in site.origin.servers() {
+                if let Err(error) = origin.address().to_socket_addrs() {
+                    let clause = format!(
+                        "\"{origin}\" cannot be reached: {error}; write a host that resolves, or \
+                         an address"
+                    );
+                    problems.push(sources.problem(format!("site[{position}].origin"), clause));
+                }
+            }
+            if let Some(path) = &site.origin_ca
+                && let Err(rejected) = read_certificates(path)
+            {
+                let key = format!("site[{position}].origin_ca");
+                problems.push(sources.problem(key, rejected.to_string()));
             }
         }
         if problems.is_empty() {
@@ -45,6 +57,38 @@ impl Loaded {
         } else {
             Err(ConfigError::Invalid(problems))
         }
+    }
+}
+
+/// The certificates in the file at `path`, in PEM form (RFC 7468).
+///
+/// # Errors
+///
+/// The file cannot be read, holds none, or one in it is damaged.
+pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Rejected> {
+    let shown = path.display();
+    let text = std::fs::read(path)
+        .map_err(|error| Rejected::because(format!("\"{shown}\" cannot be read: {error}")))?;
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let accepted = "write certificates as text that starts with -----BEGIN CERTIFICATE-----";
+    match read {
+        Ok(certificates) if !certificates.is_empty() => {
+            for certificate in &certificates {
+                RootCertStore::empty()
+                    .add(certificate.clone())
+                    .map_err(|error| {
+                        let clause = format!("\"{shown}\" holds a damaged certificate: {error}");
+                        Rejected::because(clause)
+                    })?;
+            }
+            Ok(certificates)
+        }
+        Ok(_) => Err(Rejected::because(format!(
+            "\"{shown}\" holds no certificate; {accepted}"
+        ))),
+        Err(error) => Err(Rejected::because(format!(
+            "\"{shown}\" is not in PEM form: {error}; {accepted}"
+        ))),
     }
 }
 

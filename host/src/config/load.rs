@@ -140,6 +140,11 @@ fn explain(path: &str, message: &str) -> (String, String) {
         };
         return (path.to_owned(), clause);
     }
+    if message.starts_with("duplicate field") {
+        let name = names().next().unwrap_or_default();
+        let clause = format!("{name} and {name}s are one key; write one of them");
+        return (format!("{path}.{name}"), clause);
+    }
     if message.starts_with("missing field") {
         let key = format!("{path}.{}", names().next().unwrap_or_default());
         return (key, "missing; this key is required".to_owned());
@@ -211,7 +216,7 @@ fn replace_origin(inputs: &Inputs, config: &mut Config, sources: &mut Sources) -
     };
     match config.sites.as_mut_slice() {
         [] => config.sites.push(Site::catch_all(origin)),
-        [only] => only.origin = origin,
+        [only] => only.origin = origin.into(),
         several => {
             let count = several.len();
             return Some(problem(format!(

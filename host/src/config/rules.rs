@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::address::{host_and_port, host_name};
 use super::number::{ByteSize, Count, TimeSpan};
+use super::origin::OriginScheme;
 use super::policy::PolicyChoice;
 use super::source::{Place, Problem, Sources};
 use super::{Config, Limits, Site, shares};
@@ -227,6 +228,17 @@ impl Rules<'_> {
             let clause =
                 format!("\"{host}\" is not a host; {HOST_ACCEPTED}, and a port if one is needed");
             self.wrong(key("host"), clause);
+        }
+        if site.origin_ca.is_some() && site.origin.scheme() == OriginScheme::Http {
+            let clause = format!(
+                "\"{}\" is asked in clear text, without certificates; remove this, or write https",
+                site.origin
+            );
+            self.wrong(key("origin_ca"), clause);
+        }
+        if site.retries > Count::new(10) {
+            let clause = format!("\"{}\" is out of range; write 0 to 10", site.retries);
+            self.wrong(key("retries"), clause);
         }
         if let (Some(min), Some(max)) = (site.ttl_min, site.ttl_max)
             && min > max

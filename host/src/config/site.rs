@@ -1,10 +1,12 @@
 //! A `[[site]]`: which authorities it answers for, where its responses come from, which policies
 //! decide, and the bounds they decide within.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 
-use super::address::Origin;
-use super::number::{ByteSize, TimeSpan};
+use super::number::{ByteSize, Count, TimeSpan};
+use super::origin::{Origin, OriginProtocol, Origins};
 use super::policy::Policies;
 use super::text::words;
 
@@ -20,8 +22,21 @@ pub struct Site {
     /// authority that no other site has.
     #[serde(default)]
     pub hosts: Vec<String>,
-    /// Where responses come from.
-    pub origin: Origin,
+    /// Where responses come from: one server, or several that answer alike. `origins` is the same
+    /// key.
+    #[serde(alias = "origins")]
+    pub origin: Origins,
+    /// File of certificates in PEM form that sign those of `https` origins. Default (unset): those
+    /// that the platform trusts.
+    #[serde(default)]
+    pub origin_ca: Option<PathBuf>,
+    /// Which version of HTTP origins are asked in.
+    #[serde(default)]
+    pub origin_protocol: OriginProtocol,
+    /// How often a request is sent once more after an origin closed the connection without an
+    /// answer, if it may be. 0 to 10, default 2.
+    #[serde(default = "retries")]
+    pub retries: Count,
     /// `Host` towards the origin. Default (unset): the client's.
     #[serde(default)]
     pub host: Option<String>,
@@ -54,13 +69,20 @@ pub struct Site {
     pub policy: Policies,
 }
 
+const fn retries() -> Count {
+    Count::new(2)
+}
+
 impl Site {
     /// A site for every authority, called `default`, with all else at its default.
     pub fn catch_all(origin: Origin) -> Self {
         Self {
             name: "default".to_owned(),
             hosts: Vec::new(),
-            origin,
+            origin: origin.into(),
+            origin_ca: None,
+            origin_protocol: OriginProtocol::default(),
+            retries: retries(),
             host: None,
             forward: Forward::default(),
             compress: Vec::new(),

@@ -181,8 +181,8 @@ fn a_wrong_variable_is_told_by_its_name() {
     check(
         "LARDER_ORIGIN",
         "127.0.0.1",
-        "LARDER_ORIGIN: site.origin: \"127.0.0.1\" is not an origin; write http://HOST or \
-         http://HOST:PORT",
+        "LARDER_ORIGIN: site.origin: \"127.0.0.1\" is not an origin; write \
+         http://HOST[:PORT] or https://HOST[:PORT]",
     );
 }
 
@@ -297,9 +297,9 @@ fn wrong_values_of_sites_are_told_with_the_accepted_ones() {
         "larder.toml:1: site[0].origin: missing; this key is required",
     );
     refused(
-        "[[site]]\norigin = \"https://a\"\n",
-        "larder.toml:2: site[0].origin: \"https://a\" is not an origin; https is not in this \
-         version; write http://HOST or http://HOST:PORT",
+        "[[site]]\norigin = \"ftp://a\"\n",
+        "larder.toml:2: site[0].origin: \"ftp://a\" is not an origin; write http://HOST[:PORT] or \
+         https://HOST[:PORT]",
     );
     refused(
         "[[site]]\norigin = \"http://a\"\nforward = \"some\"\n",

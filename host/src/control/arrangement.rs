@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::{self, ByteSize, Config, PolicyChoice, Unusable};
 use crate::entry::SiteId;
+use crate::front::origin::upstream::Upstream;
 use crate::front::site::{Site, SiteHooks, SiteMetrics, SiteTable};
 use crate::front::worker::Edge;
 use crate::policy::activation::{Activation, HookSlot, OnChange};
@@ -114,6 +115,8 @@ pub(super) struct Plan {
     domains: Vec<PlannedDomain>,
     /// Names that the file leaves to be resolved, with what they stand for from now on.
     pins: Vec<(String, Hook, Record)>,
+    /// The servers of each site.
+    upstreams: Vec<Arc<Upstream>>,
 }
 
 #[derive(Debug)]
@@ -170,6 +173,12 @@ impl Arranged {
     ) -> Result<Plan, NotArranged> {
         let mut plan = Plan::default();
         for (position, site) in config.sites.iter().enumerate() {
+            let before = self.sites.get(&site.name).map(|site| &site.upstream);
+            plan.upstreams.push(match (changing, before) {
+                // Who changes a policy changes nothing else, whatever files say by now.
+                (Some(_), Some(before)) => Arc::clone(before),
+                _ => Upstream::new(position, site, before).map_err(NotArranged::Configured)?,
+            });
             for hook in Hook::ALL {
                 let changes = changing == Some((site.name.as_str(), hook));
                 let value = file_value(site, hook);
@@ -255,6 +264,9 @@ impl Arranged {
             let (domain, slot) = self.domain(planned, &members, &plan, &claimed, library);
             claimed.push(Arc::clone(&domain));
             for (position, configured) in members {
+                let Some(upstream) = plan.upstreams.get(position) else {
+                    continue;
+                };
                 let name = &configured.name;
                 let next = SiteId(u32::try_from(self.ids.len()).unwrap_or(u32::MAX));
                 let id = *self.ids.entry(name.clone()).or_insert(next);
@@ -269,7 +281,8 @@ impl Arranged {
                     eviction: Arc::clone(&slot),
                 };
                 let metrics = before.map_or_else(Arc::default, |site| Arc::clone(&site.metrics));
-                let site = site(id, configured, hooks, (Arc::clone(&domain), metrics));
+                let parts = (Arc::clone(&domain), metrics, Arc::clone(upstream));
+                let site = site(id, configured, hooks, parts);
                 if let Some(place) = sites.get_mut(position) {
                     *place = Some(Arc::new(site));
                 }
@@ -503,7 +516,7 @@ fn site(
     id: SiteId,
     configured: &config::Site,
     hooks: SiteHooks,
-    (domain, metrics): (Arc<Domain>, Arc<SiteMetrics>),
+    (domain, metrics, upstream): (Arc<Domain>, Arc<SiteMetrics>, Arc<Upstream>),
 ) -> Site {
     let ttl = |ttl: Option<config::TimeSpan>| ttl.map(config::TimeSpan::duration);
     let longest = Duration::from_millis(crate::policy::freshness::LIFETIME_MAX_MS);
@@ -511,7 +524,11 @@ fn site(
         id,
         name: configured.name.clone(),
         hosts: configured.hosts.clone(),
-        origin: configured.origin.address(),
+        origin: upstream
+            .servers()
+            .first()
+            .map(config::Origin::authority)
+            .unwrap_or_default(),
         host: configured
             .host
             .as_deref()
@@ -526,5 +543,6 @@ fn site(
         hooks,
         domain,
         metrics,
+        upstream,
     }
 }

@@ -2,6 +2,8 @@
 
 use super::Control;
 use super::report::MEMORY;
+use crate::front::origin::health::Standing;
+use crate::front::origin::metrics::OriginMetrics;
 use crate::metrics::Exposition;
 use crate::tier::Usage;
 use crate::tier::memory::stats::Stats;
@@ -77,23 +79,62 @@ impl Control {
 
     fn origins(&self, out: &mut Exposition) {
         let table = self.edge.sites.table();
-        let name = "larder_origin_requests_total";
-        out.counters(name, "Requests sent to origins.");
-        for site in table.sites() {
-            out.sample(
-                name,
-                &[("site", &site.name)],
-                site.metrics.origin_requests.get(),
-            );
-        }
+        let mut family = |name, help, value: fn(&OriginMetrics) -> u64| {
+            out.counters(name, help);
+            for site in table.sites() {
+                out.sample(name, &[("site", &site.name)], value(&site.metrics.origin));
+            }
+        };
+        family(
+            "larder_origin_requests_total",
+            "Requests to origins, each counted once however often it was sent.",
+            |origin| origin.requests.get(),
+        );
+        family(
+            "larder_origin_retries_total",
+            "Times that a request was sent to an origin once more.",
+            |origin| origin.retries.get(),
+        );
+        family(
+            "larder_origin_retries_denied_total",
+            "Retries that would have exceeded a fifth of the requests.",
+            |origin| origin.retries_denied.get(),
+        );
+        family(
+            "larder_origin_connections_total",
+            "Connections made to origins.",
+            |origin| origin.connections.get(),
+        );
+        family(
+            "larder_origin_connect_failures_total",
+            "Attempts to connect to an address of an origin that failed.",
+            |origin| origin.connect_failures.get(),
+        );
         let name = "larder_origin_failures_total";
-        out.counters(name, "Requests to origins that got no answer.");
+        out.counters(name, "Requests to origins that got no answer, by kind.");
         for site in table.sites() {
-            out.sample(
-                name,
-                &[("site", &site.name)],
-                site.metrics.origin_failures.get(),
-            );
+            for (kind, count) in site.metrics.origin.failures() {
+                let labels = [("site", site.name.as_str()), ("kind", kind.as_str())];
+                out.sample(name, &labels, count);
+            }
+        }
+        let name = "larder_origin_connections";
+        out.gauges(name, "Connections to origins that are open.");
+        for site in table.sites() {
+            let open = site.metrics.origin.connections_open();
+            out.sample(name, &[("site", &site.name)], open);
+        }
+        let name = "larder_origin_address_up";
+        out.gauges(
+            name,
+            "1 if an address of an origin is used, 0 if it is down.",
+        );
+        for site in table.sites() {
+            for (address, standing) in site.upstream.standings() {
+                let address = address.to_string();
+                let labels = [("site", site.name.as_str()), ("address", address.as_str())];
+                out.sample(name, &labels, u64::from(standing == Standing::Up));
+            }
         }
         out.gauges("larder_flights", "Fetches under way.");
         let flights = u64::try_from(self.edge.cache.flights.len()).unwrap_or(u64::MAX);

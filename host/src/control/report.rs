@@ -11,6 +11,7 @@ use crate::clock;
 use crate::entry::{Entry, Usable};
 use crate::front::authority::Scheme;
 use crate::front::exchange::{Effective, compose};
+use crate::front::origin::health::Standing;
 use crate::front::shown::readable;
 use crate::front::site::{CacheOutcome, Site};
 use crate::policy::hook::Hook;
@@ -125,12 +126,15 @@ impl Control {
         json!({
             "name": site.name,
             "hosts": site.hosts,
-            "origin": site.origin,
+            "origin": site.upstream.origins().to_string(),
+            "origin_addresses": addresses(site),
             "requests": requests,
             "hits": site.metrics.outcome(CacheOutcome::Hit),
             "outcomes": counts,
-            "origin_requests": site.metrics.origin_requests.get(),
-            "origin_failures": site.metrics.origin_failures.get(),
+            "origin_requests": site.metrics.origin.requests.get(),
+            "origin_failures": site.metrics.origin.failures_sum(),
+            "origin_retries": site.metrics.origin.retries.get(),
+            "origin_connections": site.metrics.origin.connections_open(),
             "memory_capacity": site.domain.usage().capacity,
             "policies": policies,
         })
@@ -289,6 +293,19 @@ fn explain_entry(entry: &Entry) -> Value {
         "stale_if_error_s": lifetime.stale_if_error.as_secs(),
         "lifetime_decided_by": &*stored.decided_by,
     })
+}
+
+/// The addresses of the site's origin, each with how it stands.
+fn addresses(site: &Site) -> Vec<String> {
+    let standings = site.upstream.standings();
+    let shown = standings.iter().map(|(address, standing)| {
+        let word = match standing {
+            Standing::Up => "up",
+            Standing::Due | Standing::Down(_) => "down",
+        };
+        format!("{address} {word}")
+    });
+    shown.collect()
 }
 
 fn native_key() -> Keyed {

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use super::body::{CatchUp, Rest};
 use super::exchange::{Exchange, Miss};
 use super::fill::{has_validator, outgoing_fields, request};
+use super::interim::Interim;
 use super::origin::Outgoing;
 use crate::cache::flight::{Failure, Head};
 
@@ -45,9 +46,9 @@ pub fn catch_up(exchange: &Exchange, miss: &Miss, head: &Arc<Head>) -> Option<Ca
                 headers.insert(RANGE, range);
                 headers.insert(IF_RANGE, tag);
             }
-            site.metrics.origin_requests.increment();
-            let request = request(&Method::GET, &site, &target, headers, Outgoing::Empty)?;
-            let response = worker.client.send(request).await?;
+            let request = request(&Method::GET, &target, headers, Outgoing::Empty)?;
+            let interim = Interim::default();
+            let response = worker.client.send(&site, request, interim).await?;
             let same = [ETAG, LAST_MODIFIED]
                 .iter()
                 .all(|name| response.headers().get(name) == head.headers.get(name));

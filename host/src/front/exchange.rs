@@ -24,6 +24,7 @@ use super::counting::{Done, finish};
 use super::fetch;
 use super::forwarded;
 use super::heads::Heads;
+use super::interim::Interim;
 use super::pass;
 use super::ranged;
 use super::shown::Shown;
@@ -94,6 +95,8 @@ pub struct Exchange {
     pub target: Option<String>,
     /// Who sent it.
     pub client: Client,
+    /// Takes interim responses to it.
+    pub interim: Interim,
     /// When it arrived.
     pub start: Instant,
     /// Whether its answer was counted.
@@ -239,6 +242,7 @@ fn later(
         authority,
         target,
         client,
+        interim: Interim::default(),
         start: clock::instant(),
         counted: Cell::new(false),
     };

@@ -20,6 +20,7 @@ use super::carry::{HEAD_BYTES, STEP, carry};
 use super::coding;
 use super::exchange::{Exchange, Miss};
 use super::fields;
+use super::interim::Interim;
 use super::origin::{OriginBody, Outgoing};
 use super::site::Site;
 use super::storing::{self, Decision, PolicyBounds};
@@ -55,6 +56,8 @@ struct Fill {
     ask: Ask,
     freshness: Arc<Activation>,
     tags: Vec<Tag>,
+    /// Takes interim responses to the client that caused it.
+    interim: Interim,
 }
 
 /// Starts the fill of `pilot`'s flight, which asks for `ask`.
@@ -73,6 +76,7 @@ pub fn start(exchange: &Exchange, miss: &Miss, ask: Ask, pilot: Pilot) {
         ask,
         freshness: Arc::clone(&miss.freshness),
         tags: exchange.tags(),
+        interim: exchange.interim.clone(),
     };
     worker.tasks.spawn(fill.fly(pilot));
 }
@@ -129,20 +133,17 @@ pub fn set_host(headers: &mut HeaderMap, site: &Site, authority: &str) {
     }
 }
 
-/// A request to the origin of `site`.
+/// A request to an origin.
 ///
 /// # Errors
 /// The target is none that can be sent.
 pub fn request(
     method: &Method,
-    site: &Site,
     target: &str,
     headers: HeaderMap,
     body: Outgoing,
 ) -> Result<Request<Outgoing>, Failure> {
     let uri = http::Uri::builder()
-        .scheme("http")
-        .authority(site.origin.as_str())
         .path_and_query(target)
         .build()
         .map_err(|_| Failure::Unreachable)?;
@@ -223,19 +224,9 @@ impl Fill {
     }
 
     async fn send(&self, headers: HeaderMap) -> Result<Response<OriginBody>, Failure> {
-        self.site.metrics.origin_requests.increment();
-        let request = request(
-            &Method::GET,
-            &self.site,
-            &self.target,
-            headers,
-            Outgoing::Empty,
-        )?;
-        let answer = self.worker.client.send(request).await;
-        if answer.is_err() {
-            self.site.metrics.origin_failures.increment();
-        }
-        answer
+        let request = request(&Method::GET, &self.target, headers, Outgoing::Empty)?;
+        let interim = self.interim.clone();
+        self.worker.client.send(&self.site, request, interim).await
     }
 
     /// Native rule, freshness policy, floor.

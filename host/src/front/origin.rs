@@ -1,43 +1,56 @@
-//! The client that talks to origins: one a worker, with its own pool of connections.
+//! The client that talks to origins: one a worker, with its own connections.
 //!
-//! Every wait has a deadline: connecting, the first byte of the answer, each further piece. What
-//! comes back is either a whole response head or a [`Failure`]; a body that breaks off says so.
+//! A request goes to the addresses of its site in turn. Where one cannot be connected to the next
+//! is tried; what was sent is sent once more only if it may be (RFC 9110 9.2.2) and the budget for
+//! that allows it. Every wait has a deadline: connecting, the first byte of the answer, each
+//! further piece. What comes back is either a whole response head or a [`Failure`]; a body that
+//! breaks off says so.
 
-use std::pin::Pin;
+pub mod body;
+pub mod budget;
+pub mod connect;
+pub mod fault;
+pub mod health;
+pub mod metrics;
+pub mod outgoing;
+pub mod pool;
+pub mod resolve;
+pub mod soundness;
+pub mod tls;
+pub mod upstream;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::{Body, Frame, SizeHint};
+use http::header::HOST;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioTimer;
-use tokio::time::{Instant, Sleep};
+use hyper::client::conn::TrySendError;
+use tokio::time::Instant;
 
-use super::body::RequestBody;
-use super::coding::encoder::Encoder;
-use super::h1::upload::BrokeOff;
+use super::interim::Interim;
+use super::site::Site;
 use crate::cache::flight::Failure;
-use crate::config::Coding;
-use crate::tasks::LocalExecutor;
-
-/// Idle connections kept for each origin by each worker.
-const IDLE_CONNECTIONS: usize = 64;
-/// Idle connections are closed after this: sooner than common origins close theirs (nginx: 75 s).
-const IDLE_AFTER: Duration = Duration::from_secs(55);
-/// Bytes buffered for each connection, at most; a response head must fit.
-const BUFFER_BYTES: usize = 256 << 10;
+use crate::clock;
+use crate::config::OriginScheme;
+pub use body::OriginBody;
+use connect::{Dialled, dial};
+use fault::{Chain, Fault};
+use health::Sign;
+pub use outgoing::{Outgoing, OutgoingError};
+use pool::{Lease, Pool, Sender};
+use soundness::Soundness;
+use upstream::{Attempt, Upstream};
 
 /// How long the client waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
-    /// For a connection.
+    /// For a connection, all addresses that are tried together.
     pub connect: Duration,
-    /// From sending the request to the head of the response.
+    /// From sending the request to the head of the response, all attempts together.
     pub first_byte: Duration,
     /// Between two pieces of a body.
     pub idle: Duration,
@@ -46,292 +59,310 @@ pub struct Deadlines {
 /// A client of origins.
 #[derive(Clone, Debug)]
 pub struct OriginClient {
-    client: Client<HttpConnector, Outgoing>,
+    pool: Pool,
     deadlines: Deadlines,
+}
+
+/// Why a request that was handed to a connection has no answer.
+enum Lost {
+    /// It was not sent; here it is.
+    Unsent(Box<Request<Outgoing>>),
+    /// It was sent, in part at least.
+    Sent(Fault),
+}
+
+/// A connection, and whether it had carried a request before.
+struct Link {
+    sender: Sender,
+    used: bool,
 }
 
 impl OriginClient {
     /// A client without connections. Must be used within a local runtime.
     pub fn new(deadlines: Deadlines) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(deadlines.connect));
-        connector.set_nodelay(true);
-        connector.set_keepalive(Some(Duration::from_mins(1)));
-        let client = Client::builder(LocalExecutor)
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_AFTER)
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            // A request that met a connection which the origin had closed is sent once more.
-            .retry_canceled_requests(true)
-            .set_host(false)
-            .http1_max_buf_size(BUFFER_BYTES)
-            .http1_title_case_headers(false)
-            .build(connector);
-        Self { client, deadlines }
+        Self {
+            pool: Pool::default(),
+            deadlines,
+        }
     }
 
-    /// Sends `request`, whose URI is absolute, and waits for the head of the answer.
+    /// Sends `request`, whose URI is a target and which has a `Host`, to a server of `site`, and
+    /// waits for the head of the answer. Interim responses go to `interim`.
     ///
     /// # Errors
     /// The origin could not be reached, broke off, spoke something else, or took too long.
-    pub async fn send(&self, request: Request<Outgoing>) -> Result<Response<OriginBody>, Failure> {
-        let upload = request.body().sent();
-        let answer = self.client.request(request);
-        match self.within_deadline(answer, upload).await {
-            None => Err(Failure::TimedOut),
-            Some(Err(error)) => {
-                tracing::debug!(error = %Chain(&error), "the origin did not answer");
-                Err(fault(&error))
-            }
-            Some(Ok(response)) => {
-                Ok(response.map(|body| OriginBody::new(body, self.deadlines.idle)))
-            }
-        }
-    }
-
-    /// Waits for `answer`. The deadline begins when `upload` has been sent on: until then it is the
-    /// client's turn, whose connection has a deadline of its own.
-    async fn within_deadline<T>(
+    pub async fn send(
         &self,
-        answer: impl Future<Output = T>,
-        upload: Option<Arc<AtomicBool>>,
-    ) -> Option<T> {
-        let sent = || {
-            upload
-                .as_ref()
-                .is_none_or(|sent| sent.load(Ordering::Relaxed))
-        };
-        let mut answer = std::pin::pin!(answer);
-        loop {
-            let before = sent();
-            let answered = tokio::time::timeout(self.deadlines.first_byte, answer.as_mut()).await;
-            match answered {
-                Ok(answered) => return Some(answered),
-                Err(_) if before => return None,
-                Err(_) => {}
+        site: &Site,
+        mut request: Request<Outgoing>,
+        interim: Interim,
+    ) -> Result<Response<OriginBody>, Failure> {
+        let metrics = &site.metrics.origin;
+        metrics.requests.increment();
+        site.upstream.budget.deposit();
+        if interim.is_wanted() {
+            hyper::ext::on_informational(&mut request, move |response| {
+                interim.send(response.status(), response.headers());
+            });
+        }
+        let answer = self.try_addresses(site, request).await;
+        answer.map_err(|fault| {
+            let reason = Chain(&fault);
+            tracing::debug!(site = site.name, %reason, "the origin did not answer");
+            if let Some(kind) = fault.kind() {
+                metrics.failed(kind);
             }
-        }
-    }
-}
-
-/// Who is to blame for a request that got no answer.
-fn fault(error: &(dyn std::error::Error + 'static)) -> Failure {
-    for cause in std::iter::successors(Some(error), |error| error.source()) {
-        match cause.downcast_ref::<OutgoingError>() {
-            Some(OutgoingError::TooLarge) => return Failure::BodyTooLarge,
-            Some(OutgoingError::Client(_)) => return Failure::BodyBrokeOff,
-            None => {}
-        }
-        let timed_out = cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut);
-        if timed_out {
-            return Failure::TimedOut;
-        }
-    }
-    Failure::Unreachable
-}
-
-/// An error with everything that caused it.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(error) = source {
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
-    }
-}
-
-/// The body of a request to an origin.
-#[derive(Debug)]
-pub enum Outgoing {
-    /// None.
-    Empty,
-    /// The client's, passed on as it comes.
-    Client {
-        /// What the client sends.
-        body: RequestBody,
-        /// Bytes it may still send.
-        left: u64,
-        /// Whether all of it was sent on.
-        sent: Arc<AtomicBool>,
-    },
-}
-
-/// A client's body cannot be passed on.
-#[derive(Debug, thiserror::Error)]
-pub enum OutgoingError {
-    /// It broke off.
-    #[error("the client's body broke off")]
-    Client(#[source] BrokeOff),
-    /// It is longer than the limit.
-    #[error("the client's body is larger than the limit")]
-    TooLarge,
-}
-
-impl Outgoing {
-    /// The body of a client, of at most `limit` bytes.
-    pub fn client(body: RequestBody, limit: u64) -> Self {
-        let sent = Arc::new(AtomicBool::new(body.is_end_stream()));
-        Self::Client {
-            body,
-            left: limit,
-            sent,
-        }
+            fault.failure()
+        })
     }
 
-    /// Becomes true when all of the body was sent on; none without a body.
-    fn sent(&self) -> Option<Arc<AtomicBool>> {
-        match self {
-            Self::Empty => None,
-            Self::Client { sent, .. } => Some(Arc::clone(sent)),
-        }
-    }
-}
-
-impl Body for Outgoing {
-    type Data = Bytes;
-    type Error = OutgoingError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, OutgoingError>>> {
-        let Self::Client { body, left, sent } = self.get_mut() else {
-            return Poll::Ready(None);
-        };
-        let frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
-        if frame.is_none() || body.is_end_stream() {
-            sent.store(true, Ordering::Relaxed);
-        }
-        Poll::Ready(frame.map(|frame| {
-            let frame = frame.map_err(OutgoingError::Client)?;
-            let length = frame.data_ref().map_or(0, Bytes::len);
-            let length = u64::try_from(length).unwrap_or(u64::MAX);
-            *left = left.checked_sub(length).ok_or(OutgoingError::TooLarge)?;
-            Ok(frame)
-        }))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Client { body, .. } => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Client { body, .. } => body.size_hint(),
-        }
-    }
-}
-
-/// The body of an origin's response.
-#[derive(Debug)]
-pub struct OriginBody {
-    incoming: Incoming,
-    idle: Duration,
-    deadline: Pin<Box<Sleep>>,
-    waiting: bool,
-    encoder: Option<Encoder>,
-}
-
-impl OriginBody {
-    fn new(incoming: Incoming, idle: Duration) -> Self {
-        let deadline = Box::pin(tokio::time::sleep(idle));
-        Self {
-            incoming,
-            idle,
-            deadline,
-            waiting: false,
-            encoder: None,
-        }
-    }
-
-    /// The same content in `coding`, if there is one.
-    #[must_use]
-    pub fn encoded(self, coding: Option<Coding>) -> Self {
-        Self {
-            encoder: coding.map(Encoder::new),
-            ..self
-        }
-    }
-
-    /// The length that the origin announced; none of what is encoded here.
-    pub fn length(&self) -> Option<u64> {
-        let as_it_came = self.encoder.is_none();
-        as_it_came
-            .then(|| self.incoming.size_hint().exact())
-            .flatten()
-    }
-
-    /// Whether the whole body has been read.
-    pub fn is_whole(&self) -> bool {
-        self.encoder.is_none() && self.incoming.is_end_stream()
-    }
-
-    /// The next piece; `None` once the body is whole. Trailers are dropped.
-    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
-        loop {
-            match Pin::new(&mut self.incoming).poll_frame(cx) {
-                Poll::Ready(frame) => {
-                    self.waiting = false;
-                    match frame {
-                        None => {
-                            let rest = self.encoder.take().map(Encoder::finish);
-                            let rest = rest.filter(|rest| !rest.is_empty());
-                            return Poll::Ready(rest.map(Ok));
-                        }
-                        Some(Err(error)) => {
-                            tracing::debug!(error = %Chain(&error), "the origin's body broke off");
-                            return Poll::Ready(Some(Err(Failure::Unreachable)));
-                        }
-                        Some(Ok(frame)) => {
-                            let piece = frame.into_data().unwrap_or_default();
-                            let piece = match &mut self.encoder {
-                                Some(encoder) => encoder.push(&piece),
-                                None => piece,
-                            };
-                            if !piece.is_empty() {
-                                return Poll::Ready(Some(Ok(piece)));
-                            }
-                        }
+    async fn try_addresses(
+        &self,
+        site: &Site,
+        request: Request<Outgoing>,
+    ) -> Result<Response<OriginBody>, Fault> {
+        let (upstream, metrics) = (&site.upstream, &site.metrics.origin);
+        let (again, mut request) = replayable(request);
+        let mut left = self.deadlines;
+        let endpoints = spend(&mut left.connect, |limit| upstream.endpoints(limit)).await?;
+        let mut route = upstream.route(&endpoints, clock::now()).into_iter();
+        let mut fault = Fault::Name("there is none".to_owned());
+        let mut sent_again = 0;
+        let mut fresh = false;
+        let mut next = route.next();
+        while let Some(mut attempt) = next.take() {
+            let untried = u32::try_from(route.len()).unwrap_or(u32::MAX);
+            let link = self.link(site, &attempt, fresh, untried, &mut left.connect);
+            let link = match link.await {
+                Ok(link) => link,
+                Err(failed) => {
+                    metrics.connect_failures.increment();
+                    attempt.failed(Sign::Unconnected, &failed);
+                    fault = failed;
+                    fresh = false;
+                    next = route.next();
+                    continue;
+                }
+            };
+            let used = link.used;
+            let sending = self.exchange(upstream, &attempt, link, *request, &mut left);
+            match sending.await {
+                Ok(response) => {
+                    attempt.answered();
+                    return Ok(response);
+                }
+                Err(Lost::Unsent(back)) => {
+                    // The connection had ended by then. A new one that ends at once is no better.
+                    let ended = std::io::Error::from(std::io::ErrorKind::ConnectionAborted);
+                    fault = Fault::Connect(ended);
+                    request = back;
+                    if used && !fresh {
+                        fresh = true;
+                        next = Some(attempt);
+                    } else {
+                        attempt.failed(Sign::Unconnected, &fault);
+                        fresh = false;
+                        next = route.next();
                     }
                 }
-                Poll::Pending => {
-                    let held = self.encoder.as_mut().map(Encoder::flush);
-                    if let Some(held) = held.filter(|held| !held.is_empty()) {
-                        return Poll::Ready(Some(Ok(held)));
-                    }
-                    // The deadline runs only while the origin is being waited for.
-                    if !self.waiting {
-                        self.waiting = true;
-                        self.deadline.as_mut().reset(Instant::now() + self.idle);
-                    }
-                    return match self.deadline.as_mut().poll(cx) {
-                        Poll::Ready(()) => Poll::Ready(Some(Err(Failure::TimedOut))),
-                        Poll::Pending => Poll::Pending,
+                Err(Lost::Sent(failed)) => {
+                    let closed = matches!(failed, Fault::Closed(_));
+                    let origins = failed.kind().is_some();
+                    let Some(parts) = again.as_ref().filter(|_| closed) else {
+                        if origins {
+                            attempt.failed(Sign::Unanswered, &failed);
+                        }
+                        return Err(failed);
                     };
+                    fault = failed;
+                    if used && !fresh {
+                        // An origin may close a connection that it finds idle at any time
+                        // (RFC 9112 9.3.1); that says nothing of its health.
+                        fresh = true;
+                        next = Some(attempt);
+                    } else {
+                        attempt.failed(Sign::Unanswered, &fault);
+                        fresh = false;
+                        if sent_again == upstream.retries() {
+                            break;
+                        }
+                        let Some(other) = route.next() else { break };
+                        if !upstream.budget.withdraw() {
+                            metrics.retries_denied.increment();
+                            break;
+                        }
+                        sent_again += 1;
+                        next = Some(other);
+                    }
+                    metrics.retries.increment();
+                    request = Box::new(Request::from_parts(parts.clone(), Outgoing::Empty));
                 }
             }
         }
+        Err(fault)
     }
 
-    /// The next piece; `None` once the body is whole.
-    ///
-    /// # Errors
-    /// The body broke off or stalled.
-    ///
-    /// # Cancel safety
-    /// May be dropped and called again.
-    pub async fn piece(&mut self) -> Option<Result<Bytes, Failure>> {
-        std::future::poll_fn(|cx| self.poll_piece(cx)).await
+    /// A connection to the address of `attempt`: one that is open, unless it must be `fresh`, or a
+    /// new one. Of the time `left` for connecting, as much is kept back for each of the `untried`
+    /// addresses.
+    async fn link(
+        &self,
+        site: &Site,
+        attempt: &Attempt,
+        fresh: bool,
+        untried: u32,
+        left: &mut Duration,
+    ) -> Result<Link, Fault> {
+        let (upstream, endpoint) = (&site.upstream, &attempt.endpoint);
+        let used = |sender| Link { sender, used: true };
+        if !fresh && let Some(sender) = self.pool.take(endpoint.id) {
+            return Ok(used(sender));
+        }
+        let share = |left: Duration| left / untried.saturating_add(1);
+        let making = upstream
+            .may_share(endpoint)
+            .then(|| self.pool.making(endpoint.id));
+        let mut alone = None;
+        if let Some(making) = &making {
+            let waiting = |limit| tokio::time::timeout(share(limit), making.acquire());
+            let waited = spend(left, waiting).await;
+            alone = waited.map_err(|_| Fault::ConnectTimedOut)?.ok();
+            // Whoever was first may have made one for all.
+            if let Some(sender) = self.pool.take(endpoint.id) {
+                return Ok(used(sender));
+            }
+            alone = alone.filter(|_| upstream.may_share(endpoint));
+        }
+        let dialling = |limit| dial(upstream, endpoint, share(limit), &site.metrics.origin);
+        let sender = match spend(left, dialling).await? {
+            Dialled::Http1(alone) => Sender::Http1(alone),
+            Dialled::Http2(sender) => Sender::Http2(self.pool.share(endpoint.id, sender)),
+        };
+        drop(alone);
+        Ok(Link {
+            sender,
+            used: false,
+        })
+    }
+
+    /// Sends `request` over `link` and waits for the head of the response.
+    async fn exchange(
+        &self,
+        upstream: &Upstream,
+        attempt: &Attempt,
+        link: Link,
+        request: Request<Outgoing>,
+        left: &mut Deadlines,
+    ) -> Result<Response<OriginBody>, Lost> {
+        let method = request.method().clone();
+        let upload = request.body().sent();
+        let sent = upload.clone();
+        let mut sender = link.sender;
+        let answer = ask(&mut sender, upstream.scheme(), request);
+        let deadline = left.first_byte;
+        let waiting = |_| within_deadline(answer, deadline, upload);
+        let answered = match spend(&mut left.first_byte, waiting).await {
+            None => return Err(Lost::Sent(Fault::TimedOut)),
+            Some(answered) => answered,
+        };
+        let (head, body) = answered?.into_parts();
+        let uploaded = sent.is_none_or(|sent| sent.load(Ordering::Relaxed));
+        let sound = match &sender {
+            Sender::Http2(_) => true,
+            Sender::Http1(_) => match soundness::judge(&method, &head) {
+                Soundness::Sound => uploaded,
+                Soundness::Doubtful => false,
+                Soundness::Unusable(why) => return Err(Lost::Sent(Fault::Unsound(why))),
+            },
+        };
+        let lease = Lease::new(&self.pool, attempt.endpoint.id, sender, sound);
+        let body = OriginBody::new(body, self.deadlines.idle, lease);
+        Ok(Response::from_parts(head, body))
+    }
+}
+
+/// Hands `request` to the connection of `sender`.
+async fn ask(
+    sender: &mut Sender,
+    scheme: OriginScheme,
+    request: Request<Outgoing>,
+) -> Result<Response<Incoming>, Lost> {
+    match sender {
+        Sender::Http1(alone) => {
+            alone.heard.set(false);
+            let answer = alone.sender.try_send_request(request).await;
+            answer.map_err(|error| lost(error, alone.heard.get()))
+        }
+        Sender::Http2(stream) => {
+            let request = for_http2(request, scheme).map_err(Lost::Sent)?;
+            let answer = stream.sender.try_send_request(request).await;
+            answer.map_err(|error| lost(error, false))
+        }
+    }
+}
+
+fn lost(mut error: TrySendError<Request<Outgoing>>, heard: bool) -> Lost {
+    match error.take_message() {
+        Some(request) => Lost::Unsent(Box::new(request)),
+        None => Lost::Sent(Fault::of_exchange(error.into_error(), heard)),
+    }
+}
+
+/// `request` as HTTP/2 has it: its target is a whole URI, and `Host` a part of that
+/// (RFC 9113 8.3.1).
+fn for_http2(request: Request<Outgoing>, scheme: OriginScheme) -> Result<Request<Outgoing>, Fault> {
+    let (mut parts, body) = request.into_parts();
+    let target = parts.uri.path_and_query().cloned();
+    let host = parts.headers.remove(HOST);
+    let uri = Uri::builder()
+        .scheme(scheme.as_str())
+        .authority(host.as_ref().map_or(&b""[..], HeaderValue::as_bytes))
+        .path_and_query(target.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    parts.uri = uri
+        .build()
+        .map_err(|_| Fault::Unsound("its host or target cannot be sent over HTTP/2"))?;
+    Ok(Request::from_parts(parts, body))
+}
+
+/// The head of `request`, if it may be sent more than once (RFC 9110 9.2.2), and `request`.
+fn replayable(request: Request<Outgoing>) -> (Option<Parts>, Box<Request<Outgoing>>) {
+    let (parts, body) = request.into_parts();
+    let again = matches!(body, Outgoing::Empty) && parts.method.is_idempotent();
+    let again = again.then(|| parts.clone());
+    (again, Box::new(Request::from_parts(parts, body)))
+}
+
+/// Does `work`, which is told how much time is `left`, and takes what it took from that.
+async fn spend<T, F: Future<Output = T>>(
+    left: &mut Duration,
+    work: impl FnOnce(Duration) -> F,
+) -> T {
+    let start = Instant::now();
+    let done = work(*left).await;
+    *left = left.saturating_sub(start.elapsed());
+    done
+}
+
+/// Waits for `answer`. The deadline begins when `upload` has been sent on: until then it is the
+/// client's turn, whose connection has a deadline of its own.
+async fn within_deadline<T>(
+    answer: impl Future<Output = T>,
+    deadline: Duration,
+    upload: Option<Arc<AtomicBool>>,
+) -> Option<T> {
+    let sent = || {
+        upload
+            .as_ref()
+            .is_none_or(|sent| sent.load(Ordering::Relaxed))
+    };
+    let mut answer = std::pin::pin!(answer);
+    loop {
+        let before = sent();
+        let answered = tokio::time::timeout(deadline, answer.as_mut()).await;
+        match answered {
+            Ok(answered) => return Some(answered),
+            Err(_) if before => return None,
+            Err(_) => {}
+        }
     }
 }

@@ -16,6 +16,7 @@ use super::exchange::Exchange;
 use super::fetch;
 use super::fields;
 use super::fill;
+use super::origin::fault::FaultKind;
 use super::origin::{OriginBody, Outgoing};
 use super::site::{CacheOutcome, Site};
 use super::worker::Worker;
@@ -49,22 +50,27 @@ pub async fn pass(
     }
     let (headers, body) = outgoing(&mut exchange, limit, declared.as_deref());
     let method = exchange.head.method.clone();
-    exchange.site.metrics.origin_requests.increment();
     let unsettled = Unsettled::new(&exchange);
     // What is done to a resource is done to the one that the client named.
     let target = match reason {
         ForwardReason::Method => exchange.original_target(),
         _ => exchange.asked_target(),
     };
-    let request = fill::request(&method, &exchange.site, target, headers, body);
+    let request = fill::request(&method, target, headers, body);
     let answer = match request {
-        Ok(request) => exchange.worker.client.send(request).await,
+        Ok(request) => {
+            let (client, interim) = (&exchange.worker.client, exchange.interim.clone());
+            client.send(&exchange.site, request, interim).await
+        }
         Err(failure) => Err(failure),
     };
     let response = match answer {
         Ok(response) if !is_unasked_part(&exchange, response.status()) => response,
-        Ok(_) => return unanswered(&exchange, Failure::Unreachable),
-        Err(failure) => return unanswered(&exchange, failure),
+        Ok(_) => {
+            exchange.site.metrics.origin.failed(FaultKind::Protocol);
+            return fetch::failed(&exchange, Failure::Unreachable);
+        }
+        Err(failure) => return fetch::failed(&exchange, failure),
     };
     unsettled.settle();
     invalidate(&exchange, response.status(), response.headers());
@@ -115,14 +121,6 @@ fn hand_on(
 /// asked for a part takes it for the whole.
 fn is_unasked_part(exchange: &Exchange, status: StatusCode) -> bool {
     status == StatusCode::PARTIAL_CONTENT && !exchange.head.headers.contains_key(RANGE)
-}
-
-/// The origin gave no answer that can be passed on.
-fn unanswered(exchange: &Exchange, failure: Failure) -> Response<ResponseBody> {
-    if !matches!(failure, Failure::BodyTooLarge | Failure::BodyBrokeOff) {
-        exchange.site.metrics.origin_failures.increment();
-    }
-    fetch::failed(exchange, failure)
 }
 
 /// The fields and the body that are sent on.

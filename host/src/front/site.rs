@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use super::origin::metrics::OriginMetrics;
+use super::origin::upstream::Upstream;
 use crate::config::{Coding, Forward};
 use crate::entry::SiteId;
 use crate::metrics::Counter;
@@ -27,8 +29,10 @@ pub struct Site {
     pub name: String,
     /// Its hosts; empty for the site that takes every other authority.
     pub hosts: Vec<String>,
-    /// `host:port` of its origin.
+    /// What stands in `Host` for a client that names no host: the address of its first server.
     pub origin: String,
+    /// Its servers.
+    pub upstream: Arc<Upstream>,
     /// `Host` towards the origin, in place of the client's.
     pub host: Option<HeaderValue>,
     /// Which request fields the origin sees on a fill that may be stored.
@@ -136,10 +140,8 @@ impl CacheOutcome {
 pub struct SiteMetrics {
     /// Requests by outcome, and by the first digit of the status.
     requests: [[Counter; 5]; CacheOutcome::ALL.len()],
-    /// Requests sent to the origin.
-    pub origin_requests: Counter,
-    /// Requests to the origin that failed.
-    pub origin_failures: Counter,
+    /// What went to the origin.
+    pub origin: Arc<OriginMetrics>,
 }
 
 impl SiteMetrics {

@@ -1,0 +1,235 @@
+//! Makes a connection to one address: TCP, TLS, HTTP.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::fault::{Chain, Fault};
+use super::metrics::OriginMetrics;
+use super::outgoing::Outgoing;
+use super::pool::Alone;
+use super::tls;
+use super::upstream::{Endpoint, Upstream};
+use crate::config::OriginProtocol;
+use crate::tasks::LocalExecutor;
+
+/// Bytes buffered for each HTTP/1 connection, at most; a response head must fit.
+const BUFFER_BYTES: usize = 256 << 10;
+/// Bytes of the fields of a response over HTTP/2, at most, counted as RFC 9113 6.5.2 has it.
+const FIELDS_BYTES: u32 = 256 << 10;
+/// Bytes that an origin may send over one HTTP/2 stream before they are read.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// Bytes that an origin may send over one HTTP/2 connection before they are read.
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// How often a quiet HTTP/2 connection with requests under way is asked whether it is alive.
+const PING_EVERY: Duration = Duration::from_secs(20);
+/// How often the kernel asks whether a quiet connection is alive.
+const KEEP_ALIVE: Duration = Duration::from_mins(1);
+
+/// A connection over the protocol that was agreed on.
+pub(super) enum Dialled {
+    Http1(Alone),
+    Http2(http2::SendRequest<Outgoing>),
+}
+
+/// Connects to `endpoint` of `upstream` within `limit`.
+pub(super) async fn dial(
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+    limit: Duration,
+    metrics: &Arc<OriginMetrics>,
+) -> Result<Dialled, Fault> {
+    match tokio::time::timeout(limit, connect(upstream, endpoint, metrics)).await {
+        Ok(dialled) => dialled,
+        Err(_) => Err(Fault::ConnectTimedOut),
+    }
+}
+
+async fn connect(
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+    metrics: &Arc<OriginMetrics>,
+) -> Result<Dialled, Fault> {
+    let socket = TcpStream::connect(endpoint.address)
+        .await
+        .map_err(Fault::Connect)?;
+    let open = Open::new(metrics);
+    let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE);
+    socket
+        .set_nodelay(true)
+        .and_then(|()| SockRef::from(&socket).set_tcp_keepalive(&keep_alive))
+        .map_err(Fault::Connect)?;
+    let (stream, agreed) = match (&upstream.tls, &endpoint.name) {
+        (Some(config), Some(name)) => {
+            let connector = TlsConnector::from(Arc::clone(config));
+            let stream = connector
+                .connect(name.clone(), socket)
+                .await
+                .map_err(Fault::Tls)?;
+            let agreed = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+            (Stream::Tls(Box::new(stream)), agreed)
+        }
+        _ => (Stream::Plain(socket), None),
+    };
+    let over_http2 = match upstream.protocol() {
+        OriginProtocol::Auto => agreed.as_deref() == Some(tls::H2),
+        OriginProtocol::Http1 => false,
+        OriginProtocol::H2 if upstream.tls.is_some() && agreed.as_deref() != Some(tls::H2) => {
+            return Err(Fault::Unsound("the origin does not offer HTTP/2"));
+        }
+        OriginProtocol::H2 => true,
+    };
+    let heard = Rc::new(Cell::new(false));
+    let wire = TokioIo::new(Wire {
+        stream,
+        heard: Rc::clone(&heard),
+    });
+    endpoint.chose(over_http2);
+    if over_http2 {
+        speak_http2(wire, open).await.map(Dialled::Http2)
+    } else {
+        let sender = speak_http1(wire, open).await?;
+        Ok(Dialled::Http1(Alone { sender, heard }))
+    }
+}
+
+async fn speak_http1(
+    wire: TokioIo<Wire>,
+    open: Open,
+) -> Result<http1::SendRequest<Outgoing>, Fault> {
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(BUFFER_BYTES)
+        .handshake(wire)
+        .await
+        .map_err(Fault::Broken)?;
+    LocalExecutor.execute(until_closed(connection, open));
+    Ok(sender)
+}
+
+async fn speak_http2(
+    wire: TokioIo<Wire>,
+    open: Open,
+) -> Result<http2::SendRequest<Outgoing>, Fault> {
+    let (sender, connection) = http2::Builder::new(LocalExecutor)
+        .timer(TokioTimer::new())
+        .max_header_list_size(FIELDS_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .keep_alive_interval(PING_EVERY)
+        .handshake(wire)
+        .await
+        .map_err(Fault::Broken)?;
+    LocalExecutor.execute(until_closed(connection, open));
+    Ok(sender)
+}
+
+async fn until_closed(connection: impl Future<Output = hyper::Result<()>>, open: Open) {
+    if let Err(error) = connection.await {
+        tracing::debug!(error = %Chain(&error), "a connection to an origin broke");
+    }
+    drop(open);
+}
+
+/// Counts as an open connection until it drops.
+struct Open(Arc<OriginMetrics>);
+
+impl Open {
+    fn new(metrics: &Arc<OriginMetrics>) -> Self {
+        metrics.connections.increment();
+        Self(Arc::clone(metrics))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections_closed.increment();
+    }
+}
+
+/// A connection that remembers whether it brought anything.
+struct Wire {
+    stream: Stream,
+    heard: Rc<Cell<bool>>,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let wire = self.get_mut();
+        let before = buffer.filled().len();
+        let read = match &mut wire.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        };
+        if buffer.filled().len() > before {
+            wire.heard.set(true);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
