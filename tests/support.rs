@@ -22,6 +22,8 @@ pub(crate) mod origin;
 pub(crate) mod pattern;
 #[path = "support/reply.rs"]
 pub(crate) mod reply;
+#[path = "support/secure.rs"]
+pub(crate) mod secure;
 
 use std::time::{Duration, Instant, SystemTime};
 

@@ -72,7 +72,12 @@ pub(crate) struct Origin {
 impl Origin {
     /// Starts one without routes.
     pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::on_port(0)
+    }
+
+    /// Starts one without routes on `port`, which is free.
+    pub(crate) fn on_port(port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
         let address = listener.local_addr().expect("bound");
         let shared = Arc::new(Shared::default());
         let accepting = Arc::clone(&shared);
@@ -96,8 +101,13 @@ impl Origin {
     /// Starts one that answers every request by `answer`.
     pub(crate) fn answering(answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
         let origin = Self::start();
-        origin.shared.state.lock().expect("sound").anything = Some(Arc::new(answer));
+        origin.answer(answer);
         origin
+    }
+
+    /// Answers requests without a route by `answer` from now on.
+    pub(crate) fn answer(&self, answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static) {
+        self.shared.state.lock().expect("sound").anything = Some(Arc::new(answer));
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -141,6 +141,14 @@ impl Reply {
         }
     }
 
+    /// These bytes, whatever they are, on a connection that goes on.
+    pub(crate) fn raw_kept(bytes: impl AsRef<[u8]>) -> Self {
+        Self {
+            close: false,
+            ..Self::raw(bytes)
+        }
+    }
+
     /// No answer, ever.
     pub(crate) fn silence() -> Self {
         Self {
@@ -251,7 +259,7 @@ impl Reply {
             Form::Whole => {}
             Form::Raw(bytes) => {
                 stream.write_all(bytes)?;
-                return Ok(false);
+                return Ok(!self.close);
             }
             Form::Silence => {
                 over.pass();

@@ -318,6 +318,58 @@ fn wrong_values_of_sites_are_told_with_the_accepted_ones() {
 }
 
 #[test]
+fn origins_of_a_site_are_one_text_or_a_list() {
+    let servers = |text: &str| {
+        let loaded = load_text(text, &[]).map(|loaded| loaded.config);
+        loaded.map(|config| config.sites[0].origin.to_string())
+    };
+    for key in ["origin", "origins"] {
+        let text = format!("[[site]]\n{key} = \"http://a\"\n");
+        assert_eq!(servers(&text).as_deref(), Ok("http://a"));
+        let text = format!("[[site]]\n{key} = [\"https://a\", \"https://b:1\"]\n");
+        assert_eq!(servers(&text).as_deref(), Ok("https://a, https://b:1"));
+    }
+    refused(
+        "[[site]]\norigins = []\n",
+        "larder.toml:2: site[0].origins: the list is empty; write http://HOST[:PORT] or \
+         https://HOST[:PORT] in it",
+    );
+    refused(
+        "[[site]]\norigins = [\"http://a\", \"https://b\"]\n",
+        "larder.toml:2: site[0].origins: \"http://a\" and \"https://b\" mix http and https; write \
+         one scheme for all origins of a site",
+    );
+    refused(
+        "[[site]]\norigins = [\n\"http://a\",\n\"b\"]\n",
+        "larder.toml:4: site[0].origins[1]: \"b\" is not an origin; write http://HOST[:PORT] or \
+         https://HOST[:PORT]",
+    );
+    refused(
+        "[[site]]\norigin = \"http://a\"\norigins = [\"http://b\"]\n",
+        "larder.toml:3: site[0].origin: origin and origins are one key; write one of them",
+    );
+    refused(
+        "[[site]]\norigin = 5\n",
+        "larder.toml:2: site[0].origin: found integer 5; write an origin such as \
+         \"http://127.0.0.1:3000\", or a list of them",
+    );
+    refused(
+        "[[site]]\norigin = \"http://a\"\norigin_ca = \"x.pem\"\n",
+        "larder.toml:3: site[0].origin_ca: \"http://a\" is asked in clear text, without \
+         certificates; remove this, or write https",
+    );
+    refused(
+        "[[site]]\norigin = \"http://a\"\norigin_protocol = \"h3\"\nretries = 11\n",
+        "larder.toml:3: site[0].origin_protocol: \"h3\" is not a protocol towards origins; write \
+         one of auto, http1, h2",
+    );
+    refused(
+        "[[site]]\norigin = \"http://a\"\nretries = 11\n",
+        "larder.toml:3: site[0].retries: \"11\" is out of range; write 0 to 10",
+    );
+}
+
+#[test]
 fn contradictions_are_told() {
     refused(
         "",
