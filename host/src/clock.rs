@@ -24,6 +24,7 @@ impl Moment {
     }
 
     /// The moment `time` later, in whole milliseconds.
+    #[must_use]
     pub fn after(self, time: Duration) -> Self {
         let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(ms))

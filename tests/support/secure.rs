@@ -16,7 +16,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use larder::tasks::LocalExecutor;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -33,6 +33,9 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
+        // Two authorities of one name would be taken for each other until a signature is checked.
+        let name = format!("authority {:?}", &key.public_key_raw()[..16]);
+        params.distinguished_name.push(DnType::CommonName, name);
         Self(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
     }
 
@@ -175,7 +178,11 @@ where
                 body,
             });
             let response = Response::builder().header("x-protocol", "h2");
-            Ok::<_, Infallible>(response.body(Full::from(text)).expect("a response"))
+            Ok::<_, Infallible>(
+                response
+                    .body(Full::<Bytes>::from(text))
+                    .expect("a response"),
+            )
         }
     });
     let connection =

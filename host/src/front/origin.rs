@@ -9,6 +9,7 @@
 pub mod body;
 pub mod budget;
 pub mod connect;
+mod course;
 pub mod fault;
 pub mod health;
 pub mod metrics;
@@ -38,8 +39,8 @@ use crate::clock;
 use crate::config::OriginScheme;
 pub use body::OriginBody;
 use connect::{Dialled, dial};
+use course::Course;
 use fault::{Chain, Fault};
-use health::Sign;
 pub use outgoing::{Outgoing, OutgoingError};
 use pool::{Lease, Pool, Sender};
 use soundness::Soundness;
@@ -125,22 +126,16 @@ impl OriginClient {
         let (again, mut request) = replayable(request);
         let mut left = self.deadlines;
         let endpoints = spend(&mut left.connect, |limit| upstream.endpoints(limit)).await?;
-        let mut route = upstream.route(&endpoints, clock::now()).into_iter();
-        let mut fault = Fault::Name("there is none".to_owned());
-        let mut sent_again = 0;
-        let mut fresh = false;
-        let mut next = route.next();
-        while let Some(mut attempt) = next.take() {
-            let untried = u32::try_from(route.len()).unwrap_or(u32::MAX);
+        let route = upstream.route(&endpoints, clock::now());
+        let mut course = Course::new(upstream, metrics, route, again);
+        let mut attempt = course.next_address(Fault::Name("there is none".to_owned()))?;
+        loop {
+            let (fresh, untried) = (course.fresh, course.untried());
             let link = self.link(site, &attempt, fresh, untried, &mut left.connect);
             let link = match link.await {
                 Ok(link) => link,
-                Err(failed) => {
-                    metrics.connect_failures.increment();
-                    attempt.failed(Sign::Unconnected, &failed);
-                    fault = failed;
-                    fresh = false;
-                    next = route.next();
+                Err(fault) => {
+                    attempt = course.unconnected(attempt, fault)?;
                     continue;
                 }
             };
@@ -152,54 +147,14 @@ impl OriginClient {
                     return Ok(response);
                 }
                 Err(Lost::Unsent(back)) => {
-                    // The connection had ended by then. A new one that ends at once is no better.
-                    let ended = std::io::Error::from(std::io::ErrorKind::ConnectionAborted);
-                    fault = Fault::Connect(ended);
                     request = back;
-                    if used && !fresh {
-                        fresh = true;
-                        next = Some(attempt);
-                    } else {
-                        attempt.failed(Sign::Unconnected, &fault);
-                        fresh = false;
-                        next = route.next();
-                    }
+                    attempt = course.unsent(attempt, used)?;
                 }
-                Err(Lost::Sent(failed)) => {
-                    let closed = matches!(failed, Fault::Closed(_));
-                    let origins = failed.kind().is_some();
-                    let Some(parts) = again.as_ref().filter(|_| closed) else {
-                        if origins {
-                            attempt.failed(Sign::Unanswered, &failed);
-                        }
-                        return Err(failed);
-                    };
-                    fault = failed;
-                    if used && !fresh {
-                        // An origin may close a connection that it finds idle at any time
-                        // (RFC 9112 9.3.1); that says nothing of its health.
-                        fresh = true;
-                        next = Some(attempt);
-                    } else {
-                        attempt.failed(Sign::Unanswered, &fault);
-                        fresh = false;
-                        if sent_again == upstream.retries() {
-                            break;
-                        }
-                        let Some(other) = route.next() else { break };
-                        if !upstream.budget.withdraw() {
-                            metrics.retries_denied.increment();
-                            break;
-                        }
-                        sent_again += 1;
-                        next = Some(other);
-                    }
-                    metrics.retries.increment();
-                    request = Box::new(Request::from_parts(parts.clone(), Outgoing::Empty));
+                Err(Lost::Sent(fault)) => {
+                    (attempt, *request) = course.unanswered(attempt, used, fault)?;
                 }
             }
         }
-        Err(fault)
     }
 
     /// A connection to the address of `attempt`: one that is open, unless it must be `fresh`, or a
@@ -261,9 +216,8 @@ impl OriginClient {
         let answer = ask(&mut sender, upstream.scheme(), request);
         let deadline = left.first_byte;
         let waiting = |_| within_deadline(answer, deadline, upload);
-        let answered = match spend(&mut left.first_byte, waiting).await {
-            None => return Err(Lost::Sent(Fault::TimedOut)),
-            Some(answered) => answered,
+        let Some(answered) = spend(&mut left.first_byte, waiting).await else {
+            return Err(Lost::Sent(Fault::TimedOut));
         };
         let (head, body) = answered?.into_parts();
         let uploaded = sent.is_none_or(|sent| sent.load(Ordering::Relaxed));

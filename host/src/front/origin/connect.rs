@@ -11,6 +11,7 @@ use std::time::Duration;
 use hyper::client::conn::{http1, http2};
 use hyper::rt::Executor;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ClientConfig;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -72,17 +73,15 @@ async fn connect(
         .set_nodelay(true)
         .and_then(|()| SockRef::from(&socket).set_tcp_keepalive(&keep_alive))
         .map_err(Fault::Connect)?;
-    let (stream, agreed) = match (&upstream.tls, &endpoint.name) {
-        (Some(config), Some(name)) => {
-            let connector = TlsConnector::from(Arc::clone(config));
-            let stream = connector
-                .connect(name.clone(), socket)
+    let (stream, agreed) = match &upstream.tls {
+        None => (Stream::Plain(socket), None),
+        Some(config) => {
+            let stream = begin_tls(config, endpoint, socket)
                 .await
                 .map_err(Fault::Tls)?;
             let agreed = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
             (Stream::Tls(Box::new(stream)), agreed)
         }
-        _ => (Stream::Plain(socket), None),
     };
     let over_http2 = match upstream.protocol() {
         OriginProtocol::Auto => agreed.as_deref() == Some(tls::H2),
@@ -104,6 +103,18 @@ async fn connect(
         let sender = speak_http1(wire, open).await?;
         Ok(Dialled::Http1(Alone { sender, heard }))
     }
+}
+
+async fn begin_tls(
+    config: &Arc<ClientConfig>,
+    endpoint: &Endpoint,
+    socket: TcpStream,
+) -> io::Result<TlsStream<TcpStream>> {
+    let Some(name) = endpoint.name.clone() else {
+        return Err(io::Error::other("no certificate can be for its name"));
+    };
+    let connector = TlsConnector::from(Arc::clone(config));
+    connector.connect(name, socket).await
 }
 
 async fn speak_http1(
