@@ -25,8 +25,8 @@ fn an_origin_that_proves_its_name_is_asked_over_tls() {
     let origin = Origin::answering(|asked| Reply::ok(asked.target.clone()));
     origin.on("/large", Reply::pattern(1_000_000).chunked());
     for (name, host) in [("localhost", "localhost"), ("127.0.0.1", "127.0.0.1")] {
-        for protocols in [&[] as &[&str], &["http/1.1"]] {
-            let address = tls_before(&origin, authority.server(name, protocols));
+        for protocols in [vec![], vec!["http/1.1"]] {
+            let address = tls_before(&origin, authority.server(name, &protocols));
             let url = format!("https://{host}:{}", address.port());
             let edge = trusting(&authority, &url, "");
             let before = origin.connections();

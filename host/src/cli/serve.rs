@@ -27,7 +27,7 @@ pub(super) struct Settings {
     /// Where clients connect [env: LARDER_LISTEN] [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     listen: Option<ListenAddress>,
-    /// Where responses come from, as http://HOST[:PORT] [env: LARDER_ORIGIN]
+    /// Where responses come from, as http[s]://HOST[:PORT] [env: LARDER_ORIGIN]
     #[arg(long, value_name = "URL")]
     origin: Option<Origin>,
     /// Where operators connect [env: LARDER_ADMIN] [default: 127.0.0.1:9080]
