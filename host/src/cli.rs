@@ -226,7 +226,7 @@ mod tests {
             "larder",
             "larder frobnicate",
             "larder serve --memory 12XB",
-            "larder serve --origin https://a",
+            "larder serve --origin ftp://a",
             "larder purge",
             "larder purge --all --url http://a/",
             "larder policy use a",

@@ -168,7 +168,7 @@ fn errors_in_the_configuration_name_file_line_and_key_and_exit_2() {
             assert!(ended.log.contains(part), "{part} is not in: {}", ended.log);
         }
     }
-    let ended = refused(Setup::new().config("[[site]]\norigin = \"https://127.0.0.1\"\n"));
+    let ended = refused(Setup::new().config("[[site]]\norigin = \"ftp://127.0.0.1\"\n"));
     assert_eq!(ended.code, Some(2));
     assert!(ended.log.contains("larder.toml:2"), "{}", ended.log);
     let policy = format!("{site}[site.policy]\nkeying = \"no-such-policy\"\n");

@@ -346,7 +346,7 @@ fn origins_of_a_site_are_one_text_or_a_list() {
     );
     refused(
         "[[site]]\norigin = \"http://a\"\norigins = [\"http://b\"]\n",
-        "larder.toml:3: site[0].origin: origin and origins are one key; write one of them",
+        "larder.toml:1: site[0].origin: origin and origins are one key; write one of them",
     );
     refused(
         "[[site]]\norigin = 5\n",
