@@ -3,6 +3,8 @@
 //! Pure. Text is written straight into the buffer it is sent from. Caches add themselves at the
 //! end, so ours is appended as one more line to what caches nearer to the origin said.
 
+use std::time::Duration;
+
 use bytes::{BufMut, BytesMut};
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
@@ -184,6 +186,11 @@ fn write_string(out: &mut impl BufMut, name: &[u8], value: &[u8]) {
         }
     }
     out.put_u8(b'"');
+}
+
+/// Whole seconds, signed, for `Cache-Status`.
+pub fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -18,7 +18,7 @@ use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use super::answer;
 use super::authority::{self, BadRequest, Scheme};
 use super::body::{RequestBody, ResponseBody};
-use super::cache_status::{ForwardReason, Outcome};
+use super::cache_status::{ForwardReason, Outcome, seconds};
 use super::coding;
 use super::counting::{Done, finish};
 use super::fetch;
@@ -596,9 +596,4 @@ fn hit(
         );
         headers
     })
-}
-
-/// Whole seconds, signed, for `Cache-Status`.
-pub fn seconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }

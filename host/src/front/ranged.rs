@@ -8,9 +8,8 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::answer::{self, respond};
 use super::body::{ResponseBody, Stored};
-use super::cache_status::Outcome;
+use super::cache_status::{Outcome, seconds};
 use super::conditional::{self, Precondition};
-use super::exchange::seconds;
 use super::range::set::Spec;
 use super::range::{self, RangeAnswer, multipart};
 use super::shown::Shown;
