@@ -25,6 +25,7 @@ pub mod h1;
 pub mod heads;
 pub mod intake;
 pub mod interim;
+pub mod key;
 pub mod origin;
 pub mod pass;
 pub mod range;

@@ -3,9 +3,10 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use crate::support::client::request;
 use crate::support::edge::Setup;
 use crate::support::origin::Origin;
-use crate::support::reply::Reply;
+use crate::support::reply::{Gate, Reply};
 
 #[test]
 fn an_origin_that_refuses_connections_gives_502() {
@@ -88,17 +89,54 @@ fn an_endless_response_head_is_given_up() {
 }
 
 #[test]
-fn interim_responses_are_passed_over() {
+fn interim_responses_are_passed_on_and_not_stored() {
     let origin = Origin::start();
-    let answer = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n\
-                  HTTP/1.1 200 OK\r\nContent-Length: 1\r\nCache-Control: max-age=60\r\n\r\na";
-    origin.on("/a", Reply::raw(answer));
+    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n";
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nCache-Control: max-age=60\r\n\r\na";
+    origin.on(
+        "/a",
+        Reply::raw(format!("{hints}HTTP/1.1 102 Processing\r\n\r\n{answer}")),
+    );
     let edge = Setup::before(&origin).start();
-    for _ in 0..2 {
-        let response = edge.get("/a");
-        assert_eq!((response.status(), response.text().as_str()), (200, "a"));
-    }
+    let mut client = edge.client();
+    client.send(request("GET", "/a", &[], b""));
+    let early = client.head();
+    assert_eq!(
+        (early.status, early.field("link").as_deref()),
+        (103, Some("</x>"))
+    );
+    assert_eq!(
+        (early.field("x-hop"), early.field("content-length")),
+        (None, None)
+    );
+    assert_eq!(client.head().status, 102);
+    assert_eq!(client.response("GET").text(), "a");
+    // They were for that client.
+    assert_eq!(client.get("/a").text(), "a");
     assert_eq!(origin.total(), 1);
+    // An old client does not know them.
+    let mut old = edge.client();
+    old.send("POST /a HTTP/1.0\r\nHost: edge.test\r\n\r\n");
+    assert_eq!(old.response("POST").text(), "a");
+}
+
+#[test]
+fn hints_arrive_before_the_answer() {
+    let origin = Origin::start();
+    let gate = Gate::default();
+    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na";
+    let reply = Reply::raw(format!("{hints}{answer}"));
+    origin.on(
+        "/a",
+        reply.pausing(hints.len().try_into().expect("small"), &gate),
+    );
+    let edge = Setup::before(&origin).start();
+    let mut client = edge.client();
+    client.send(request("GET", "/a", &[], b""));
+    assert_eq!(client.head().status, 103);
+    gate.open();
+    assert_eq!(client.response("GET").text(), "a");
 }
 
 #[test]

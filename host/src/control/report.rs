@@ -10,7 +10,7 @@ use crate::cache::Lookup;
 use crate::clock;
 use crate::entry::{Entry, Usable};
 use crate::front::authority::Scheme;
-use crate::front::exchange::{Effective, compose};
+use crate::front::key::{Effective, compose};
 use crate::front::origin::health::Standing;
 use crate::front::shown::readable;
 use crate::front::site::{CacheOutcome, Site};

@@ -24,7 +24,8 @@ use super::counting::{Done, finish};
 use super::fetch;
 use super::forwarded;
 use super::heads::Heads;
-use super::interim::Interim;
+use super::interim::{self, Interim, InterimResponses};
+use super::key::{Effective, compose};
 use super::pass;
 use super::ranged;
 use super::shown::Shown;
@@ -63,7 +64,15 @@ pub enum Answer {
     /// There already.
     Now(Response<ResponseBody>),
     /// On its way.
-    Later(Pin<Box<dyn Future<Output = Response<ResponseBody>>>>),
+    Later(Answering),
+}
+
+/// An answer on its way.
+pub struct Answering {
+    /// The answer.
+    pub answer: Pin<Box<dyn Future<Output = Response<ResponseBody>>>>,
+    /// What the origin says meanwhile.
+    pub interim: InterimResponses,
 }
 
 impl std::fmt::Debug for Answer {
@@ -233,6 +242,7 @@ fn later(
     let kept = (head.method.clone(), head.version);
     let taken = std::mem::replace(head, nothing);
     (head.method, head.version) = kept;
+    let (interim, responses) = interim::channel();
     let exchange = Exchange {
         worker: Rc::clone(worker),
         site,
@@ -242,13 +252,16 @@ fn later(
         authority,
         target,
         client,
-        interim: Interim::default(),
+        interim,
         start: clock::instant(),
         counted: Cell::new(false),
     };
-    Answer::Later(match next {
-        Next::Pass(reason) => Box::pin(pass::pass(exchange, reason, None)),
-        Next::Fetch(miss) => Box::pin(fetch::fetch(exchange, miss)),
+    Answer::Later(Answering {
+        answer: match next {
+            Next::Pass(reason) => Box::pin(pass::pass(exchange, reason, None)),
+            Next::Fetch(miss) => Box::pin(fetch::fetch(exchange, miss)),
+        },
+        interim: responses,
     })
 }
 
@@ -527,33 +540,6 @@ fn key(
             .map(|keyed| (keyed, activation.namespace))
     });
     keyed.unwrap_or_else(native)
-}
-
-/// What a request is for, as its key has it.
-#[derive(Clone, Copy, Debug)]
-pub struct Effective<'a> {
-    /// How the client reached us.
-    pub scheme: Scheme,
-    /// Normalised.
-    pub authority: &'a str,
-    /// The target that the policy answered, or the one that came.
-    pub target: &'a str,
-}
-
-/// Puts a primary key together. No part but the last can hold a line feed, so no two sets of parts
-/// give the same bytes.
-#[inline]
-pub fn compose(key: &mut Vec<u8>, site: &Site, namespace: u64, uri: Effective<'_>, variant: &str) {
-    key.clear();
-    // Big-endian, so that a key never begins with the byte that marks secondary keys.
-    key.extend_from_slice(&site.id.0.to_be_bytes());
-    key.extend_from_slice(&namespace.to_le_bytes());
-    key.extend_from_slice(uri.scheme.as_str().as_bytes());
-    key.extend_from_slice(b"://");
-    key.extend_from_slice(uri.authority.as_bytes());
-    key.extend_from_slice(uri.target.as_bytes());
-    key.push(b'\n');
-    key.extend_from_slice(variant.as_bytes());
 }
 
 /// A whole stored response in the bytes of HTTP/1.1, if `request` asks for that and it is at hand.

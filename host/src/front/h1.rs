@@ -25,7 +25,7 @@ use http_body::Body;
 use super::answer;
 use super::body::{RequestBody, ResponseBody};
 use super::connections::{ConnectionLimits, Connections, Order, Watched};
-use super::exchange::{self, Answer, Client, Form};
+use super::exchange::{self, Answer, Answering, Client, Form};
 use super::transport::Transport;
 use super::worker::Worker;
 use content::{Content, Part};
@@ -80,8 +80,6 @@ enum State {
     /// The last answer is sent, and the client told so.
     Lingering,
 }
-
-type Answering = Pin<Box<dyn Future<Output = Response<ResponseBody>>>>;
 
 /// The connection cannot go on. Why matters to nobody: broken answers were counted where they
 /// broke.
@@ -140,12 +138,13 @@ impl Connection {
         loop {
             match &mut self.state {
                 State::Head => std::task::ready!(self.poll_request(cx))?,
-                State::Answering(answer) => match answer.as_mut().poll(cx) {
+                State::Answering(answering) => match answering.answer.as_mut().poll(cx) {
                     Poll::Ready(response) => {
-                        self.watched.set_working(true);
+                        self.pass_on_interim(cx);
                         self.begin(response);
                     }
                     Poll::Pending => {
+                        self.pass_on_interim(cx);
                         self.poll_upload(cx)?;
                         std::task::ready!(self.poll_flush(cx))?;
                         return Poll::Pending;
@@ -279,9 +278,9 @@ impl Connection {
         match exchange::answer(&self.worker, &mut self.head, body, self.client, form) {
             Answer::Encoded(bytes) => self.outbox.push(bytes),
             Answer::Now(response) => self.begin(response),
-            Answer::Later(answer) => {
+            Answer::Later(answering) => {
                 self.watched.set_working(true);
-                self.state = State::Answering(answer);
+                self.state = State::Answering(answering);
             }
         }
     }
@@ -332,6 +331,22 @@ impl Connection {
             },
             delimited,
         );
+    }
+
+    /// Queues what the origin has said so far that is not the answer. HTTP/1.0 knows no such thing
+    /// (RFC 9110 15.2).
+    fn pass_on_interim(&mut self, cx: &mut Context<'_>) {
+        let State::Answering(answering) = &mut self.state else {
+            return;
+        };
+        while let Poll::Ready(Some(interim)) = answering.interim.poll_next(cx) {
+            if self.head.version == Version::HTTP_11 {
+                let (status, headers) = (interim.status, &interim.headers);
+                self.outbox.write(|out| {
+                    encode::head(out, status, headers, Delimited::Nothing, After::KeepAlive);
+                });
+            }
+        }
     }
 
     /// Sends what there is of the answer's content.
