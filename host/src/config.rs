@@ -19,6 +19,7 @@ mod settings;
 mod site;
 mod source;
 mod text;
+mod tls;
 
 pub use address::{ListenAddress, Network};
 pub use domain::{Share, shares};
@@ -32,6 +33,7 @@ pub use settings::Key;
 pub use site::{Coding, Forward, Site, WritePolicy};
 pub use source::{ConfigError, Place, Problem, Sources, Unusable};
 pub use text::Rejected;
+pub use tls::{Certificate, CertificateFiles, Tls};
 
 use std::path::PathBuf;
 
@@ -67,12 +69,15 @@ pub struct Config {
 pub struct Listen {
     /// Plain HTTP. Default `127.0.0.1:8080`.
     pub http: ListenAddress,
+    /// HTTPS.
+    pub tls: Tls,
 }
 
 impl Default for Listen {
     fn default() -> Self {
         Self {
             http: ListenAddress::loopback(8080),
+            tls: Tls::default(),
         }
     }
 }

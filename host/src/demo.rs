@@ -55,7 +55,7 @@ async fn show() -> anyhow::Result<()> {
     let story = Story {
         origin,
         content,
-        edge: server.listen()?,
+        edge: server.listen()?.http,
         admin,
         client: Client::new(admin.into(), None),
         out: io::stdout(),

@@ -1,4 +1,5 @@
-//! The front: one thread, one runtime and one listening socket a core, sharing a port.
+//! The front: one thread, one runtime and one listening socket a core, sharing a port; a second
+//! one for TLS, if that is wanted.
 //!
 //! A connection stays on the thread that accepted it, and so do its requests, so that policies can
 //! be called without a lock. The bound on connections is shared; a worker that meets it waits
@@ -22,18 +23,21 @@ pub mod fields;
 pub mod fill;
 pub mod forwarded;
 pub mod h1;
+pub mod h2;
 pub mod heads;
 pub mod intake;
 pub mod interim;
 pub mod key;
 pub mod origin;
 pub mod pass;
+pub mod protocol;
 pub mod range;
 pub mod ranged;
 pub mod shown;
 pub mod site;
 pub mod slices;
 pub mod storing;
+pub mod tls;
 pub mod transport;
 pub mod worker;
 
@@ -44,16 +48,15 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use socket2::{Domain as Family, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 
-use authority::Scheme;
 use connections::{ConnectionLimits, Connections, SWEEP};
-use exchange::Client;
-use h1::Connection;
-use transport::Transport;
+use protocol::Accepted;
 use worker::{Edge, Worker};
 
 /// Connections the kernel holds for each worker until they are accepted.
@@ -62,10 +65,12 @@ const BACKLOG: i32 = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the front is started with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct FrontSettings {
     /// Where it listens; port 0 is any free one.
     pub listen: SocketAddr,
+    /// Where it listens for TLS, and what it negotiates.
+    pub tls: Option<(SocketAddr, Arc<ServerConfig>)>,
     /// Threads.
     pub workers: usize,
     /// Connections at once, of all workers.
@@ -80,8 +85,27 @@ pub struct FrontSettings {
 #[derive(Debug)]
 pub struct Front {
     address: SocketAddr,
+    tls_address: Option<SocketAddr>,
     stop: watch::Sender<Stop>,
     workers: Vec<JoinHandle<()>>,
+}
+
+/// The sockets of one worker.
+struct Sockets {
+    plain: std::net::TcpListener,
+    tls: Option<(std::net::TcpListener, Arc<ServerConfig>)>,
+}
+
+/// Where the front cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}")]
+pub struct CannotListen {
+    /// Where.
+    pub address: SocketAddr,
+    /// Whether TLS was to be spoken there.
+    pub tls: bool,
+    /// Why not.
+    pub source: io::Error,
 }
 
 /// How far the front is from its end.
@@ -95,13 +119,30 @@ impl Front {
     /// Binds, and starts the workers.
     ///
     /// # Errors
-    /// The address cannot be bound, or a thread cannot be made.
-    pub fn start(edge: &Arc<Edge>, settings: FrontSettings) -> io::Result<Self> {
-        let sockets = bind(settings.listen, settings.workers.max(1))?;
-        let address = match sockets.first() {
-            Some(socket) => socket.local_addr()?,
-            None => settings.listen,
+    /// An address cannot be bound, or a thread cannot be made.
+    pub fn start(edge: &Arc<Edge>, settings: &FrontSettings) -> Result<Self, CannotListen> {
+        let count = settings.workers.max(1);
+        let refused = |address, tls| {
+            move |source| CannotListen {
+                address,
+                tls,
+                source,
+            }
         };
+        let (address, plain) =
+            bind(settings.listen, count).map_err(refused(settings.listen, false))?;
+        let mut sockets: Vec<_> = plain
+            .into_iter()
+            .map(|plain| Sockets { plain, tls: None })
+            .collect();
+        let mut tls_address = None;
+        if let Some((wanted, config)) = &settings.tls {
+            let (address, listeners) = bind(*wanted, count).map_err(refused(*wanted, true))?;
+            tls_address = Some(address);
+            for (sockets, listener) in sockets.iter_mut().zip(listeners) {
+                sockets.tls = Some((listener, Arc::clone(config)));
+            }
+        }
         let (stop, stopped) = watch::channel(Stop::No);
         let places = Arc::new(Semaphore::new(
             settings.connections.min(Semaphore::MAX_PERMITS),
@@ -111,10 +152,13 @@ impl Front {
             let (edge, stopped) = (Arc::clone(edge), stopped.clone());
             let places = Arc::clone(&places);
             let thread = std::thread::Builder::new().name(format!("larder-worker-{number}"));
-            workers.push(thread.spawn(move || run(edge, socket, &settings, &places, stopped))?);
+            let settings = settings.clone();
+            let started = thread.spawn(move || run(edge, socket, &settings, &places, stopped));
+            workers.push(started.map_err(refused(address, false))?);
         }
         Ok(Self {
             address,
+            tls_address,
             stop,
             workers,
         })
@@ -123,6 +167,11 @@ impl Front {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens for TLS.
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        self.tls_address
     }
 
     /// Accepts nothing more, lets requests in flight end for as long as the settings say, and
@@ -137,16 +186,17 @@ impl Front {
     }
 }
 
-/// One socket a worker, all on the same port.
-fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
+/// One socket a worker, all on the same port, and where that is.
+fn bind(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
     // Sockets that share a port may belong to two processes, so a first one that does not share
     // finds out whether the port is taken.
     let probe = listener(address, Sharing::No)?;
     let address = SocketAddr::new(address.ip(), probe.local_addr()?.port());
     drop(probe);
-    (0..count)
+    let listeners: io::Result<_> = (0..count)
         .map(|_| listener(address, Sharing::Yes))
-        .collect()
+        .collect();
+    Ok((address, listeners?))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -173,7 +223,7 @@ fn listener(address: SocketAddr, sharing: Sharing) -> io::Result<std::net::TcpLi
 
 fn run(
     edge: Arc<Edge>,
-    socket: std::net::TcpListener,
+    sockets: Sockets,
     settings: &FrontSettings,
     places: &Arc<Semaphore>,
     stopped: watch::Receiver<Stop>,
@@ -186,8 +236,9 @@ fn run(
         Err(error) => return tracing::error!(%error, "a worker has no runtime"),
     };
     runtime.block_on(async {
-        match TcpListener::from_std(socket) {
-            Ok(listener) => serve(edge, listener, settings, places, stopped).await,
+        let listening = Listening::on(sockets);
+        match listening {
+            Ok(listening) => serve(edge, listening, settings, places, stopped).await,
             Err(error) => tracing::error!(%error, "a worker cannot listen"),
         }
     });
@@ -195,9 +246,27 @@ fn run(
     runtime.shutdown_background();
 }
 
+/// The sockets of one worker, on its runtime.
+struct Listening {
+    plain: TcpListener,
+    tls: Option<(TcpListener, TlsAcceptor)>,
+}
+
+impl Listening {
+    fn on(sockets: Sockets) -> io::Result<Self> {
+        let tls = sockets.tls.map(|(socket, config)| {
+            Ok::<_, io::Error>((TcpListener::from_std(socket)?, TlsAcceptor::from(config)))
+        });
+        Ok(Self {
+            plain: TcpListener::from_std(sockets.plain)?,
+            tls: tls.transpose()?,
+        })
+    }
+}
+
 async fn serve(
     edge: Arc<Edge>,
-    listener: TcpListener,
+    listening: Listening,
     settings: &FrontSettings,
     places: &Arc<Semaphore>,
     mut stopped: watch::Receiver<Stop>,
@@ -212,13 +281,26 @@ async fn serve(
             worker.edge.metrics.connections_timed_out.add(ended);
         }
     });
-    let accepting = accept(&worker, &connections, &listener, &limits, places);
+    let accepting = Accepting {
+        worker: &worker,
+        connections: &connections,
+        limits,
+        places,
+    };
+    let plain = accepting.run(&listening.plain, None);
+    let tls = async {
+        match &listening.tls {
+            Some((listener, acceptor)) => accepting.run(listener, Some(acceptor)).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         () = &mut sweeping => {}
-        () = accepting => {}
+        () = plain => {}
+        () = tls => {}
         _ = stopped.wait_for(|stop| *stop == Stop::Drain) => {}
     }
-    drop(listener);
+    drop(listening);
     connections.drain();
     // Deadlines hold while draining: one slow client must not hold up a restart.
     let drained = tokio::select! {
@@ -234,43 +316,49 @@ async fn serve(
     }
 }
 
-async fn accept(
-    worker: &Rc<Worker>,
-    connections: &Rc<Connections>,
-    listener: &TcpListener,
-    limits: &ConnectionLimits,
-    places: &Arc<Semaphore>,
-) {
-    let metrics = &worker.edge.metrics;
-    loop {
-        match listener.accept().await {
-            Ok((stream, client)) => {
-                // One connection at a time may wait here; the kernel's queue holds the rest.
-                let Ok(place) = Arc::clone(places).acquire_owned().await else {
-                    return;
-                };
-                metrics.connections.increment();
-                // Small responses must not wait for the acknowledgement of the one before.
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "a client left at once");
+/// Accepts the clients of one worker.
+struct Accepting<'a> {
+    worker: &'a Rc<Worker>,
+    connections: &'a Rc<Connections>,
+    limits: ConnectionLimits,
+    places: &'a Arc<Semaphore>,
+}
+
+impl Accepting<'_> {
+    async fn run(&self, listener: &TcpListener, tls: Option<&TlsAcceptor>) {
+        let metrics = &self.worker.edge.metrics;
+        loop {
+            match listener.accept().await {
+                Ok((stream, client)) => {
+                    // One connection at a time may wait here; the kernel's queue holds the rest.
+                    let Ok(place) = Arc::clone(self.places).acquire_owned().await else {
+                        return;
+                    };
+                    metrics.connections.increment();
+                    // Small responses must not wait for the acknowledgement of the one before.
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "a client left at once");
+                    }
+                    let accepted = Accepted {
+                        stream,
+                        address: client.ip().to_canonical(),
+                        tls: tls.cloned(),
+                    };
+                    let (worker, connections) =
+                        (Rc::clone(self.worker), Rc::clone(self.connections));
+                    let edge = Arc::clone(&self.worker.edge);
+                    let served = protocol::serve(worker, connections, self.limits, accepted);
+                    self.worker.tasks.spawn(async move {
+                        served.await;
+                        drop(place);
+                        edge.metrics.connections_closed.increment();
+                    });
                 }
-                let client = Client {
-                    address: client.ip().to_canonical(),
-                    scheme: Scheme::Http,
-                };
-                let wire = (Transport::Plain(stream), client);
-                let connection = Connection::new(worker, connections, limits, wire, Vec::new());
-                let edge = Arc::clone(&worker.edge);
-                worker.tasks.spawn(async move {
-                    connection.await;
-                    drop(place);
-                    edge.metrics.connections_closed.increment();
-                });
-            }
-            Err(error) => {
-                metrics.accept_errors.increment();
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                Err(error) => {
+                    metrics.accept_errors.increment();
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
     }

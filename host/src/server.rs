@@ -13,9 +13,10 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::Admin;
-use crate::config::{self, Config, ConfigError, Unusable, read_token};
+use crate::config::{self, Certificate, Config, ConfigError, Loaded, Unusable, read_token};
 use crate::control::{Control, NotArranged};
 use crate::front::connections::ConnectionLimits;
+use crate::front::tls::{self, Certificates};
 use crate::front::{Front, FrontSettings};
 use crate::policy::hook::Hook;
 use crate::tasks::Tasks;
@@ -27,6 +28,16 @@ pub struct Server {
     front: Option<Front>,
     ready: Arc<AtomicBool>,
     settings: FrontSettings,
+    certificates: Option<Arc<Certificates>>,
+}
+
+/// Where a running edge can be reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// By clients.
+    pub http: std::net::SocketAddr,
+    /// By clients with TLS.
+    pub https: Option<std::net::SocketAddr>,
 }
 
 impl Server {
@@ -41,8 +52,22 @@ impl Server {
         let connections = limits
             .connections
             .map_or(files / 5 * 4, config::Count::length);
+        let certificates = match config.listen.tls.https {
+            Some(_) => Some(Arc::new(Certificates::new(&Certificate::read_all(
+                &config.listen.tls,
+            )?))),
+            None => None,
+        };
+        let tls = match (config.listen.tls.https, &certificates) {
+            (Some(https), Some(certificates)) => {
+                let config = tls::server_config(Arc::clone(certificates));
+                Some((https.0, config.context("no TLS")?))
+            }
+            _ => None,
+        };
         let settings = FrontSettings {
             listen: config.listen.http.0,
+            tls,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             connections,
             limits: ConnectionLimits {
@@ -58,6 +83,7 @@ impl Server {
             front: None,
             ready: Arc::default(),
             settings,
+            certificates,
         })
     }
 
@@ -104,14 +130,22 @@ impl Server {
     /// Accepts clients from now on. Where it listens.
     ///
     /// # Errors
-    /// The address cannot be bound.
-    pub fn listen(&mut self) -> anyhow::Result<std::net::SocketAddr> {
-        let front = Front::start(self.control.edge(), self.settings)
-            .map_err(|error| cannot_listen("listen.http", self.settings.listen, &error))?;
-        let address = front.address();
+    /// An address cannot be bound.
+    pub fn listen(&mut self) -> anyhow::Result<Addresses> {
+        let front = Front::start(self.control.edge(), &self.settings).map_err(|error| {
+            let key = match error.tls {
+                true => "listen.tls.https",
+                false => "listen.http",
+            };
+            cannot_listen(key, error.address, &error.source)
+        })?;
+        let addresses = Addresses {
+            http: front.address(),
+            https: front.tls_address(),
+        };
         self.front = Some(front);
         self.ready.store(true, Ordering::Release);
-        Ok(address)
+        Ok(addresses)
     }
 
     /// Lets requests in flight end, then stops everything. Blocks.
@@ -133,7 +167,7 @@ impl Server {
 /// It could not be started. A port in use and a policy that cannot run are [`Unusable`].
 pub fn serve(
     config: &Config,
-    reload: impl Fn() -> Result<Config, ConfigError>,
+    reload: impl Fn() -> Result<Loaded, ConfigError>,
 ) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread()
         .enable_all()
@@ -145,8 +179,8 @@ pub fn serve(
         let mut server = Server::open(config)?;
         let tasks = Tasks::default();
         let admin = server.listen_admin(config, &tasks).await?;
-        let http = server.listen()?;
-        announce(&server, config, http, admin);
+        let addresses = server.listen()?;
+        announce(&server, config, addresses, admin);
         wait(&server, &reload, &mut signals).await;
         server.ready.store(false, Ordering::Release);
         tracing::info!("draining: no new connections, requests in flight may end");
@@ -162,13 +196,14 @@ pub fn serve(
     Ok(())
 }
 
-fn announce(
-    server: &Server,
-    config: &Config,
-    http: std::net::SocketAddr,
-    admin: std::net::SocketAddr,
-) {
-    tracing::info!("listening on http://{http}, admin on http://{admin}");
+fn announce(server: &Server, config: &Config, addresses: Addresses, admin: std::net::SocketAddr) {
+    let http = addresses.http;
+    match addresses.https {
+        Some(https) => {
+            tracing::info!("listening on http://{http}, https://{https}, admin on http://{admin}");
+        }
+        None => tracing::info!("listening on http://{http}, admin on http://{admin}"),
+    }
     tracing::info!(capacity = %config.memory.capacity, "memory tier");
     match &config.data_dir {
         Some(dir) => tracing::info!(data_dir = %dir.display(), "policies are kept"),
@@ -213,7 +248,7 @@ impl Signals {
 /// Waits for the signal to stop, and reloads on the way.
 async fn wait(
     server: &Server,
-    reload: &impl Fn() -> Result<Config, ConfigError>,
+    reload: &impl Fn() -> Result<Loaded, ConfigError>,
     signals: &mut Signals,
 ) {
     loop {
@@ -222,7 +257,7 @@ async fn wait(
             _ = signals.terminate.recv() => return,
             _ = signals.hangup.recv() => match reload() {
                 Err(error) => tracing::error!(%error, "not reloaded; the old configuration stays"),
-                Ok(config) => match reloaded(server, config).await {
+                Ok(loaded) => match reloaded(server, loaded).await {
                     Ok(()) => tracing::info!("reloaded"),
                     Err(error) => {
                         tracing::error!(%error, "not reloaded; the old configuration stays");
@@ -234,10 +269,30 @@ async fn wait(
 }
 
 /// Reloads where it may block: a change that is being made may be compiling.
-async fn reloaded(server: &Server, config: Config) -> anyhow::Result<()> {
+async fn reloaded(server: &Server, loaded: Loaded) -> anyhow::Result<()> {
+    let Loaded { config, sources } = loaded;
     let control = Arc::clone(&server.control);
-    tokio::task::spawn_blocking(move || control.reload(&config)).await??;
-    Ok(())
+    let certificates = server.certificates.clone();
+    let reload = move || {
+        let read = certificates.map(|used| {
+            let read = Certificate::read_all(&config.listen.tls)?;
+            Ok::<_, Unusable>((used, read))
+        });
+        let read = read.transpose()?;
+        control
+            .reload(&config)
+            .map_err(|error| configured(error.into()))?;
+        // Without certificates nobody could connect any more; that is for the next start.
+        if let Some((used, read)) = read.filter(|(_, read)| !read.is_empty()) {
+            used.replace(&read);
+        }
+        Ok(())
+    };
+    let reloaded: anyhow::Result<()> = tokio::task::spawn_blocking(reload).await?;
+    reloaded.map_err(|error| match error.downcast::<Unusable>() {
+        Ok(unusable) => ConfigError::Invalid(vec![sources.locate(&unusable)]).into(),
+        Err(error) => error,
+    })
 }
 
 fn configured(error: anyhow::Error) -> anyhow::Error {

@@ -95,7 +95,7 @@ pub(super) fn serve(settings: Settings) -> Result<(), Failure> {
     }
     loaded.verify()?;
     let Loaded { config, sources } = loaded;
-    let reload = move || config::load(&inputs).map(|loaded| loaded.config);
+    let reload = move || config::load(&inputs);
     crate::server::serve(&config, reload).map_err(|error| match error.downcast::<Unusable>() {
         Ok(unusable) => ConfigError::Invalid(vec![sources.locate(&unusable)]).into(),
         Err(error) => Failure::Run(error),

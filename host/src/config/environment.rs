@@ -11,11 +11,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::text::Rejected;
-use super::{ConfigError, Loaded};
+use super::{Certificate, ConfigError, Loaded};
 
 impl Loaded {
     /// Checks that every origin's name resolves, that the files of a token and of certificates hold
-    /// some and that the data directory is none other than a directory. Waits for the name server.
+    /// some that can be used and that the data directory is none other than a directory. Waits for
+    /// the name server.
     ///
     /// # Errors
     ///
@@ -27,6 +28,11 @@ impl Loaded {
             && let Err(rejected) = read_token(path)
         {
             problems.push(sources.problem("admin.token_file", rejected.to_string()));
+        }
+        for (position, files) in config.listen.tls.certificates.iter().enumerate() {
+            if let Err(unusable) = Certificate::read(position, files) {
+                problems.push(sources.locate(&unusable));
+            }
         }
         if let Some(path) = &config.data_dir
             && path.exists()

@@ -146,11 +146,42 @@ impl Rules<'_> {
                 ),
             );
         }
+        self.tls(config);
         if collide(config.listen.http.0, admin.0) {
             self.wrong(
                 "admin.listen",
                 format!("\"{admin}\" is taken by listen.http; write another port"),
             );
+        }
+    }
+
+    fn tls(&mut self, config: &Config) {
+        const KEY: &str = "listen.tls.https";
+        let tls = &config.listen.tls;
+        let Some(https) = tls.https else {
+            if !tls.certificates.is_empty() {
+                self.wrong(
+                    "listen.tls.certificate",
+                    "there is no listen.tls.https; write the address, such as \"0.0.0.0:443\"",
+                );
+            }
+            return;
+        };
+        if tls.certificates.is_empty() {
+            let clause = format!(
+                "\"{https}\" needs a certificate; write [[listen.tls.certificate]] with chain \
+                 and key"
+            );
+            self.wrong(KEY, clause);
+        }
+        for (taken, by) in [
+            (config.listen.http, "listen.http"),
+            (config.admin.listen, "admin.listen"),
+        ] {
+            if collide(taken.0, https.0) {
+                let clause = format!("\"{https}\" is taken by {by}; write another port");
+                self.wrong(KEY, clause);
+            }
         }
     }
 

@@ -227,7 +227,6 @@ fn unknown_keys_are_told_with_the_known_ones() {
     for (text, line, key) in [
         ("[disk]\ncapacity = \"1GiB\"\n", 1, "disk"),
         ("\n[object_store]\nurl = \"memory://\"\n", 2, "object_store"),
-        ("[listen.tls]\ncertificate = \"x\"\n", 1, "listen.tls"),
     ] {
         refused(
             text,
@@ -519,6 +518,38 @@ fn what_start_up_finds_is_told_with_its_place() {
             .locate(&unusable)
             .to_string()
             .ends_with("larder.toml:2: listen.http: in use")
+    );
+}
+
+#[test]
+fn tls_needs_an_address_and_a_certificate() {
+    let certificate = "[[listen.tls.certificate]]\nchain = \"a\"\nkey = \"b\"\n";
+    let text = format!("[listen.tls]\nhttps = \":8443\"\n{certificate}{certificate}{SITE}");
+    let tls = load_text(&text, &[]).unwrap().config.listen.tls;
+    assert_eq!(tls.https.unwrap().to_string(), "0.0.0.0:8443");
+    let files = CertificateFiles {
+        chain: "a".into(),
+        key: "b".into(),
+    };
+    assert_eq!(tls.certificates, [files.clone(), files]);
+    refused(
+        &format!("[listen.tls]\nhttps = \":8443\"\n{SITE}"),
+        "larder.toml:2: listen.tls.https: \"0.0.0.0:8443\" needs a certificate; write \
+         [[listen.tls.certificate]] with chain and key",
+    );
+    refused(
+        &format!("{certificate}{SITE}"),
+        "larder.toml:1: listen.tls.certificate: there is no listen.tls.https; write the address, \
+         such as \"0.0.0.0:443\"",
+    );
+    refused(
+        &format!("[listen.tls]\nhttps = \":9080\"\n{certificate}{SITE}"),
+        "larder.toml:2: listen.tls.https: \"0.0.0.0:9080\" is taken by admin.listen; write \
+         another port",
+    );
+    refused(
+        &format!("[[listen.tls.certificate]]\nchain = \"a\"\n{SITE}"),
+        "larder.toml:1: listen.tls.certificate[0].key: missing; this key is required",
     );
 }
 

@@ -155,6 +155,30 @@ impl Control {
             "Connections closed because their client was too slow.",
             metrics.connections_timed_out.get(),
         );
+        for (name, help, count) in [
+            (
+                "larder_tls_handshake_failures_total",
+                "TLS handshakes that failed.",
+                &metrics.tls_failures,
+            ),
+            (
+                "larder_http2_connections_total",
+                "Connections over HTTP/2.",
+                &metrics.http2_connections,
+            ),
+            (
+                "larder_http2_floods_total",
+                "Connections over HTTP/2 closed because their client flooded them.",
+                &metrics.http2_floods,
+            ),
+            (
+                "larder_http2_streams_timed_out_total",
+                "Streams reset because their client did not take what was sent.",
+                &metrics.http2_streams_timed_out,
+            ),
+        ] {
+            counter(out, name, help, count.get());
+        }
         counter(
             out,
             "larder_accept_errors_total",

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::h1::upload::{BrokeOff, Upload};
+use super::h2::upload::Upload as Upload2;
 use super::origin::OriginBody;
 use super::slices::{Cut, StoredSlices};
 use crate::cache::flight::{Failure, Read, Reader};
@@ -24,6 +25,8 @@ pub enum RequestBody {
     Empty,
     /// Content over HTTP/1.
     Http1(Upload),
+    /// Content over HTTP/2.
+    Http2(Box<Upload2>),
 }
 
 impl Body for RequestBody {
@@ -37,6 +40,7 @@ impl Body for RequestBody {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Http1(upload) => Pin::new(upload).poll_frame(cx),
+            Self::Http2(upload) => Pin::new(&mut **upload).poll_frame(cx),
         }
     }
 
@@ -44,6 +48,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Http1(upload) => upload.is_end_stream(),
+            Self::Http2(upload) => upload.is_end_stream(),
         }
     }
 
@@ -51,6 +56,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Http1(upload) => upload.size_hint(),
+            Self::Http2(upload) => upload.size_hint(),
         }
     }
 }

@@ -141,7 +141,7 @@ fn outgoing(
     let body = match std::mem::replace(&mut exchange.body, RequestBody::Empty) {
         // The semantics of GET and HEAD give a body no meaning, and a cache that let one through
         // could be made to store what it was answered with (RFC 9110 9.3.1).
-        body @ RequestBody::Http1(_)
+        body @ (RequestBody::Http1(_) | RequestBody::Http2(_))
             if !matches!(exchange.head.method, Method::GET | Method::HEAD) =>
         {
             Outgoing::client(body, limit)

@@ -87,6 +87,14 @@ pub struct EdgeMetrics {
     pub connections_closed: Counter,
     /// Connections closed because their client was too slow.
     pub connections_timed_out: Counter,
+    /// TLS handshakes that failed.
+    pub tls_failures: Counter,
+    /// Connections over HTTP/2.
+    pub http2_connections: Counter,
+    /// Of these, connections closed because their client flooded them.
+    pub http2_floods: Counter,
+    /// Streams reset because their client did not take what was sent.
+    pub http2_streams_timed_out: Counter,
     /// Connections that could not be accepted.
     pub accept_errors: Counter,
 }

@@ -52,7 +52,8 @@ pub struct Refused {
 }
 
 impl Refused {
-    const fn malformed(message: &'static str) -> Self {
+    /// Answered with 400.
+    pub const fn malformed(message: &'static str) -> Self {
         Self {
             status: StatusCode::BAD_REQUEST,
             message,
@@ -62,7 +63,8 @@ impl Refused {
 
 const LINE_END: Refused = Refused::malformed("a line does not end in CR LF\n");
 const HEAD: Refused = Refused::malformed("the request head is malformed\n");
-const LENGTH: Refused = Refused::malformed("the length of the content is in doubt\n");
+/// Where content ends cannot be told for sure.
+pub const LENGTH: Refused = Refused::malformed("the length of the content is in doubt\n");
 const FRAGMENT: Refused = Refused::malformed("a request target has no fragment\n");
 const EXPECTATION: Refused = Refused {
     status: StatusCode::EXPECTATION_FAILED,
@@ -261,7 +263,8 @@ impl Fields {
     }
 }
 
-fn is_continue(value: &HeaderValue) -> bool {
+/// Whether an expectation is the one that can be met.
+pub fn is_continue(value: &HeaderValue) -> bool {
     value.as_bytes().eq_ignore_ascii_case(b"100-continue")
 }
 
@@ -274,7 +277,8 @@ fn has_option(headers: &HeaderMap, option: &str) -> bool {
     members.any(|member| member.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
 }
 
-fn decimal(digits: &[u8]) -> Option<u64> {
+/// A length: digits and nothing else.
+pub fn decimal(digits: &[u8]) -> Option<u64> {
     let valid = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     valid
         .then(|| std::str::from_utf8(digits).ok()?.parse().ok())
