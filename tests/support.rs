@@ -14,6 +14,8 @@
 pub(crate) mod client;
 #[path = "support/edge.rs"]
 pub(crate) mod edge;
+#[path = "support/http2.rs"]
+pub(crate) mod http2;
 #[path = "support/metrics.rs"]
 pub(crate) mod metrics;
 #[path = "support/origin.rs"]
@@ -24,6 +26,8 @@ pub(crate) mod pattern;
 pub(crate) mod reply;
 #[path = "support/secure.rs"]
 pub(crate) mod secure;
+#[path = "support/tls.rs"]
+pub(crate) mod tls;
 
 use std::time::{Duration, Instant, SystemTime};
 

@@ -164,6 +164,11 @@ impl Client {
         self.stream.shutdown(Shutdown::Write).expect("connected");
     }
 
+    /// The same, if the connection is still there.
+    pub(crate) fn half_close_if_open(&mut self) {
+        drop(self.stream.shutdown(Shutdown::Write));
+    }
+
     /// One request and its answer.
     #[track_caller]
     pub(crate) fn get(&mut self, target: &str) -> Response {

@@ -206,9 +206,11 @@ impl Setup {
         };
         let address = address_after("listening on http://");
         let admin = address_after("admin on http://");
+        let https = line.contains("https://").then(|| address_after("https://"));
         Ok(Running {
             child,
             address,
+            https,
             admin,
             log,
         })
@@ -219,6 +221,7 @@ impl Setup {
 struct Running {
     child: Child,
     address: SocketAddr,
+    https: Option<SocketAddr>,
     admin: SocketAddr,
     log: Log,
 }
@@ -239,6 +242,12 @@ impl Edge {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.running.address
+    }
+
+    /// Where it speaks TLS.
+    #[track_caller]
+    pub(crate) fn https_address(&self) -> SocketAddr {
+        self.running.https.expect("it was told to listen for TLS")
     }
 
     pub(crate) fn admin_address(&self) -> SocketAddr {

@@ -48,7 +48,7 @@ impl Upload {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokeOff>>> {
         if let Some(go_ahead) = self.go_ahead.take() {
             // Whoever would tell the client may have left with it.
-            drop(go_ahead.send(()));
+            go_ahead.send(()).unwrap_or_default();
         }
         match self.stream.poll_data(cx) {
             Poll::Ready(Some(Ok(piece))) => {
