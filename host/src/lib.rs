@@ -4,7 +4,7 @@
 //! # One request
 //!
 //! ```text
-//! client ──> front::connection   bytes watched, deadlines kept
+//! client ──> front::protocol      TLS, then front::h1 or front::h2: bytes watched, deadlines kept
 //!            front::exchange     whose request it is
 //!              policy::keying    the guest names what it shares       (every request)
 //!              cache::lookup     memory tier; variants by Vary
