@@ -306,3 +306,44 @@ fn heads_are_sent_before_content() {
     let second = client.run(async { stream.data().await }).expect("content");
     pattern::check(500, &second.expect("sound"));
 }
+
+#[test]
+fn early_hints_are_passed_on_over_both_protocols() {
+    let origin = Origin::always(Reply::raw(
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n\
+         HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx",
+    ));
+    let edge = Edge::before(&origin);
+    for (method, body) in [("GET", ""), ("POST", "content")] {
+        let mut client = Http2::connect(edge.address());
+        let (mut answer, mut stream) =
+            client.begin(request(method, "http", "/a", &[]), body.is_empty());
+        if !body.is_empty() {
+            stream
+                .send_data(Bytes::from_static(body.as_bytes()), true)
+                .expect("open");
+        }
+        let interim = client.run(std::future::poll_fn(|cx| answer.poll_informational(cx)));
+        let interim = interim.expect("an interim response").expect("sound");
+        assert_eq!(interim.status(), 103);
+        assert_eq!(interim.headers()["link"], "</a.css>; rel=preload");
+        assert_eq!(client.answer(answer).expect("an answer").text(), "x");
+        let mut client = edge.client();
+        client.send(crate::support::client::request(
+            method,
+            "/a",
+            &[],
+            body.as_bytes(),
+        ));
+        let interim = client.head();
+        assert_eq!((interim.status, interim.field("date")), (103, None));
+        assert_eq!(
+            interim.field("link").as_deref(),
+            Some("</a.css>; rel=preload")
+        );
+        assert_eq!(client.response(method).text(), "x");
+    }
+    let mut old = edge.client();
+    old.send(format!("GET /a HTTP/1.0\r\nHost: {HOST}\r\n\r\n"));
+    assert_eq!(old.response("GET").text(), "x");
+}
