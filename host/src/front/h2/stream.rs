@@ -26,10 +26,9 @@ use super::wire::{Link, Open};
 use crate::clock;
 use crate::front::answer;
 use crate::front::body::{RequestBody, ResponseBody};
-use crate::front::exchange::{self, Answer, Client, Form};
+use crate::front::exchange::{self, Answer, Answering, Client, Form};
 use crate::front::h1::encode::Delimited;
 use crate::front::h1::head::Refused;
-use crate::front::interim::InterimResponses;
 use crate::front::worker::Worker;
 
 /// Fields that no message of HTTP/2 has (RFC 9113 8.2.2).
@@ -98,15 +97,10 @@ impl Streams {
         };
         match exchange::answer(&self.worker, &mut head, body, self.client, Form::Message) {
             Answer::Now(response) => self.send_now(&head.method, response, respond),
-            Answer::Later(answer, interim) => {
+            Answer::Later(answering) => {
                 let (streams, open) = (self.clone(), self.link.open());
-                let awaited = Awaited {
-                    answer,
-                    interim: Some(interim),
-                    told,
-                };
                 self.worker.tasks.spawn(async move {
-                    let answered = awaited.answer(&mut respond).await;
+                    let answered = awaited(answering, told, &mut respond).await;
                     if let Some(response) = answered {
                         let sending = send_head(&head.method, response, &mut respond);
                         streams.finish(sending, open).await;
@@ -157,50 +151,32 @@ impl Streams {
     }
 }
 
-/// An answer on its way.
-struct Awaited {
-    answer: Pin<Box<dyn Future<Output = Response<ResponseBody>>>>,
-    interim: Option<InterimResponses>,
-    /// Told when whoever reads the content of the request wants it and the client waits to send
-    /// it.
-    told: Option<oneshot::Receiver<()>>,
-}
-
-impl Awaited {
-    /// Waits for the answer, and sends what comes before it; nothing if the client leaves first.
-    async fn answer(mut self, respond: &mut SendResponse<Bytes>) -> Option<Response<ResponseBody>> {
-        poll_fn(|cx| {
-            if respond.poll_reset(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            let answered = self.answer.as_mut().poll(cx);
-            if answered.is_ready() {
-                self.told = None;
-            }
-            // Also those that came together with the answer.
-            self.interim(cx, respond);
-            answered.map(Some)
-        })
-        .await
-    }
-
-    fn interim(&mut self, cx: &mut Context<'_>, respond: &mut SendResponse<Bytes>) {
-        if let Some(told) = &mut self.told
-            && let Poll::Ready(said) = Pin::new(told).poll(cx)
+/// Waits for the answer, and sends what comes before it; nothing if the client leaves first. When
+/// the content of the request is asked for, which `told` tells, the client is told to send it.
+async fn awaited(
+    mut answering: Answering,
+    mut told: Option<oneshot::Receiver<()>>,
+    respond: &mut SendResponse<Bytes>,
+) -> Option<Response<ResponseBody>> {
+    poll_fn(|cx| {
+        if respond.poll_reset(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        let answered = answering.answer.as_mut().poll(cx);
+        while let Poll::Ready(Some(interim)) = answering.interim.poll_next(cx) {
+            inform(interim.status, interim.headers, respond);
+        }
+        if let (Poll::Pending, Some(go_ahead)) = (&answered, &mut told)
+            && let Poll::Ready(said) = Pin::new(go_ahead).poll(cx)
         {
-            self.told = None;
+            told = None;
             if said.is_ok() {
                 inform(StatusCode::CONTINUE, HeaderMap::new(), respond);
             }
         }
-        while let Some(responses) = &mut self.interim {
-            match responses.poll_next(cx) {
-                Poll::Ready(Some(one)) => inform(one.status, one.headers, respond),
-                Poll::Ready(None) => self.interim = None,
-                Poll::Pending => return,
-            }
-        }
-    }
+        answered.map(Some)
+    })
+    .await
 }
 
 /// Sends an interim response.
