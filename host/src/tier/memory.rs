@@ -18,7 +18,9 @@
 mod budget;
 mod drain;
 mod events;
+pub mod lockstep;
 mod ordered;
+mod pace;
 mod purge;
 pub mod put;
 mod room;
@@ -38,6 +40,7 @@ use std::thread::JoinHandle;
 use budget::Budget;
 use drain::Worker;
 use events::Wake;
+use pace::Pace;
 use shard::{Departed, Locked, Shard};
 use signals::Signals;
 use stats::{Counters, EvictionReason, Stats};
@@ -102,13 +105,18 @@ struct Inner {
     counters: Counters,
     signals: Signals,
     guest_memory: AtomicU64,
+    pace: Pace,
 }
 
 impl Domain {
     /// An empty domain in native order.
     pub fn new(settings: DomainSettings) -> Self {
+        Self::of(Inner::new(settings, Pace::Requests))
+    }
+
+    fn of(inner: Inner) -> Self {
         Self {
-            inner: Arc::new(Inner::new(settings)),
+            inner: Arc::new(inner),
             worker: Mutex::new(None),
         }
     }
@@ -240,7 +248,7 @@ impl Drop for Domain {
 }
 
 impl Inner {
-    fn new(settings: DomainSettings) -> Self {
+    fn new(settings: DomainSettings, pace: Pace) -> Self {
         let count = settings.shards.count(settings.capacity);
         let slots_max = slots_max(settings.max_entries, count);
         Self {
@@ -250,6 +258,7 @@ impl Inner {
             counters: Counters::default(),
             signals: Signals::default(),
             guest_memory: AtomicU64::new(0),
+            pace,
         }
     }
 
@@ -291,7 +300,7 @@ impl Inner {
         let count = u64::try_from(self.shards.len()).unwrap_or(u64::MAX);
         let max_entries = self.shards.first().map_or(0, |shard| shard.slots_max);
         ShardLimits {
-            capacity: self.budget.limit() / count,
+            capacity: self.pace.capacity(&self.budget) / count,
             max_entries,
         }
     }

@@ -17,7 +17,6 @@ use super::ordered::{Answer, Ordered};
 use super::shard::{CHUNK, Departed, Named};
 use super::signals::{Desired, Marks, Signals};
 use super::stats::EvictionReason;
-use crate::clock;
 use crate::tier::eviction::{OrderFault, OrderSource};
 
 /// Entries worth of bytes that victims are asked for at once.
@@ -133,6 +132,11 @@ impl Worker {
         self.inner.guest_memory.store(memory, Relaxed);
     }
 
+    /// Whether the native order is in charge, and stays so until another source is wanted.
+    pub(super) fn is_native(&self) -> bool {
+        self.source.is_none()
+    }
+
     /// Drops every order.
     fn become_native(&mut self) {
         self.inner.signals.unguide();
@@ -187,7 +191,7 @@ impl Worker {
         let Some(Some(ordered)) = self.orders.get_mut(index) else {
             return Ok(());
         };
-        let (now, now_ms) = (clock::now(), unix_ms());
+        let (now, now_ms) = (self.inner.pace.now(), self.inner.pace.unix_ms());
         let mut residents = Vec::new();
         let mut from = 0;
         loop {
@@ -215,7 +219,7 @@ impl Worker {
             return;
         };
         ordered.horizon = horizon;
-        let observed = ordered.observe(unix_ms(), &self.spare);
+        let observed = ordered.observe(self.inner.pace.unix_ms(), &self.spare);
         self.spare.clear();
         if let Err(fault) = observed {
             self.fault(index, &fault);
@@ -228,7 +232,8 @@ impl Worker {
             let bytes = sum.0.saturating_add(gauges.bytes.load(Relaxed));
             (bytes, sum.1.saturating_add(gauges.entries.load(Relaxed)))
         });
-        Marks::new(&self.inner.budget, bytes / entries.max(1))
+        let mean = bytes / entries.max(1);
+        self.inner.pace.marks(&self.inner.budget, mean)
     }
 
     /// Evicts down to the low marks if use is above the high ones.
@@ -371,8 +376,4 @@ impl Worker {
             .evicted(reason, freed.entries, freed.bytes);
         freed
     }
-}
-
-fn unix_ms() -> u64 {
-    clock::unix_millis(clock::wall())
 }

@@ -7,7 +7,6 @@ use super::room::Wanted;
 use super::shard::{Departed, Locked};
 use super::stats::EvictionReason;
 use super::{Domain, Inner};
-use crate::clock;
 use crate::entry::Entry;
 
 /// What came of a put.
@@ -159,7 +158,7 @@ impl Inner {
     fn refusal(&self, charge: u64) -> Option<Rejected> {
         if self.budget.is_disabled() {
             Some(Rejected::Disabled)
-        } else if charge > self.budget.limit() / 4 {
+        } else if charge > self.pace.largest(&self.budget) {
             Some(Rejected::TooLarge)
         } else {
             None
@@ -201,7 +200,7 @@ impl Inner {
         departed: &mut Departed<'_>,
     ) -> Placed {
         let index = self.index(entry.key.view().hash);
-        let lifetime = self.signals.is_guided().then(clock::now);
+        let lifetime = self.signals.is_guided().then(|| self.pace.now());
         let lifetime = lifetime
             .and_then(|now| entry.remaining(now))
             .map(|left| left.as_secs());

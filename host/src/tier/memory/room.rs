@@ -79,7 +79,7 @@ impl Inner {
 
     /// Acquires `more` bytes for a reservation that will have `bytes` in all.
     pub(super) fn acquire(&self, bytes: u64, more: u64) -> bool {
-        if bytes > self.budget.limit() / 4 {
+        if bytes > self.pace.largest(&self.budget) {
             return false;
         }
         let mut departed = Departed::new(&self.budget);

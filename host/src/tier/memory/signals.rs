@@ -122,7 +122,7 @@ impl Signals {
 
     /// Takes the wake-up, if there is one.
     pub(super) fn take_wake(&self) -> bool {
-        self.wake.swap(false, AcqRel)
+        self.wake.load(Relaxed) && self.wake.swap(false, AcqRel)
     }
 
     /// Names the thread to wake.
