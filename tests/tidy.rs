@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["rfc9111"],
     &["config", "tier"],
     &["cache", "client", "policy"],
-    &["front", "program"],
+    &["front", "program", "simulate"],
     &["control"],
     &["admin"],
     &["server"],

@@ -254,6 +254,16 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Bytes of the entry itself, and of the tier's own slot, index and list nodes, one allocation
+    /// header for each. Measured with the allocator of the host, rounded up.
+    #[expect(
+        clippy::as_conversions,
+        reason = "u64::try_from is not const; the size of a struct is small"
+    )]
+    const FIXED: u64 = size_of::<Self>() as u64 + 256;
+    /// Bytes of a tag with its place in the tag index.
+    const TAG: u64 = 64;
+
     /// Builds an entry and computes its charge.
     pub fn new(key: CacheKey, site: SiteId, tags: Vec<Tag>, content: Content) -> Self {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
@@ -295,6 +305,21 @@ impl Entry {
             Content::Nominations(nominations) => Content::Nominations(nominations.clone()),
         };
         Self::new(self.key.clone(), self.site, tags, content)
+    }
+
+    /// An entry without content that is charged what the caller says, as a simulation of a tier
+    /// needs it.
+    pub fn weighing(key: CacheKey, site: SiteId, content: Content, charge: u64) -> Self {
+        Self {
+            charge,
+            ..Self::new(key, site, Vec::new(), content)
+        }
+    }
+
+    /// What an entry with a key of this many bytes, one tag and no fields is charged beyond its
+    /// body.
+    pub fn bookkeeping(key_bytes: u64) -> u64 {
+        Self::FIXED.saturating_add(Self::TAG).saturating_add(key_bytes)
     }
 
     /// Names this entry: no other one of this process has the same.
@@ -356,12 +381,8 @@ impl Entry {
     }
 
     fn measure(&self) -> u64 {
-        // The tier's own slot, index and list nodes, one allocation header for each, and for each
-        // tag its place in the tag index. Measured with the allocator of the host, rounded up.
-        const ENTRY: u64 = 256;
-        const TAG: u64 = 64;
-        let tags = bytes_count(self.tags.len()).saturating_mul(TAG);
-        let fixed = bytes_count(size_of::<Self>()) + ENTRY + bytes_len(&self.key.bytes) + tags;
+        let tags = bytes_count(self.tags.len()).saturating_mul(Self::TAG);
+        let fixed = Self::FIXED + bytes_len(&self.key.bytes) + tags;
         fixed
             + match &self.content {
                 Content::Response(response) => {

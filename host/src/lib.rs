@@ -59,5 +59,6 @@ pub mod policy;
 pub mod program;
 pub mod rfc9111;
 pub mod server;
+pub mod simulate;
 pub mod tasks;
 pub mod tier;

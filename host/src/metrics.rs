@@ -144,6 +144,12 @@ impl Histogram {
         }
     }
 
+    /// The sum of all observations.
+    pub fn sum(&self) -> Duration {
+        let cells = self.cells.iter();
+        Duration::from_nanos(cells.map(|cell| cell.sum_ns.load(Relaxed)).sum())
+    }
+
     /// Observations so far.
     pub fn count(&self) -> u64 {
         self.cells
@@ -203,13 +209,9 @@ impl Exposition {
             let labels = LabelText(labels, Some(bound));
             self.line(format_args!("{name}_bucket{labels} {total}\n"));
         }
-        let sum: u64 = histogram
-            .cells
-            .iter()
-            .map(|cell| cell.sum_ns.load(Relaxed))
-            .sum();
+        let sum = histogram.sum();
         let labels = LabelText(labels, None);
-        let (seconds, ns) = (sum / 1_000_000_000, sum % 1_000_000_000);
+        let (seconds, ns) = (sum.as_secs(), sum.subsec_nanos());
         self.line(format_args!(
             "{name}_sum{labels} {seconds}.{ns:09}\n{name}_count{labels} {total}\n"
         ));
