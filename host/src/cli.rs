@@ -9,6 +9,8 @@ mod output;
 mod policy;
 mod remote;
 mod serve;
+mod simulate;
+mod trace;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -19,9 +21,11 @@ use clap::{Parser, Subcommand};
 use crate::client::ClientError;
 use crate::config::ConfigError;
 use crate::policy::refusal::Refusal;
+use crate::simulate::SimulateError;
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 a purge that matched nothing.
+Exit codes: 0 success, 1 failure, 2 wrong usage or configuration, 3 a purge that matched nothing,
+130 a simulation that was interrupted, after printing what it had.
 
 Sizes are written 256MiB, 64KB or 1024 (bytes), times 30s, 5ms, 1h or 2d.
 The environment overrides the file and flags override the environment: every key of the file
@@ -71,6 +75,22 @@ enum Command {
     Stat(remote::Stat),
     /// Tells how a request would be answered: key, policies, tiers that hold it, age, lifetime.
     Explain(remote::Explain),
+    /// Replays a trace through eviction policies and tells what each would have missed.
+    ///
+    /// A policy is native:lru, the name of a shipped one, or a component file; parameters follow as
+    /// in 's3-fifo?small=20'. The same components run on the same memory tier as when serving, in
+    /// lockstep: one shard, every event told, victims gone before the next request. The capacity is
+    /// all for objects, the cache is empty at first, every request counts, nothing expires, and an
+    /// object above the capacity is a miss. --overhead, --shards and --ttl change that towards what
+    /// happens when serving.
+    ///
+    /// A trace is a CSV file with the columns time, key, size and perhaps ttl, a log in the common
+    /// or combined format, or Larder's own access log; plain, gzip or zstd. Ctrl-C prints what
+    /// there is so far.
+    Simulate(Box<simulate::Simulate>),
+    /// Makes traces.
+    #[command(subcommand)]
+    Trace(trace::Command),
     /// Compiles a policy; Larder starts this itself, to keep compilation out of its own process.
     #[command(hide = true)]
     CompilePolicy,
@@ -93,6 +113,9 @@ enum Failure {
     /// A purge that matched nothing; all is printed already.
     #[error("nothing matched")]
     NothingMatched,
+    /// A simulation that was ended from outside; what there was is printed already.
+    #[error("interrupted")]
+    Interrupted,
     #[error("standard output: {0}")]
     Output(#[from] io::Error),
     #[error("{0:#}")]
@@ -120,6 +143,7 @@ impl Failure {
         match self {
             Self::Config(_) | Self::Usage(_) => 2,
             Self::NothingMatched => 3,
+            Self::Interrupted => 130,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             _ => 1,
         }
@@ -127,7 +151,7 @@ impl Failure {
 
     /// Writes what went wrong to `err`, one line a problem.
     fn tell(&self, err: &mut impl Write) -> io::Result<()> {
-        if self.code() == 0 || matches!(self, Self::NothingMatched) {
+        if self.code() == 0 || matches!(self, Self::NothingMatched | Self::Interrupted) {
             return Ok(());
         }
         for line in self.to_string().lines() {
@@ -137,6 +161,17 @@ impl Failure {
             writeln!(err, "hint: {}", output::printable(self.hint()))?;
         }
         Ok(())
+    }
+}
+
+impl From<SimulateError> for Failure {
+    fn from(error: SimulateError) -> Self {
+        match error {
+            SimulateError::Argument(message) => Self::Usage(message),
+            SimulateError::Interrupted => Self::Interrupted,
+            SimulateError::Host(error) => Self::Run(error),
+            SimulateError::Trace(_) | SimulateError::Empty(_) => Self::local(error.to_string(), ""),
+        }
     }
 }
 
@@ -163,6 +198,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Purge(purge) => remote::purge(&purge, out),
         Command::Stat(stat) => remote::stat(&stat, out),
         Command::Explain(explain) => remote::explain(&explain, out),
+        Command::Simulate(arguments) => simulate::run(*arguments, out),
+        Command::Trace(command) => trace::run(command, out),
     };
     let result = result.and_then(|()| Ok(out.flush()?));
     match result {
@@ -214,6 +251,11 @@ mod tests {
             "larder purge --all --site s --wait",
             "larder stat --json",
             "larder explain http://a/b -H accept:x --header b:c --json",
+            "larder simulate --trace t.csv",
+            "larder simulate --trace - --capacity 1MiB --format json",
+            "larder simulate --trace t --policy native:lru --policy a?b=1 --capacity 1% --capacity 5 --format table,json --plot o.svg --bounds --input clf --strict --ttl --overhead --shards 4 --jobs 2",
+            "larder trace generate",
+            "larder trace generate --requests 5 --sizes fixed:1KiB --seed 3",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }
@@ -237,6 +279,13 @@ mod tests {
             "larder policy new a --hook key",
             "larder explain",
             "larder explain http://a/ -H nocolon",
+            "larder simulate",
+            "larder simulate --trace t --capacity 0",
+            "larder simulate --trace t --capacity 150%",
+            "larder simulate --trace t --format xml",
+            "larder simulate --trace t --input tsv",
+            "larder simulate --trace t --shards 0",
+            "larder trace generate --sizes zipf:1",
         ] {
             assert_eq!(code(line), 2, "{line}");
         }

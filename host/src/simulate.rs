@@ -20,7 +20,7 @@ mod cell;
 mod contender;
 mod footprint;
 pub mod generate;
-mod number;
+pub mod number;
 pub mod offline;
 pub mod plot;
 mod request;

@@ -21,7 +21,7 @@ pub const NATIVE: &str = "native:lru";
 
 /// Where the policies come from.
 #[derive(Debug)]
-pub struct Stable {
+pub(super) struct Stable {
     library: Library,
     /// Component files that were loaded, by the argument that named them.
     files: BTreeMap<String, String>,
@@ -39,7 +39,7 @@ impl Stable {
     ///
     /// # Errors
     /// This machine cannot run policies.
-    pub fn open() -> Result<Self, SimulateError> {
+    pub(super) fn open() -> Result<Self, SimulateError> {
         let defaults = config::Limits::default();
         let limits = PolicyLimits {
             upload: inspect::Limits::default(),
@@ -55,7 +55,7 @@ impl Stable {
     }
 
     /// What is compared when nobody says: the native order and every shipped policy.
-    pub fn everything(&self) -> Vec<String> {
+    pub(super) fn everything(&self) -> Vec<String> {
         std::iter::once(NATIVE.to_owned())
             .chain(self.shipped())
             .collect()
@@ -73,7 +73,7 @@ impl Stable {
     ///
     /// # Errors
     /// It is unknown, cannot be loaded, or refuses its parameters.
-    pub fn activation(&mut self, text: &str) -> Result<Arc<Activation>, SimulateError> {
+    pub(super) fn activation(&mut self, text: &str) -> Result<Arc<Activation>, SimulateError> {
         let Written { policy, params } = written(text)?;
         let choice = if policy.ends_with(".wasm") {
             self.load(policy)?

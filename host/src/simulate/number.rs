@@ -1,7 +1,7 @@
 //! Numbers of counts, for ratios and for reports.
 
 /// `count` as a floating-point number; exact up to 2^53.
-pub(super) fn real(count: u64) -> f64 {
+pub fn real(count: u64) -> f64 {
     let high = u32::try_from(count >> 32).unwrap_or(u32::MAX);
     let low = u32::try_from(count & u64::from(u32::MAX)).unwrap_or(u32::MAX);
     f64::from(high) * 4_294_967_296.0 + f64::from(low)
@@ -14,12 +14,12 @@ pub(super) fn real(count: u64) -> f64 {
     clippy::cast_sign_loss,
     reason = "the conversion saturates, which is what is wanted"
 )]
-pub(super) fn whole(value: f64) -> u64 {
+pub fn whole(value: f64) -> u64 {
     value as u64
 }
 
 /// `part` of `all`; zero of nothing.
-pub(super) fn ratio(part: u64, all: u64) -> f64 {
+pub fn ratio(part: u64, all: u64) -> f64 {
     if all == 0 {
         return 0.0;
     }
@@ -27,7 +27,7 @@ pub(super) fn ratio(part: u64, all: u64) -> f64 {
 }
 
 /// A length in memory.
-pub(super) fn count(length: usize) -> u64 {
+pub fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 

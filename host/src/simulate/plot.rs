@@ -51,8 +51,9 @@ font:14px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}\
 /// The curves of `report`, titled `title`.
 pub fn svg(title: &str, report: &Report) -> String {
     let mut text = String::new();
-    // Writing to a string cannot fail.
-    drop(Chart::of(title, report).write(&mut text));
+    Chart::of(title, report)
+        .write(&mut text)
+        .expect("writing to a string cannot fail");
     text
 }
 
@@ -98,8 +99,7 @@ impl<'a> Chart<'a> {
         let mut about = format!("{} requests", grouped(report.requests));
         if let Some(footprint) = report.footprint {
             let (keys, bytes) = (grouped(footprint.keys), short(footprint.bytes));
-            // Writing to a string cannot fail.
-            drop(write!(about, ", {keys} objects, footprint {bytes}"));
+            about = format!("{about}, {keys} objects, footprint {bytes}");
         }
         Self {
             title,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 /// Why a line is no request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flaw(pub(super) Cow<'static, str>);
+pub(super) struct Flaw(pub(super) Cow<'static, str>);
 
 impl Flaw {
     /// The flaw that `text` says.
