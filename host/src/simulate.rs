@@ -34,7 +34,7 @@ pub use capacity::Capacity;
 pub use cell::{Manner, Outcome};
 pub use contender::NATIVE;
 pub use footprint::Footprint;
-pub use request::{NO_END, Request};
+use request::Request;
 
 use crate::policy::activation::Activation;
 use cell::Cell;

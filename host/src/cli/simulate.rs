@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, logging, output};
 use crate::config::Level;
@@ -182,10 +183,13 @@ fn interrupts() -> Result<Arc<AtomicBool>, Failure> {
         .enable_io()
         .build()
         .map_err(|error| Failure::Run(error.into()))?;
+    let entered = runtime.enter();
+    let mut signals = signal(SignalKind::interrupt()).map_err(|error| Failure::Run(error.into()))?;
+    drop(entered);
     let thread = std::thread::Builder::new().name("larder-signals".to_owned());
     let waits = move || {
         runtime.block_on(async {
-            while tokio::signal::ctrl_c().await.is_ok() {
+            while signals.recv().await.is_some() {
                 if set.swap(true, SeqCst) {
                     std::process::exit(i32::from(Failure::Interrupted.code()));
                 }

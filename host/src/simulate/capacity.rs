@@ -29,12 +29,13 @@ impl Capacity {
         matches!(self.amount, Amount::Share(_))
     }
 
-    /// Bytes, for a trace of this footprint. At least one.
+    /// Bytes, for a trace of this footprint: the nearest number, and at least one.
     pub(super) fn bytes(&self, footprint: Footprint) -> u64 {
         match self.amount {
             Amount::Bytes(bytes) => bytes,
             Amount::Share(share) => {
-                let bytes = u128::from(footprint.bytes) * u128::from(share) / u128::from(WHOLE);
+                let parts = u128::from(footprint.bytes) * u128::from(share);
+                let bytes = (parts + u128::from(WHOLE / 2)) / u128::from(WHOLE);
                 u64::try_from(bytes).unwrap_or(u64::MAX).max(1)
             }
         }
@@ -99,7 +100,7 @@ mod tests {
             ("1", 1),
             ("256MiB", 256 << 20),
             ("100%", 12_345),
-            ("10%", 1_234),
+            ("10%", 1_235),
             ("0.1%", 12),
             ("0.00001%", 1),
             ("12.5%", 1_543),

@@ -12,7 +12,6 @@ mod zipf;
 pub use sizes::Sizes;
 
 use super::number::{real, whole};
-use super::request::{NO_END, Request};
 use zipf::Zipf;
 
 /// What traffic is like.
@@ -160,19 +159,6 @@ impl Generator {
     }
 }
 
-impl Generated {
-    /// As a simulation sees it.
-    pub fn request(self) -> Request {
-        Request {
-            time_ms: self.time_ms,
-            key: super::request::key_of([&self.object.to_le_bytes(), b""]),
-            size: self.size,
-            key_bytes: 8,
-            ttl_s: NO_END,
-        }
-    }
-}
-
 /// `SplitMix64` (Steele, Lea and Flood, 2014).
 #[derive(Clone, Copy, Debug)]
 struct Random(u64);
@@ -271,8 +257,9 @@ mod tests {
     fn churn_replaces_objects() {
         let distinct = |churn| counts(&Traffic { churn, skew: 0.0, ..traffic() }).len();
         assert_eq!(distinct(0.0), 1_000);
-        assert_eq!(distinct(1.0), 2_000);
-        assert_eq!(distinct(9.0), 10_000);
+        // Fewer by those whose moment is too near to an end of the trace to be asked for.
+        assert!((1_950..=2_000).contains(&distinct(1.0)), "{}", distinct(1.0));
+        assert!((9_700..=10_000).contains(&distinct(9.0)), "{}", distinct(9.0));
     }
 
     #[test]
