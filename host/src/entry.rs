@@ -319,7 +319,9 @@ impl Entry {
     /// What an entry with a key of this many bytes, one tag and no fields is charged beyond its
     /// body.
     pub fn bookkeeping(key_bytes: u64) -> u64 {
-        Self::FIXED.saturating_add(Self::TAG).saturating_add(key_bytes)
+        Self::FIXED
+            .saturating_add(Self::TAG)
+            .saturating_add(key_bytes)
     }
 
     /// Names this entry: no other one of this process has the same.

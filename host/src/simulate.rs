@@ -34,7 +34,6 @@ pub use capacity::Capacity;
 pub use cell::{Manner, Outcome};
 pub use contender::NATIVE;
 pub use footprint::Footprint;
-use request::Request;
 
 use crate::policy::activation::Activation;
 use cell::Cell;
@@ -150,7 +149,11 @@ pub fn run(settings: &Settings, observe: Observer<'_>) -> Result<Report, Simulat
     for policy in &policies {
         stable.activation(policy)?;
     }
-    let footprint = match settings.capacities.iter().find(|capacity| capacity.is_share()) {
+    let footprint = match settings
+        .capacities
+        .iter()
+        .find(|capacity| capacity.is_share())
+    {
         Some(share) => Some(survey(settings, share, observe)?),
         None => None,
     };
@@ -186,7 +189,8 @@ fn survey(
 ) -> Result<Footprint, SimulateError> {
     let path = &settings.trace.path;
     // A file that is not there is told of when it is opened.
-    let once = path.as_os_str() == "-" || std::fs::metadata(path).is_ok_and(|it| !it.is_file());
+    let once = path.as_os_str() == "-"
+        || std::fs::metadata(path).is_ok_and(|it| !it.is_file() && !it.is_dir());
     if once {
         return Err(SimulateError::Argument(format!(
             "{share} of the footprint takes two readings, and {} can be read once: write the \
@@ -223,7 +227,9 @@ fn replay(
     let mut bytes = 0_u64;
     let cells = schedule::run(cells, settings.jobs, |batch| {
         let more = trace.read(batch, BATCH_REQUESTS)?;
-        bytes = batch.iter().fold(bytes, |sum, request| sum.saturating_add(request.size));
+        bytes = batch
+            .iter()
+            .fold(bytes, |sum, request| sum.saturating_add(request.size));
         if let Some(future) = &mut future {
             future.add(batch);
         }
@@ -244,15 +250,14 @@ fn replay(
         .collect();
     // What the caches held is not needed beside the bounds.
     drop(cells);
-    let bounds = match future.filter(|_| !interrupted) {
-        Some(future) => {
-            // Their result comes whatever the observer says: nothing is asked in between.
-            let _ = tell(observe, Phase::Bounding, &trace);
-            let mut capacities: Vec<_> = rows.iter().map(|row| row.outcome.capacity_bytes).collect();
+    let bounds = match future {
+        Some(future) if !interrupted && tell(observe, Phase::Bounding, &trace).is_continue() => {
+            let mut capacities: Vec<_> =
+                rows.iter().map(|row| row.outcome.capacity_bytes).collect();
             capacities.dedup();
             future.bounds(&capacities)
         }
-        None => Vec::new(),
+        _ => Vec::new(),
     };
     Ok(Report {
         rows,
@@ -281,7 +286,11 @@ fn some(trace: &Trace) -> Result<(), SimulateError> {
     let mut message = format!("{}: there is no request in it", trace.path().display());
     let oddities = trace.oddities();
     if oddities.bad > 0 {
-        let first = oddities.named.first().map(String::as_str).unwrap_or_default();
+        let first = oddities
+            .named
+            .first()
+            .map(String::as_str)
+            .unwrap_or_default();
         message = format!("{message}, but {} bad lines; {first}", oddities.bad);
     } else if oddities.not_cacheable > 0 {
         message = format!("{message} that a cache could answer");

@@ -7,7 +7,9 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 
-use crate::rig::{count, document, fails, file, generated, larder, path, rows, simulated, succeeds};
+use crate::rig::{
+    count, document, fails, file, generated, larder, path, rows, simulated, succeeds,
+};
 
 const ONE: &str = "--policy lru --capacity 300KiB";
 
@@ -78,7 +80,11 @@ h - - [10/Oct/2000:13:55:39 -0700] \"GET /b HTTP/1.0\" 200 50\n";
         for given in ["", &format!("--input {format}")] {
             let document = simulated(file(text).path(), &format!("{ONE} {given}"));
             let row = &rows(&document)[0];
-            assert_eq!((count(row, "requests"), count(row, "misses")), (3, 2), "{format}");
+            assert_eq!(
+                (count(row, "requests"), count(row, "misses")),
+                (3, 2),
+                "{format}"
+            );
             assert_eq!(count(&document["trace"], "bytes"), 250);
             assert_eq!(count(&document["trace"], "not_cacheable"), 1);
         }
@@ -120,11 +126,27 @@ fn what_is_no_trace_is_told() {
     for (content, more, expected) in [
         (&b""[..], "", "there is no request in it"),
         (b"time,key,size\n", "", "there is no request in it"),
-        (b"time,key\n1,a\n", "", "the header has no column size: time,key"),
+        (
+            b"time,key\n1,a\n",
+            "",
+            "the header has no column size: time,key",
+        ),
         (b"1,a\n", "", "the first line has 2 columns"),
-        (b"what is this\n", "", "in no known format (csv: time,key,size; clf: common"),
-        (b"1,a,5\n", "--input json", "1 bad lines; line 1: not a line of the access log"),
-        (b"x - - [10/Oct/2000:13:55:36 -0700] \"POST /a HTTP/1.0\" 200 1\n", "", "that a cache could answer"),
+        (
+            b"what is this\n",
+            "",
+            "in no known format (csv: time,key,size; clf: common",
+        ),
+        (
+            b"1,a,5\n",
+            "--input json",
+            "1 bad lines; line 1: not a line of the access log",
+        ),
+        (
+            b"x - - [10/Oct/2000:13:55:36 -0700] \"POST /a HTTP/1.0\" 200 1\n",
+            "",
+            "that a cache could answer",
+        ),
     ] {
         let told = told(content, more);
         assert!(told.contains(expected), "{told}");
@@ -138,7 +160,10 @@ fn what_is_no_trace_is_told() {
         }
     }
     let told = fails(&mut larder(&["simulate", "--trace", "/nowhere/at.all"]), 1);
-    assert!(told.starts_with("error: /nowhere/at.all: No such file"), "{told}");
+    assert!(
+        told.starts_with("error: /nowhere/at.all: No such file"),
+        "{told}"
+    );
     let told = fails(&mut larder(&["simulate", "--trace", "/tmp"]), 1);
     assert!(told.contains("/tmp"), "{told}");
 }

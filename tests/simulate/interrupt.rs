@@ -18,7 +18,9 @@ fn an_interrupted_simulation_prints_what_it_has() {
         .expect("it runs");
     let mut input = child.stdin.take().expect("a pipe");
     let pid = Pid::from_child(&child);
-    let batch: String = (0..10_000).map(|key| format!("{key},{key},{key}\n")).collect();
+    let batch: String = (0..10_000)
+        .map(|key| format!("{key},{key},{key}\n"))
+        .collect();
     let batch = batch.as_bytes();
     // More than any pipe holds, so that it reads by now; and then until it reads no more.
     let mut written = 0;
@@ -33,7 +35,13 @@ fn an_interrupted_simulation_prints_what_it_has() {
     let document = document(&String::from_utf8(output.stdout).expect("text"));
     assert_eq!(document["interrupted"], true);
     let row = &rows(&document)[0];
-    assert!(count(row, "requests") > 0 && count(row, "misses") > 0, "{row}");
+    assert!(
+        count(row, "requests") > 0 && count(row, "misses") > 0,
+        "{row}"
+    );
     let told = String::from_utf8(output.stderr).expect("text");
-    assert!(told.contains("interrupted: these are the results of the first "), "{told}");
+    assert!(
+        told.contains("interrupted: these are the results of the first "),
+        "{told}"
+    );
 }

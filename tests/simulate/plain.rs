@@ -50,7 +50,10 @@ fn native_lru_and_lru_miss_what_a_plain_lru_misses() {
              --churn 2 --sizes lognormal:20KiB,1.5 --seed 5",
             [40_000_u64, 3_000_000, 30_000_000],
         ),
-        ("--requests 30000 --objects 1000 --sizes fixed:1 --seed 6", [1, 30, 900]),
+        (
+            "--requests 30000 --objects 1000 --sizes fixed:1 --seed 6",
+            [1, 30, 900],
+        ),
     ] {
         let trace = rig::generated(traffic);
         let requests = rig::requests(&trace);
@@ -66,11 +69,22 @@ fn native_lru_and_lru_miss_what_a_plain_lru_misses() {
             for (row, policy) in pair.iter().zip(["native:lru", "lru"]) {
                 assert_eq!(row["policy"], policy);
                 assert_eq!(count(row, "capacity_bytes"), capacity);
-                assert_eq!(count(row, "misses"), expected.requests, "{policy} at {capacity}");
-                assert_eq!(count(row, "evictions"), expected.evictions, "{policy} at {capacity}");
+                assert_eq!(
+                    count(row, "misses"),
+                    expected.requests,
+                    "{policy} at {capacity}"
+                );
+                assert_eq!(
+                    count(row, "evictions"),
+                    expected.evictions,
+                    "{policy} at {capacity}"
+                );
                 let bytes: u64 = requests.iter().map(|(_, size)| size).sum();
                 let missed = ratio(row, "byte_miss_ratio") * f64_of(bytes);
-                assert!((missed - f64_of(expected.bytes)).abs() < 1.0, "{policy} at {capacity}");
+                assert!(
+                    (missed - f64_of(expected.bytes)).abs() < 1.0,
+                    "{policy} at {capacity}"
+                );
                 assert!(count(row, "peak_bytes") <= capacity);
                 assert_eq!(count(row, "faults"), 0);
             }

@@ -21,7 +21,12 @@ struct Cell {
 fn cells(text: &str, algorithm: &str) -> Vec<Cell> {
     let mut lines = text.lines();
     let names: Vec<_> = lines.next().expect("a header").split(',').collect();
-    let place = |name: &str| names.iter().position(|each| *each == name).expect("a column");
+    let place = |name: &str| {
+        names
+            .iter()
+            .position(|each| *each == name)
+            .expect("a column")
+    };
     let columns = ["trace", "cache_bytes", "algo", "req_miss", "byte_miss"].map(place);
     lines
         .map(|line| {
@@ -70,5 +75,9 @@ fn lru_agrees_with_the_reference_to_a_tenth_of_a_point() {
         }
         compared += 1;
     }
-    assert!(compared > 0, "no trace of the reference is in {}", folder.display());
+    assert!(
+        compared > 0,
+        "no trace of the reference is in {}",
+        folder.display()
+    );
 }

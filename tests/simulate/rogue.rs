@@ -8,7 +8,9 @@ fn a_policy_that_fails_is_marked_and_the_run_goes_on() {
     let dir = tempfile::tempdir().expect("a directory");
     let wasm = dir.path().join("rogue.wasm");
     std::fs::write(&wasm, rogue()).expect("writes");
-    let trace = file(generated("--requests 20000 --objects 1000 --sizes uniform:1,100 --seed 8"));
+    let trace = file(generated(
+        "--requests 4000 --objects 300 --sizes uniform:1,100 --seed 8",
+    ));
     let policies = [
         ("mode=behave", false),
         ("mode=trap-observe", true),
@@ -21,7 +23,13 @@ fn a_policy_that_fails_is_marked_and_the_run_goes_on() {
         ("mode=endless", true),
     ]
     .map(|(params, faults)| (format!("{}?{params}", path(&wasm)), faults));
-    let mut command = larder(&["simulate", "--trace", path(trace.path()), "--format", "json"]);
+    let mut command = larder(&[
+        "simulate",
+        "--trace",
+        path(trace.path()),
+        "--format",
+        "json",
+    ]);
     for (policy, _) in &policies {
         command.args(["--policy", policy]);
     }
@@ -31,18 +39,25 @@ fn a_policy_that_fails_is_marked_and_the_run_goes_on() {
     let native = rows.last().expect("a row");
     for (row, (policy, faults)) in rows.iter().zip(&policies) {
         assert_eq!(row["policy"], **policy);
-        assert_eq!(count(row, "requests"), 20_000, "{row}");
+        assert_eq!(count(row, "requests"), 4_000, "{row}");
         assert!(count(row, "peak_bytes") <= 2_000, "{row}");
-        assert!(count(row, "misses") < 20_000, "{row}");
+        assert!(count(row, "misses") < 4_000, "{row}");
         assert_eq!(count(row, "faults") > 0, *faults, "{row}");
-        assert_eq!(err.contains(&format!("{policy} at 2000 faulted (")), *faults, "{err}");
+        assert_eq!(
+            err.contains(&format!("{policy} at 2000 faulted (")),
+            *faults,
+            "{err}"
+        );
         if policy.contains("trap-") {
             assert_eq!(row["fell_back"], true, "{row}");
             // It never decided, so all was as in native order.
             assert_eq!(row["misses"], native["misses"], "{row}");
         }
     }
-    assert!(err.contains("was taken out of service, and native:lru went on"), "{err}");
+    assert!(
+        err.contains("was taken out of service, and native:lru went on"),
+        "{err}"
+    );
 }
 
 #[test]
@@ -52,12 +67,21 @@ fn newcomers_that_are_named_at_once_are_refusals() {
     std::fs::write(&wasm, rogue()).expect("writes");
     let trace = file("0,a,1\n1,b,1\n2,c,1\n3,d,1\n4,a,1\n5,b,1\n6,c,1\n");
     let policy = format!("{}?mode=newest", path(&wasm));
-    let mut command = larder(&["simulate", "--trace", path(trace.path()), "--format", "json"]);
+    let mut command = larder(&[
+        "simulate",
+        "--trace",
+        path(trace.path()),
+        "--format",
+        "json",
+    ]);
     let (out, _) = succeeds(command.args(["--capacity", "2", "--policy", &policy]));
     let document = document(&out);
     let row = &rows(&document)[0];
-    // a and b stay; c, d and c are not let in. Of c the order was not asked before, so that its
-    // first departure is one like any other.
+    // a and b stay; c, d and c are not let in.
     assert_eq!(count(row, "misses"), 5, "{row}");
-    assert_eq!((count(row, "evictions"), count(row, "refusals")), (1, 2), "{row}");
+    assert_eq!(
+        (count(row, "evictions"), count(row, "refusals")),
+        (0, 3),
+        "{row}"
+    );
 }

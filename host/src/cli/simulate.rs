@@ -24,7 +24,9 @@ use progress::Meter;
 /// The capacities of a table, when nobody says.
 const CAPACITIES: [&str; 3] = ["0.1%", "1%", "10%"];
 /// The capacities of a plot, when nobody says.
-const CURVE: [&str; 9] = ["0.1%", "0.2%", "0.5%", "1%", "2%", "5%", "10%", "20%", "50%"];
+const CURVE: [&str; 9] = [
+    "0.1%", "0.2%", "0.5%", "1%", "2%", "5%", "10%", "20%", "50%",
+];
 
 /// What `simulate` takes.
 #[derive(Debug, Args)]
@@ -50,12 +52,29 @@ pub(super) struct Simulate {
     /// pfoo-l. Keeps the trace in memory, in 32 bytes a request and 16 a key
     #[arg(long)]
     bounds: bool,
+    #[command(flatten)]
+    reading: Reading,
+    #[command(flatten)]
+    serving: Serving,
+    /// Threads that replay [default: one a CPU]
+    #[arg(long, value_name = "COUNT")]
+    jobs: Option<NonZeroUsize>,
+}
+
+/// How the trace is read.
+#[derive(Debug, Args)]
+struct Reading {
     /// The format of the trace [default: known by its first line]
     #[arg(long, value_name = "FORMAT")]
     input: Option<Input>,
     /// Stop at the first bad line, rather than to count it and go on
     #[arg(long)]
     strict: bool,
+}
+
+/// What is as when serving.
+#[derive(Debug, Args)]
+struct Serving {
     /// Honour the column ttl: what has expired is a miss, and policies are told lifetimes
     #[arg(long)]
     ttl: bool,
@@ -65,9 +84,6 @@ pub(super) struct Simulate {
     /// Split the cache into shards, as when serving; rounded up to a power of two
     #[arg(long, value_name = "COUNT", default_value = "1")]
     shards: NonZeroU32,
-    /// Threads that replay [default: one a CPU]
-    #[arg(long, value_name = "COUNT")]
-    jobs: Option<NonZeroUsize>,
 }
 
 /// How results are printed.
@@ -132,7 +148,9 @@ pub(super) fn run(arguments: Simulate, out: &mut impl Write) -> Result<(), Failu
     out.flush()?;
     tell(&report, &mut io::stderr().lock());
     if let Some(path) = &plot {
-        std::fs::write(path, plot::svg(&name, &report)).map_err(|error| unwritable(path, &error))?;
+        let mut drawn = String::new();
+        plot::svg(&mut drawn, &name, &report).map_err(|error| Failure::Run(error.into()))?;
+        std::fs::write(path, drawn).map_err(|error| unwritable(path, &error))?;
     }
     match report.interrupted {
         true => Err(Failure::Interrupted),
@@ -146,10 +164,17 @@ fn unwritable(path: &Path, error: &io::Error) -> Failure {
 
 impl Simulate {
     fn settings(self) -> Result<Settings, Failure> {
-        let defaults: &[&str] = if self.plot.is_some() { &CURVE } else { &CAPACITIES };
+        let defaults: &[&str] = if self.plot.is_some() {
+            &CURVE
+        } else {
+            &CAPACITIES
+        };
         let mut capacities = self.capacities;
         if capacities.is_empty() {
-            let parsed = defaults.iter().map(|text| text.parse()).collect::<Result<_, _>>();
+            let parsed = defaults
+                .iter()
+                .map(|text| text.parse())
+                .collect::<Result<_, _>>();
             capacities = parsed.map_err(Failure::Usage)?;
         }
         let jobs = self
@@ -159,15 +184,19 @@ impl Simulate {
         Ok(Settings {
             trace: TraceSettings {
                 path: self.trace,
-                format: self.input.map(Format::from),
-                tolerance: if self.strict { Tolerance::Strict } else { Tolerance::Lenient },
+                format: self.reading.input.map(Format::from),
+                tolerance: if self.reading.strict {
+                    Tolerance::Strict
+                } else {
+                    Tolerance::Lenient
+                },
             },
             policies: self.policies,
             capacities,
             manner: Manner {
-                as_served: self.overhead,
-                ttl: self.ttl,
-                shards: self.shards,
+                as_served: self.serving.overhead,
+                ttl: self.serving.ttl,
+                shards: self.serving.shards,
             },
             bounds: self.bounds,
             jobs,
@@ -184,7 +213,8 @@ fn interrupts() -> Result<Arc<AtomicBool>, Failure> {
         .build()
         .map_err(|error| Failure::Run(error.into()))?;
     let entered = runtime.enter();
-    let mut signals = signal(SignalKind::interrupt()).map_err(|error| Failure::Run(error.into()))?;
+    let mut signals =
+        signal(SignalKind::interrupt()).map_err(|error| Failure::Run(error.into()))?;
     drop(entered);
     let thread = std::thread::Builder::new().name("larder-signals".to_owned());
     let waits = move || {
@@ -196,7 +226,9 @@ fn interrupts() -> Result<Arc<AtomicBool>, Failure> {
             }
         });
     };
-    thread.spawn(waits).map_err(|error| Failure::Run(error.into()))?;
+    thread
+        .spawn(waits)
+        .map_err(|error| Failure::Run(error.into()))?;
     Ok(flag)
 }
 
@@ -273,7 +305,10 @@ fn tell(report: &Report, err: &mut impl Write) {
     }
     let oddities = &report.oddities;
     if oddities.bad > 0 {
-        note(format!("{} bad lines were passed over", plot::grouped(oddities.bad)));
+        note(format!(
+            "{} bad lines were passed over",
+            plot::grouped(oddities.bad)
+        ));
     }
     if oddities.backwards > 0 {
         note(format!(
@@ -307,7 +342,9 @@ fn tell(report: &Report, err: &mut impl Write) {
             note(format!("{what} faulted ({}); {then}", kinds.join(", ")));
         }
         if footprint.is_some_and(|footprint| outcome.capacity_bytes > footprint) {
-            note(format!("{what}: larger than the footprint, so only first requests miss"));
+            note(format!(
+                "{what}: larger than the footprint, so only first requests miss"
+            ));
         }
     }
 }

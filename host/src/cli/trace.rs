@@ -73,7 +73,11 @@ pub(super) fn run(command: Command, out: &mut impl Write) -> Result<(), Failure>
     writeln!(out, "time,key,size")?;
     for request in requests {
         let (seconds, ms) = (request.time_ms / 1_000, request.time_ms % 1_000);
-        writeln!(out, "{seconds}.{ms:03},{:x},{}", request.object, request.size)?;
+        writeln!(
+            out,
+            "{seconds}.{ms:03},{:x},{}",
+            request.object, request.size
+        )?;
     }
     Ok(out.flush()?)
 }

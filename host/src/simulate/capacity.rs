@@ -61,9 +61,13 @@ impl FromStr for Capacity {
             })?),
             None => match text.parse::<ByteSize>() {
                 Ok(size) if size.bytes() > 0 => Amount::Bytes(size.bytes()),
-                Ok(_) => return Err("a cache of 0 bytes holds nothing; write at least 1".to_owned()),
+                Ok(_) => {
+                    return Err("a cache of 0 bytes holds nothing; write at least 1".to_owned());
+                }
                 Err(rejected) => {
-                    return Err(format!("{rejected}, or a share of the footprint such as 1%"));
+                    return Err(format!(
+                        "{rejected}, or a share of the footprint such as 1%"
+                    ));
                 }
             },
         };
@@ -118,12 +122,28 @@ mod tests {
 
     #[test]
     fn what_is_no_capacity_is_told_with_what_is_accepted() {
-        for text in ["150%", "100.00001%", "0%", "-1%", "%", "1.123456%", "x%", "1.x%", "+1%"] {
+        for text in [
+            "150%",
+            "100.00001%",
+            "0%",
+            "-1%",
+            "%",
+            "1.123456%",
+            "x%",
+            "1.x%",
+            "+1%",
+        ] {
             let told = text.parse::<Capacity>().unwrap_err();
-            assert!(told.contains("write more than 0% and at most 100%"), "{told}");
+            assert!(
+                told.contains("write more than 0% and at most 100%"),
+                "{told}"
+            );
         }
         for text in ["0", "0MiB"] {
-            assert!(text.parse::<Capacity>().unwrap_err().contains("0 bytes"), "{text}");
+            assert!(
+                text.parse::<Capacity>().unwrap_err().contains("0 bytes"),
+                "{text}"
+            );
         }
         for text in ["", "12XB", "-1", "1.5GB"] {
             let told = text.parse::<Capacity>().unwrap_err();

@@ -218,10 +218,16 @@ impl Cell {
     pub(super) fn outcome(&self) -> Outcome {
         let stats = self.lockstep.stats();
         let evicted = |reasons: &[EvictionReason]| -> u64 {
-            reasons.iter().map(|reason| stats.evicted(*reason).entries).sum()
+            reasons
+                .iter()
+                .map(|reason| stats.evicted(*reason).entries)
+                .sum()
         };
         let refused = evicted(&[EvictionReason::Refused]);
-        let fallen_back = [EvictionReason::NativeOverrun, EvictionReason::NativeFallback];
+        let fallen_back = [
+            EvictionReason::NativeOverrun,
+            EvictionReason::NativeFallback,
+        ];
         let guided = self.activation.policy.is_some();
         let native = evicted(&fallen_back) + evicted(&[EvictionReason::Capacity]);
         let counts = &self.activation.stats;
@@ -246,7 +252,8 @@ impl Cell {
                 .map(|(kind, count)| (kind.as_str(), count.get()))
                 .filter(|(_, count)| *count > 0)
                 .collect(),
-            fell_back: guided && (self.lockstep.is_native() || self.slot.current().policy.is_none()),
+            fell_back: guided
+                && (self.lockstep.is_native() || self.slot.current().policy.is_none()),
             peak_bytes: self.peak_bytes,
             peak_entries: self.peak_entries,
             guest_memory_bytes: self.lockstep.usage().guest_memory,

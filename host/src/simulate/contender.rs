@@ -75,7 +75,8 @@ impl Stable {
     /// It is unknown, cannot be loaded, or refuses its parameters.
     pub(super) fn activation(&mut self, text: &str) -> Result<Arc<Activation>, SimulateError> {
         let Written { policy, params } = written(text)?;
-        let choice = if policy.ends_with(".wasm") {
+        let extension = Path::new(policy).extension();
+        let choice = if extension.is_some_and(|extension| extension == "wasm") {
             self.load(policy)?
         } else if policy == NATIVE || self.shipped().any(|name| name == policy) {
             policy.to_owned()
@@ -146,15 +147,30 @@ mod tests {
         for (text, policy, params) in [
             ("lru", "lru", json!({})),
             ("lru?", "lru", json!({})),
-            ("a?objective=requests", "a", json!({ "objective": "requests" })),
-            ("./x.wasm?n=5&b=true&l=[1,2]", "./x.wasm", json!({ "n": 5, "b": true, "l": [1, 2] })),
+            (
+                "a?objective=requests",
+                "a",
+                json!({ "objective": "requests" }),
+            ),
+            (
+                "./x.wasm?n=5&b=true&l=[1,2]",
+                "./x.wasm",
+                json!({ "n": 5, "b": true, "l": [1, 2] }),
+            ),
             ("a?s=\"5\"&e=", "a", json!({ "s": "5", "e": "" })),
         ] {
             let read = written(text).unwrap();
-            assert_eq!((read.policy, Value::Object(read.params)), (policy, params), "{text}");
+            assert_eq!(
+                (read.policy, Value::Object(read.params)),
+                (policy, params),
+                "{text}"
+            );
         }
         for text in ["a?b", "a?=1", "a?b=1&b=2"] {
-            assert!(matches!(written(text), Err(SimulateError::Argument(_))), "{text}");
+            assert!(
+                matches!(written(text), Err(SimulateError::Argument(_))),
+                "{text}"
+            );
         }
     }
 
@@ -168,8 +184,14 @@ mod tests {
         }
         let told = stable.activation("none.wasm").unwrap_err().to_string();
         assert!(told.starts_with("none.wasm: "), "{told}");
-        let told = stable.activation("s3-fifo?small=0").unwrap_err().to_string();
-        assert!(told.contains("expected a percentage from 1 to 99"), "{told}");
+        let told = stable
+            .activation("s3-fifo?small=0")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            told.contains("expected a percentage from 1 to 99"),
+            "{told}"
+        );
         let told = stable.activation("native:lru?a=1").unwrap_err().to_string();
         assert!(told.contains("takes no parameters"), "{told}");
     }

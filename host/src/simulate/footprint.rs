@@ -29,7 +29,10 @@ impl Survey {
     pub(super) fn footprint(&self) -> Footprint {
         Footprint {
             keys: count(self.0.len()),
-            bytes: self.0.values().fold(0, |sum, size| sum.saturating_add(*size)),
+            bytes: self
+                .0
+                .values()
+                .fold(0, |sum, size| sum.saturating_add(*size)),
         }
     }
 }

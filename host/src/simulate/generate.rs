@@ -227,7 +227,10 @@ mod tests {
                 let expected = law(rank) / all * 100_000.0;
                 let found = real(counts.get(&rank).copied().unwrap_or(0));
                 let spread = 5.0 * expected.sqrt() + 1.0;
-                assert!((found - expected).abs() < spread, "skew {skew}, rank {rank}: {found} for {expected}");
+                assert!(
+                    (found - expected).abs() < spread,
+                    "skew {skew}, rank {rank}: {found} for {expected}"
+                );
             }
             assert!(counts.keys().all(|rank| (1..=1_000).contains(rank)));
         }
@@ -241,37 +244,122 @@ mod tests {
         };
         let check = |traffic: Traffic, expected: usize| {
             let found = once(&traffic);
-            assert!(found.abs_diff(expected) < expected / 20 + 10, "{found} for {expected}");
+            assert!(
+                found.abs_diff(expected) < expected / 20 + 10,
+                "{found} for {expected}"
+            );
         };
-        check(Traffic { one_hit: 0.2, ..traffic() }, 20_000);
-        check(Traffic { scans: 0.5, ..traffic() }, 50_000);
-        check(Traffic { scans: 0.25, one_hit: 0.25, ..traffic() }, 50_000);
-        check(Traffic { one_hit: 1.0, ..traffic() }, 100_000);
-        check(Traffic { scans: 1.0, ..traffic() }, 100_000);
+        check(
+            Traffic {
+                one_hit: 0.2,
+                ..traffic()
+            },
+            20_000,
+        );
+        check(
+            Traffic {
+                scans: 0.5,
+                ..traffic()
+            },
+            50_000,
+        );
+        check(
+            Traffic {
+                scans: 0.25,
+                one_hit: 0.25,
+                ..traffic()
+            },
+            50_000,
+        );
+        check(
+            Traffic {
+                one_hit: 1.0,
+                ..traffic()
+            },
+            100_000,
+        );
+        check(
+            Traffic {
+                scans: 1.0,
+                ..traffic()
+            },
+            100_000,
+        );
         check(traffic(), 0);
-        let counts = counts(&Traffic { scans: 0.5, one_hit: 0.1, ..traffic() });
-        assert!(counts.iter().all(|(object, count)| object & FRESH == 0 || *count == 1));
+        let counts = counts(&Traffic {
+            scans: 0.5,
+            one_hit: 0.1,
+            ..traffic()
+        });
+        assert!(
+            counts
+                .iter()
+                .all(|(object, count)| object & FRESH == 0 || *count == 1)
+        );
     }
 
     #[test]
     fn churn_replaces_objects() {
-        let distinct = |churn| counts(&Traffic { churn, skew: 0.0, ..traffic() }).len();
+        let distinct = |churn| {
+            counts(&Traffic {
+                churn,
+                skew: 0.0,
+                ..traffic()
+            })
+            .len()
+        };
         assert_eq!(distinct(0.0), 1_000);
         // Fewer by those whose moment is too near to an end of the trace to be asked for.
-        assert!((1_950..=2_000).contains(&distinct(1.0)), "{}", distinct(1.0));
-        assert!((9_700..=10_000).contains(&distinct(9.0)), "{}", distinct(9.0));
+        assert!(
+            (1_950..=2_000).contains(&distinct(1.0)),
+            "{}",
+            distinct(1.0)
+        );
+        assert!(
+            (9_700..=10_000).contains(&distinct(9.0)),
+            "{}",
+            distinct(9.0)
+        );
     }
 
     #[test]
     fn numbers_out_of_range_are_told() {
         let told = |traffic: Traffic| traffic.generate().unwrap_err();
         assert_eq!(
-            told(Traffic { one_hit: 1.5, ..traffic() }),
+            told(Traffic {
+                one_hit: 1.5,
+                ..traffic()
+            }),
             "one-hit is a share of the requests, from 0 to 1, not 1.5"
         );
-        assert!(told(Traffic { one_hit: 0.6, scans: 0.6, ..traffic() }).contains("together"));
-        assert_eq!(told(Traffic { skew: -1.0, ..traffic() }), "skew is from 0 to 10, not -1");
-        assert!(told(Traffic { churn: f64::NAN, ..traffic() }).contains("not NaN"));
-        assert_eq!(told(Traffic { objects: 0, ..traffic() }), "objects is at least 1");
+        assert!(
+            told(Traffic {
+                one_hit: 0.6,
+                scans: 0.6,
+                ..traffic()
+            })
+            .contains("together")
+        );
+        assert_eq!(
+            told(Traffic {
+                skew: -1.0,
+                ..traffic()
+            }),
+            "skew is from 0 to 10, not -1"
+        );
+        assert!(
+            told(Traffic {
+                churn: f64::NAN,
+                ..traffic()
+            })
+            .contains("not NaN")
+        );
+        assert_eq!(
+            told(Traffic {
+                objects: 0,
+                ..traffic()
+            }),
+            "objects is at least 1"
+        );
     }
 }

@@ -46,7 +46,10 @@ mod tests {
             assert!((real(value) - expected).abs() < f64::EPSILON, "{value}");
             assert_eq!(whole(expected + 0.25), value);
         }
-        assert_eq!((whole(-1.0), whole(f64::NAN), whole(1e30)), (0, 0, u64::MAX));
+        assert_eq!(
+            (whole(-1.0), whole(f64::NAN), whole(1e30)),
+            (0, 0, u64::MAX)
+        );
         assert!((ratio(1, 4) - 0.25).abs() < 1e-12);
         assert!(ratio(1, 0).abs() < 1e-12);
     }

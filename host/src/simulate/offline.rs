@@ -78,14 +78,19 @@ impl Future {
     /// Takes note of requests.
     pub(super) fn add(&mut self, requests: &[Request]) {
         for request in requests {
-            let Some(at) = u32::try_from(self.sizes.len()).ok().filter(|at| *at != NEVER) else {
+            let Some(at) = u32::try_from(self.sizes.len())
+                .ok()
+                .filter(|at| *at != NEVER)
+            else {
                 self.truncated = true;
                 return;
             };
             self.sizes.push(request.size);
             self.next.push(NEVER);
             if let Some(before) = self.last.insert(request.key, at)
-                && let Some(next) = usize::try_from(before).ok().and_then(|b| self.next.get_mut(b))
+                && let Some(next) = usize::try_from(before)
+                    .ok()
+                    .and_then(|b| self.next.get_mut(b))
             {
                 *next = at;
             }
@@ -124,19 +129,27 @@ impl Future {
     }
 
     fn each(&self, capacities: &[u64], policy: fn(&Self, u64) -> Misses) -> Vec<Misses> {
-        capacities.iter().map(|capacity| policy(self, *capacity)).collect()
+        capacities
+            .iter()
+            .map(|capacity| policy(self, *capacity))
+            .collect()
     }
 
     /// Requests, and the bytes they ask for.
     fn totals(&self) -> (u64, u64) {
-        let bytes = self.sizes.iter().fold(0_u64, |sum, size| sum.saturating_add(*size));
+        let bytes = self
+            .sizes
+            .iter()
+            .fold(0_u64, |sum, size| sum.saturating_add(*size));
         (super::number::count(self.sizes.len()), bytes)
     }
 
     /// Each request: its number, that of the next one of its key, and its size.
     fn requests(&self) -> impl Iterator<Item = (u32, u32, u64)> {
         let pairs = self.next.iter().zip(&self.sizes);
-        (0..).zip(pairs).map(|(at, (next, size))| (at, *next, *size))
+        (0..)
+            .zip(pairs)
+            .map(|(at, (next, size))| (at, *next, *size))
     }
 }
 
@@ -212,7 +225,13 @@ mod tests {
     fn what_is_too_large_for_the_cache_is_always_missed() {
         let requests = [(1, 10), (1, 10), (2, 1), (2, 1)];
         for bound in misses(&requests, 5) {
-            assert_eq!(bound, Misses { requests: 3, bytes: 21 });
+            assert_eq!(
+                bound,
+                Misses {
+                    requests: 3,
+                    bytes: 21
+                }
+            );
         }
     }
 

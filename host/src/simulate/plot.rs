@@ -16,6 +16,15 @@ struct Curve {
     offline: bool,
 }
 
+impl Curve {
+    fn class(&self) -> &'static str {
+        match self.offline {
+            true => "curve offline",
+            false => "curve",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Point {
     capacity: u64,
@@ -32,9 +41,10 @@ const COLOURS: [&str; 8] = [
 const WIDTH: f64 = 1_200.0;
 const PANEL_TOP: f64 = 96.0;
 const PANEL_HEIGHT: f64 = 400.0;
+const BOTTOM: f64 = PANEL_TOP + PANEL_HEIGHT;
 const PANEL_WIDTH: f64 = 500.0;
 const PANEL_LEFT: [f64; 2] = [76.0, 666.0];
-const LEGEND_TOP: f64 = PANEL_TOP + PANEL_HEIGHT + 92.0;
+const LEGEND_TOP: f64 = BOTTOM + 92.0;
 const LEGEND_ROW: f64 = 26.0;
 const LEGEND_COLUMNS: usize = 3;
 
@@ -48,13 +58,12 @@ font:14px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}\
 .mark{stroke:var(--ground);stroke-width:1.2}.title{font-size:22px;font-weight:600}\
 .panel{font-size:16px;font-weight:600}";
 
-/// The curves of `report`, titled `title`.
-pub fn svg(title: &str, report: &Report) -> String {
-    let mut text = String::new();
-    Chart::of(title, report)
-        .write(&mut text)
-        .expect("writing to a string cannot fail");
-    text
+/// Writes the curves of `report`, titled `title`.
+///
+/// # Errors
+/// Those of `out`.
+pub fn svg(out: &mut impl Write, title: &str, report: &Report) -> fmt::Result {
+    Chart::of(title, report).write(out)
 }
 
 struct Chart<'a> {
@@ -68,15 +77,16 @@ struct Chart<'a> {
 impl<'a> Chart<'a> {
     fn of(title: &'a str, report: &Report) -> Self {
         let mut curves: Vec<Curve> = Vec::new();
-        let mut add = |name: &str, offline: bool, point: Point| {
-            match curves.iter_mut().find(|curve| curve.name == name && curve.offline == offline) {
-                Some(curve) => curve.points.push(point),
-                None => curves.push(Curve {
-                    name: name.to_owned(),
-                    points: vec![point],
-                    offline,
-                }),
-            }
+        let mut add = |name: &str, offline: bool, point: Point| match curves
+            .iter_mut()
+            .find(|curve| curve.name == name && curve.offline == offline)
+        {
+            Some(curve) => curve.points.push(point),
+            None => curves.push(Curve {
+                name: name.to_owned(),
+                points: vec![point],
+                offline,
+            }),
         };
         let mut ticks = Vec::new();
         for row in &report.rows {
@@ -109,7 +119,7 @@ impl<'a> Chart<'a> {
         }
     }
 
-    fn write(&self, out: &mut String) -> fmt::Result {
+    fn write(&self, out: &mut impl Write) -> fmt::Result {
         let rows = self.curves.len().div_ceil(LEGEND_COLUMNS);
         let height = LEGEND_TOP + real(count(rows)) * LEGEND_ROW + 8.0;
         write!(
@@ -129,22 +139,31 @@ impl<'a> Chart<'a> {
         out.write_str("</svg>\n")
     }
 
-    fn panel(&self, out: &mut String, measure: usize, name: &str) -> fmt::Result {
+    fn panel(&self, out: &mut impl Write, measure: usize, name: &str) -> fmt::Result {
         let left = PANEL_LEFT.get(measure).copied().unwrap_or_default();
-        let (right, bottom) = (left + PANEL_WIDTH, PANEL_TOP + PANEL_HEIGHT);
         let ratio = |point: &Point| point.ratios.get(measure).copied().unwrap_or_default();
-        let highest = self.curves.iter().flat_map(|curve| &curve.points).map(ratio).fold(0.0, f64::max);
-        let step = if highest > 0.5 { 0.1 } else if highest > 0.2 { 0.05 } else { 0.02 };
+        let points = self.curves.iter().flat_map(|curve| &curve.points);
+        let highest = points.map(ratio).fold(0.0, f64::max);
+        let step = match highest {
+            _ if highest > 0.5 => 0.1,
+            _ if highest > 0.2 => 0.05,
+            _ => 0.02,
+        };
         let top = (highest / step).ceil().max(1.0) * step;
-        let y = |ratio: f64| bottom - ratio / top * PANEL_HEIGHT;
-        write!(out, "<text class=\"panel\" x=\"{left}\" y=\"{}\">{name}</text>", PANEL_TOP - 14.0)?;
+        let y = |ratio: f64| BOTTOM - ratio / top * PANEL_HEIGHT;
+        write!(
+            out,
+            "<text class=\"panel\" x=\"{left}\" y=\"{}\">{name}</text>",
+            PANEL_TOP - 14.0
+        )?;
         let mut level = 0.0;
         while level <= top + step / 2.0 {
             let class = if level > 0.0 { "grid" } else { "axis" };
             write!(
                 out,
-                "<line class=\"{class}\" x1=\"{left}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
+                "<line class=\"{class}\" x1=\"{left}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
                  <text class=\"soft\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{:.0} %</text>",
+                left + PANEL_WIDTH,
                 left - 10.0,
                 y(level) + 5.0,
                 level * 100.0,
@@ -152,16 +171,31 @@ impl<'a> Chart<'a> {
             )?;
             level += step;
         }
+        self.capacities(out, left)?;
+        for (index, curve) in self.curves.iter().enumerate() {
+            let place = |point: &Point| {
+                let x = left + self.place(point.capacity) * PANEL_WIDTH;
+                (x, y(ratio(point)), ratio(point))
+            };
+            let places: Vec<_> = curve.points.iter().map(place).collect();
+            draw(out, index, curve, &places)?;
+        }
+        Ok(())
+    }
+
+    /// The axis of capacities of the panel that begins at `left`.
+    fn capacities(&self, out: &mut impl Write, left: f64) -> fmt::Result {
         let mut written_to = f64::MIN;
         for (capacity, label) in &self.ticks {
             let at = left + self.place(*capacity) * PANEL_WIDTH;
             write!(
                 out,
-                "<line class=\"axis\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{bottom}\" y2=\"{}\"/>",
-                bottom + 6.0
+                "<line class=\"axis\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{BOTTOM}\" y2=\"{}\"/>",
+                BOTTOM + 6.0
             )?;
             // A label that would run into the one before is left out; its tick stays.
-            let half = real(count(label.chars().count().max(short(*capacity).len()))) * 4.0;
+            let bytes = short(*capacity);
+            let half = real(count(label.chars().count().max(bytes.len()))) * 4.0;
             if at - half < written_to {
                 continue;
             }
@@ -169,44 +203,25 @@ impl<'a> Chart<'a> {
             write!(
                 out,
                 "<text x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
-                bottom + 24.0,
+                BOTTOM + 24.0,
                 escaped(label)
             )?;
             if label.ends_with('%') {
                 write!(
                     out,
-                    "<text class=\"soft\" font-size=\"12\" x=\"{at:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
-                    bottom + 41.0,
-                    short(*capacity)
+                    "<text class=\"soft\" font-size=\"12\" x=\"{at:.1}\" y=\"{}\" \
+                     text-anchor=\"middle\">{bytes}</text>",
+                    BOTTOM + 41.0
                 )?;
             }
         }
         write!(
             out,
-            "<text class=\"soft\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">cache size, logarithmic</text>",
+            "<text class=\"soft\" x=\"{}\" y=\"{}\" text-anchor=\"middle\">\
+             cache size, logarithmic</text>",
             left + PANEL_WIDTH / 2.0,
-            bottom + 62.0
-        )?;
-        for (index, curve) in self.curves.iter().enumerate() {
-            let colour = colour(index);
-            let class = if curve.offline { "curve offline" } else { "curve" };
-            let places = curve.points.iter().map(|point| {
-                (left + self.place(point.capacity) * PANEL_WIDTH, y(ratio(point)), ratio(point))
-            });
-            let points: Vec<_> = places.clone().map(|(x, y, _)| format!("{x:.1},{y:.1}")).collect();
-            write!(
-                out,
-                "<polyline class=\"{class}\" stroke=\"{colour}\" points=\"{}\"/>",
-                points.join(" ")
-            )?;
-            for ((x, y, ratio), point) in places.zip(&curve.points) {
-                let tip = format!("{}, {}: {:.2} %", curve.name, short(point.capacity), ratio * 100.0);
-                write!(out, "<g><title>{}</title>", escaped(&tip))?;
-                mark(out, index, (x, y))?;
-                out.write_str("</g>")?;
-            }
-        }
-        Ok(())
+            BOTTOM + 62.0
+        )
     }
 
     /// Where a capacity is on the axis, from 0 to 1.
@@ -223,15 +238,15 @@ impl<'a> Chart<'a> {
         0.04 + 0.92 * (log(capacity) - log(*least)) / span
     }
 
-    fn legend(&self, out: &mut String) -> fmt::Result {
+    fn legend(&self, out: &mut impl Write) -> fmt::Result {
         for (index, curve) in self.curves.iter().enumerate() {
             let (row, column) = (index / LEGEND_COLUMNS, index % LEGEND_COLUMNS);
             let x = 24.0 + real(count(column)) * 390.0;
             let y = LEGEND_TOP + real(count(row)) * LEGEND_ROW;
-            let class = if curve.offline { "curve offline" } else { "curve" };
             write!(
                 out,
-                "<line class=\"{class}\" stroke=\"{}\" x1=\"{x}\" x2=\"{}\" y1=\"{y}\" y2=\"{y}\"/>",
+                "<line class=\"{}\" stroke=\"{}\" x1=\"{x}\" x2=\"{}\" y1=\"{y}\" y2=\"{y}\"/>",
+                curve.class(),
                 colour(index),
                 x + 40.0
             )?;
@@ -249,17 +264,51 @@ impl<'a> Chart<'a> {
     }
 }
 
+/// One curve through `places`, each with its ratio.
+fn draw(
+    out: &mut impl Write,
+    index: usize,
+    curve: &Curve,
+    places: &[(f64, f64, f64)],
+) -> fmt::Result {
+    let points: Vec<_> = places
+        .iter()
+        .map(|(x, y, _)| format!("{x:.1},{y:.1}"))
+        .collect();
+    write!(
+        out,
+        "<polyline class=\"{}\" stroke=\"{}\" points=\"{}\"/>",
+        curve.class(),
+        colour(index),
+        points.join(" ")
+    )?;
+    for ((x, y, ratio), point) in places.iter().zip(&curve.points) {
+        let percent = ratio * 100.0;
+        let tip = format!("{}, {}: {percent:.2} %", curve.name, short(point.capacity));
+        write!(out, "<g><title>{}</title>", escaped(&tip))?;
+        mark(out, index, (*x, *y))?;
+        out.write_str("</g>")?;
+    }
+    Ok(())
+}
+
 fn colour(index: usize) -> &'static str {
-    COLOURS.get(index % COLOURS.len()).copied().unwrap_or_default()
+    COLOURS
+        .get(index % COLOURS.len())
+        .copied()
+        .unwrap_or_default()
 }
 
 /// The mark of the curve at `index`: the shape changes with every curve, so that those who share a
 /// colour do not share it.
-fn mark(out: &mut String, index: usize, (x, y): (f64, f64)) -> fmt::Result {
+fn mark(out: &mut impl Write, index: usize, (x, y): (f64, f64)) -> fmt::Result {
     let colour = colour(index);
     let shape = (index + index / COLOURS.len()) % 4;
     match shape {
-        0 => write!(out, "<circle class=\"mark\" fill=\"{colour}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"5\"/>"),
+        0 => write!(
+            out,
+            "<circle class=\"mark\" fill=\"{colour}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"5\"/>"
+        ),
         1 => write!(
             out,
             "<rect class=\"mark\" fill=\"{colour}\" x=\"{:.1}\" y=\"{:.1}\" width=\"9\" height=\"9\"/>",
@@ -300,7 +349,7 @@ pub fn short(bytes: u64) -> String {
     let mut amount = real(bytes);
     for unit in ["B", "KiB", "MiB", "GiB"] {
         if amount < 999.5 {
-            let digits = if amount < 9.95 && unit != "B" { 1 } else { 0 };
+            let digits = usize::from(amount < 9.95 && unit != "B");
             return format!("{amount:.digits$} {unit}");
         }
         amount /= 1_024.0;

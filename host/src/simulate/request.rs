@@ -5,21 +5,21 @@ use std::hash::{BuildHasher, DefaultHasher, Hasher};
 
 /// One request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
+pub(super) struct Request {
     /// Milliseconds, from any beginning. Never less than that of the request before.
-    pub time_ms: u64,
+    pub(super) time_ms: u64,
     /// Hash of the key. The same in every run, so that two runs have the same outcome.
-    pub key: u64,
+    pub(super) key: u64,
     /// Bytes of the object.
-    pub size: u64,
+    pub(super) size: u64,
     /// Bytes of the key.
-    pub key_bytes: u32,
+    pub(super) key_bytes: u32,
     /// Seconds for which the object may be used; [`NO_END`] if the trace does not say.
-    pub ttl_s: u32,
+    pub(super) ttl_s: u32,
 }
 
 /// In the place of a lifetime: without end.
-pub const NO_END: u32 = u32::MAX;
+pub(super) const NO_END: u32 = u32::MAX;
 
 /// The hash of a key, from its parts.
 pub(super) fn key_of(parts: [&[u8]; 2]) -> u64 {

@@ -146,7 +146,10 @@ pub(super) fn run<E>(
         outcome
     });
     outcome?;
-    let state = shared.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let state = shared
+        .state
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
     Ok(state.cells.into_iter().flatten().collect())
 }
 

@@ -130,7 +130,9 @@ impl std::fmt::Debug for Trace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut fields = f.debug_struct("Trace");
         fields.field("settings", &self.settings);
-        fields.field("requests", &self.requests).finish_non_exhaustive()
+        fields
+            .field("requests", &self.requests)
+            .finish_non_exhaustive()
     }
 }
 
@@ -160,7 +162,11 @@ impl Trace {
     ///
     /// # Errors
     /// It cannot be read on, or, where that is not tolerated, a line is bad.
-    pub fn read(&mut self, batch: &mut Vec<Request>, most: usize) -> Result<bool, TraceError> {
+    pub(super) fn read(
+        &mut self,
+        batch: &mut Vec<Request>,
+        most: usize,
+    ) -> Result<bool, TraceError> {
         while batch.len() < most {
             let line = match self.lines.next() {
                 Ok(Some(line)) => line,
@@ -223,7 +229,8 @@ impl Trace {
 
     /// How much of the file was read, between 0 and 1; `None` where its length is not known.
     pub fn progress(&self) -> Option<f64> {
-        self.total.map(|total| super::number::ratio(self.consumed.load(Relaxed), total).min(1.0))
+        self.total
+            .map(|total| super::number::ratio(self.consumed.load(Relaxed), total).min(1.0))
     }
 
     /// The file.
@@ -263,15 +270,12 @@ impl Trace {
 impl Parser {
     /// The parser for a trace with this first line.
     fn begin(line: &[u8], format: Option<Format>) -> Result<(Self, First), String> {
-        let format = match format.or_else(|| guess(line)) {
-            Some(format) => format,
-            None => {
-                return Err(format!(
-                    "the first line is in no known format (csv: time,key,size; clf: common or \
-                     combined log; json: Larder's access log): {:.80}",
-                    String::from_utf8_lossy(line)
-                ));
-            }
+        let Some(format) = format.or_else(|| guess(line)) else {
+            return Err(format!(
+                "the first line is in no known format (csv: time,key,size; clf: common or \
+                 combined log; json: Larder's access log): {:.80}",
+                String::from_utf8_lossy(line)
+            ));
         };
         Ok(match format {
             Format::Csv => {
@@ -356,14 +360,27 @@ mod tests {
     fn formats_are_known_by_the_first_line() {
         for (text, expected) in [
             ("1,a,2\n", 1),
-            ("{\"unix_ms\":1,\"method\":\"GET\",\"host\":\"h\",\"path\":\"/\",\"status\":200,\"bytes\":1}\n", 1),
-            ("h - - [10/Oct/2000:13:55:36 -0700] \"GET /a,b HTTP/1.0\" 200 5\n", 1),
+            (
+                "{\"unix_ms\":1,\"method\":\"GET\",\"host\":\"h\",\"path\":\"/\",\"status\":200,\"bytes\":1}\n",
+                1,
+            ),
+            (
+                "h - - [10/Oct/2000:13:55:36 -0700] \"GET /a,b HTTP/1.0\" 200 5\n",
+                1,
+            ),
             ("time,key,size\n", 0),
             ("", 0),
         ] {
-            assert_eq!(trace(text, Tolerance::Strict).0.unwrap().len(), expected, "{text}");
+            assert_eq!(
+                trace(text, Tolerance::Strict).0.unwrap().len(),
+                expected,
+                "{text}"
+            );
         }
         let (told, _) = trace("what is this\n", Tolerance::Lenient);
-        assert!(told.unwrap_err().contains("in no known format (csv: time,key,size; clf:"));
+        assert!(
+            told.unwrap_err()
+                .contains("in no known format (csv: time,key,size; clf:")
+        );
     }
 }

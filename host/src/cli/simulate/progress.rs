@@ -43,7 +43,10 @@ impl Meter {
             self.began = now;
             self.shown = None;
         }
-        if self.shown.is_some_and(|shown| now.duration_since(shown) < EVERY) {
+        if self
+            .shown
+            .is_some_and(|shown| now.duration_since(shown) < EVERY)
+        {
             return;
         }
         self.shown = Some(now);

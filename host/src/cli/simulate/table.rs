@@ -9,7 +9,15 @@ use crate::simulate::plot::{grouped, short};
 use crate::simulate::{Report, Row};
 
 const HEAD: [&str; 9] = [
-    "policy", "request miss", "byte miss", "evictions", "refusals", "host ns", "guest ns", "faults", "peak",
+    "policy",
+    "request miss",
+    "byte miss",
+    "evictions",
+    "refusals",
+    "host ns",
+    "guest ns",
+    "faults",
+    "peak",
 ];
 
 /// Writes `report` of the trace `name`.
@@ -35,14 +43,24 @@ pub(super) fn write(out: &mut impl Write, name: &str, report: &Report) -> io::Re
         rest = after;
         let bytes = first.outcome.capacity_bytes;
         let title = match first.capacity.ends_with('%') {
-            true => format!("{} = {} ({} bytes)", first.capacity, short(bytes), grouped(bytes)),
+            true => format!(
+                "{} = {} ({} bytes)",
+                first.capacity,
+                short(bytes),
+                grouped(bytes)
+            ),
             false => format!("{} ({} bytes)", first.capacity, grouped(bytes)),
         };
         lines.push(Line::Title(title));
         lines.push(Line::Cells(HEAD.map(str::to_owned).to_vec()));
         lines.extend(block.iter().map(|row| Line::Cells(cells(row))));
         let here = |bounded: &Bounded| bounded.capacity_bytes == bytes;
-        lines.extend(bounds.iter().filter(|it| here(it)).map(|it| Line::Cells(offline(it))));
+        lines.extend(
+            bounds
+                .iter()
+                .filter(|it| here(it))
+                .map(|it| Line::Cells(offline(it))),
+        );
         bounds.retain(|bounded| !here(bounded));
     }
     aligned(out, &lines)

@@ -111,20 +111,47 @@ mod tests {
             assert!((850..1_150).contains(&found), "{size}: {found}");
         }
         let lognormal = drawn("lognormal:10000,1");
-        assert!((9_500..10_500).contains(&lognormal[5_000]), "{}", lognormal[5_000]);
+        assert!(
+            (9_500..10_500).contains(&lognormal[5_000]),
+            "{}",
+            lognormal[5_000]
+        );
         // One deviation above the median is at 84.13 %.
-        assert!((25_000..29_500).contains(&lognormal[8_413]), "{}", lognormal[8_413]);
+        assert!(
+            (25_000..29_500).contains(&lognormal[8_413]),
+            "{}",
+            lognormal[8_413]
+        );
         let pareto = drawn("pareto:100,1");
-        assert!(pareto[0] >= 100 && (190..210).contains(&pareto[5_000]), "{}", pareto[5_000]);
+        assert!(
+            pareto[0] >= 100 && (190..210).contains(&pareto[5_000]),
+            "{}",
+            pareto[5_000]
+        );
     }
 
     #[test]
     fn a_distribution_is_read_as_it_is_written() {
-        for text in ["fixed:1B", "uniform:1KiB,2KiB", "lognormal:32KiB,1.5", "pareto:100B,1.2"] {
+        for text in [
+            "fixed:1B",
+            "uniform:1KiB,2KiB",
+            "lognormal:32KiB,1.5",
+            "pareto:100B,1.2",
+        ] {
             let sizes: Sizes = text.parse().unwrap();
             assert_eq!(sizes.to_string().parse::<Sizes>().unwrap(), sizes, "{text}");
         }
-        for text in ["", "fixed", "fixed:0", "fixed:1,2", "uniform:2,1", "uniform:1", "pareto:1,0", "lognormal:1,x", "zipf:1"] {
+        for text in [
+            "",
+            "fixed",
+            "fixed:0",
+            "fixed:1,2",
+            "uniform:2,1",
+            "uniform:1",
+            "pareto:1,0",
+            "lognormal:1,x",
+            "zipf:1",
+        ] {
             let told = text.parse::<Sizes>().unwrap_err();
             assert!(told.contains("write fixed:SIZE"), "{told}");
         }

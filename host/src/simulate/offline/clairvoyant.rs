@@ -30,7 +30,9 @@ pub(super) fn belady(future: &Future, capacity: u64) -> Misses {
         residents.insert(next, size);
         used = used.saturating_add(size);
         while used > capacity {
-            let Some((_, freed)) = residents.pop_last() else { break };
+            let Some((_, freed)) = residents.pop_last() else {
+                break;
+            };
             used -= freed;
         }
     }
@@ -67,7 +69,9 @@ pub(super) fn belady_size(future: &Future, capacity: u64) -> Misses {
         residents.push(Resident { next, size });
         used = used.saturating_add(size);
         while used > capacity {
-            let Some(victim) = worst(&residents, at, &mut random) else { break };
+            let Some(victim) = worst(&residents, at, &mut random) else {
+                break;
+            };
             used -= leave(&mut residents, &mut places, victim);
         }
     }
@@ -89,7 +93,7 @@ fn worst(residents: &[Resident], now: u32, random: &mut u64) -> Option<usize> {
             *random ^= *random << 13;
             *random ^= *random >> 7;
             *random ^= *random << 17;
-            let place = u128::from(*random) * u128::from(all) >> 64;
+            let place = (u128::from(*random) * u128::from(all)) >> 64;
             usize::try_from(place).ok().and_then(cost)
         });
         drawn.max()

@@ -52,7 +52,10 @@ fn bought(future: &Future, capacities: &[u64], worth: fn(u32, u128) -> u128) -> 
     let buy = |capacity: &u64| {
         let mut left = u128::from(*capacity) * u128::from(count(future.sizes.len()));
         let mut hits = Misses::default();
-        for interval in intervals.iter().filter(|interval| interval.size <= *capacity) {
+        for interval in intervals
+            .iter()
+            .filter(|interval| interval.size <= *capacity)
+        {
             let Some(rest) = left.checked_sub(interval.price) else {
                 // A part of the next one: the bound is that of the relaxed problem, rounded in its
                 // favour.

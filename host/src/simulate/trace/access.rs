@@ -25,7 +25,8 @@ pub(super) struct Line<'a> {
 impl<'a> Line<'a> {
     /// Takes a line apart.
     pub(super) fn parse(line: &'a [u8]) -> Result<Self, Flaw> {
-        serde_json::from_slice(line).map_err(|error| Flaw::new(format!("not a line of the access log: {error}")))
+        serde_json::from_slice(line)
+            .map_err(|error| Flaw::new(format!("not a line of the access log: {error}")))
     }
 
     /// What was logged.

@@ -14,9 +14,8 @@ const MONTHS: [&[u8; 3]; 12] = [
 pub(super) fn parse(line: &[u8]) -> Result<Logged<'_>, Flaw> {
     let (_, rest) = cut(line, b'[').ok_or_else(|| Flaw::new("no [time]"))?;
     let (time, rest) = cut(rest, b']').ok_or_else(|| Flaw::new("no [time]"))?;
-    let time_ms = unix_ms(time).ok_or_else(|| {
-        Flaw::new("the time is not written as 10/Oct/2000:13:55:36 -0700")
-    })?;
+    let time_ms = unix_ms(time)
+        .ok_or_else(|| Flaw::new("the time is not written as 10/Oct/2000:13:55:36 -0700"))?;
     let (_, rest) = cut(rest, b'"').ok_or_else(|| Flaw::new("no \"request\""))?;
     let end = closing_quote(rest).ok_or_else(|| Flaw::new("the \"request\" does not end"))?;
     let (request, rest) = rest.split_at_checked(end).unwrap_or_default();
@@ -29,7 +28,8 @@ pub(super) fn parse(line: &[u8]) -> Result<Logged<'_>, Flaw> {
         Some(b"-") => None,
         Some([b'-', ..]) => return Flaw::err("the number of bytes is negative"),
         Some(bytes) => Some(
-            digits(bytes).ok_or_else(|| Flaw::new("the number of bytes is neither a number nor -"))?,
+            digits(bytes)
+                .ok_or_else(|| Flaw::new("the number of bytes is neither a number nor -"))?,
         ),
         None => return Flaw::err("no number of bytes"),
     };
@@ -69,7 +69,9 @@ fn unix_ms(text: &[u8]) -> Option<u64> {
     let mut parts = stamp.split(|byte| matches!(byte, b'/' | b':'));
     let day = digits(parts.next()?).filter(|day| (1..=31).contains(day))?;
     let month = parts.next()?;
-    let month = MONTHS.iter().position(|name| name.eq_ignore_ascii_case(month))?;
+    let month = MONTHS
+        .iter()
+        .position(|name| name.eq_ignore_ascii_case(month))?;
     let year = digits(parts.next()?).filter(|year| (1970..=9999).contains(year))?;
     let mut clock = [0; 3];
     for (part, below) in clock.iter_mut().zip([24, 60, 61]) {
@@ -102,7 +104,11 @@ fn unix_ms(text: &[u8]) -> Option<u64> {
 /// Days from 1970-01-01 to this one, in the Gregorian calendar. `month` counts from 0.
 fn days_before(year: u64, month: u64, day: u64) -> u64 {
     // Years begin in March here, so that the day that leap years add is the last one.
-    let (year, month) = if month < 2 { (year - 1, month + 10) } else { (year, month - 2) };
+    let (year, month) = if month < 2 {
+        (year - 1, month + 10)
+    } else {
+        (year, month - 2)
+    };
     let in_year = (153 * month + 2) / 5 + day - 1;
     year * 365 + year / 4 - year / 100 + year / 400 + in_year - 719_468
 }
@@ -133,7 +139,8 @@ mod tests {
 
     #[test]
     fn common_and_combined_lines_come_apart() {
-        let common = br#"127.0.0.1 - frank [10/Oct/2000:13:55:36 -0700] "GET /a?b=1 HTTP/1.0" 200 2326"#;
+        let common =
+            br#"127.0.0.1 - frank [10/Oct/2000:13:55:36 -0700] "GET /a?b=1 HTTP/1.0" 200 2326"#;
         let expected = Logged {
             time_ms: 971_211_336_000,
             method: b"GET",
@@ -156,15 +163,37 @@ mod tests {
     fn what_is_wrong_is_told() {
         for (line, flaw) in [
             ("", "no [time]"),
-            ("h - - [x] \"GET / HTTP/1.0\" 200 1", "the time is not written as 10/Oct/2000:13:55:36 -0700"),
+            (
+                "h - - [x] \"GET / HTTP/1.0\" 200 1",
+                "the time is not written as 10/Oct/2000:13:55:36 -0700",
+            ),
             ("h - - [10/Oct/2000:13:55:36 -0700] 200 1", "no \"request\""),
-            ("h - - [10/Oct/2000:13:55:36 -0700] \"GET /", "the \"request\" does not end"),
-            ("h - - [10/Oct/2000:13:55:36 -0700] \"GET /\" x 1", "the status is not a number"),
-            ("h - - [10/Oct/2000:13:55:36 -0700] \"GET /\" 200", "no number of bytes"),
-            ("h - - [10/Oct/2000:13:55:36 -0700] \"GET /\" 200 -3", "the number of bytes is negative"),
-            ("h - - [10/Oct/2000:13:55:36 -0700] \"GET /\" 200 x", "the number of bytes is neither a number nor -"),
+            (
+                "h - - [10/Oct/2000:13:55:36 -0700] \"GET /",
+                "the \"request\" does not end",
+            ),
+            (
+                "h - - [10/Oct/2000:13:55:36 -0700] \"GET /\" x 1",
+                "the status is not a number",
+            ),
+            (
+                "h - - [10/Oct/2000:13:55:36 -0700] \"GET /\" 200",
+                "no number of bytes",
+            ),
+            (
+                "h - - [10/Oct/2000:13:55:36 -0700] \"GET /\" 200 -3",
+                "the number of bytes is negative",
+            ),
+            (
+                "h - - [10/Oct/2000:13:55:36 -0700] \"GET /\" 200 x",
+                "the number of bytes is neither a number nor -",
+            ),
         ] {
-            assert_eq!(parse(line.as_bytes()).unwrap_err().to_string(), flaw, "{line}");
+            assert_eq!(
+                parse(line.as_bytes()).unwrap_err().to_string(),
+                flaw,
+                "{line}"
+            );
         }
     }
 }

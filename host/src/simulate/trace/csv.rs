@@ -42,7 +42,11 @@ impl Columns {
         let fields: Vec<_> = Fields(Some(line)).collect();
         let shown = String::from_utf8_lossy(line);
         let time = fields.first().map(AsRef::as_ref).unwrap_or_default();
-        if time.trim_ascii().first().is_some_and(|c| c.is_ascii_digit() || *c == b'-') {
+        if time
+            .trim_ascii()
+            .first()
+            .is_some_and(|c| c.is_ascii_digit() || *c == b'-')
+        {
             let count = fields.len();
             if !(3..=4).contains(&count) {
                 return Err(format!(
@@ -63,7 +67,9 @@ impl Columns {
         let place = |names: &[&str]| {
             let named = |field: &Cow<'_, [u8]>| {
                 let field = field.strip_prefix(b"\xef\xbb\xbf").unwrap_or(field);
-                names.iter().any(|name| field.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+                names
+                    .iter()
+                    .any(|name| field.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
             };
             fields.iter().position(named)
         };
@@ -81,7 +87,16 @@ impl Columns {
             ));
         };
         let count = fields.len();
-        Ok((Self { time, key, size, ttl, count }, First::Header))
+        Ok((
+            Self {
+                time,
+                key,
+                size,
+                ttl,
+                count,
+            },
+            First::Header,
+        ))
     }
 
     /// The request of a line.
@@ -115,7 +130,9 @@ impl Columns {
             key: key_of([key, b""]),
             size,
             key_bytes: u32::try_from(key.len()).unwrap_or(u32::MAX),
-            ttl_s: ttl.map_or(NO_END, |ttl| u32::try_from(ttl).unwrap_or(NO_END - 1).min(NO_END - 1)),
+            ttl_s: ttl.map_or(NO_END, |ttl| {
+                u32::try_from(ttl).unwrap_or(NO_END - 1).min(NO_END - 1)
+            }),
         })
     }
 }
@@ -192,12 +209,28 @@ mod tests {
             ("0,a,1,60", "7,a,5,60", request(7_000, "a", 5, 60)),
             ("0,a,1,60", "7,a,5,", request(7_000, "a", 5, NO_END)),
             ("Time,Key,Size", "7,/b,5", request(7_000, "/b", 5, NO_END)),
-            ("url,op,bytes,timestamp", "/b,get,5,7", request(7_000, "/b", 5, NO_END)),
-            ("time,key,size", "7,\"/b?x=1,2\"\"\",5", request(7_000, "/b?x=1,2\"", 5, NO_END)),
-            ("time,key,size,ttl", "7,a,5,99999999999", request(7_000, "a", 5, NO_END - 1)),
+            (
+                "url,op,bytes,timestamp",
+                "/b,get,5,7",
+                request(7_000, "/b", 5, NO_END),
+            ),
+            (
+                "time,key,size",
+                "7,\"/b?x=1,2\"\"\",5",
+                request(7_000, "/b?x=1,2\"", 5, NO_END),
+            ),
+            (
+                "time,key,size,ttl",
+                "7,a,5,99999999999",
+                request(7_000, "a", 5, NO_END - 1),
+            ),
         ] {
             let (columns, _) = columns_of(first);
-            assert_eq!(columns.parse(line.as_bytes()), Ok(expected), "{first} / {line}");
+            assert_eq!(
+                columns.parse(line.as_bytes()),
+                Ok(expected),
+                "{first} / {line}"
+            );
         }
         assert_eq!(columns_of("time,key,size").1, First::Header);
         assert_eq!(columns_of("\u{feff}time,key,size").1, First::Header);
@@ -212,7 +245,10 @@ mod tests {
             "the first line has 2 columns; without a header they are time,key,size and perhaps \
              ttl: 1,2"
         );
-        assert_eq!(told("time,name"), "the header has no column key and no column size: time,name");
+        assert_eq!(
+            told("time,name"),
+            "the header has no column key and no column size: time,name"
+        );
         let (columns, _) = columns_of("0,a,1");
         for (line, flaw) in [
             ("1,a", "2 columns, not 3"),

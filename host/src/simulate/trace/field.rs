@@ -85,7 +85,10 @@ mod tests {
             ("", "the size is empty"),
             ("-5", "the size is negative"),
             ("1.5", "the size is not a whole number up to 2^64 - 1"),
-            ("18446744073709551616", "the size is not a whole number up to 2^64 - 1"),
+            (
+                "18446744073709551616",
+                "the size is not a whole number up to 2^64 - 1",
+            ),
             ("--5", "the size is not a whole number up to 2^64 - 1"),
             ("1e3", "the size is not a whole number up to 2^64 - 1"),
         ] {

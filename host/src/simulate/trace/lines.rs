@@ -74,10 +74,7 @@ impl<R: Read> Lines<R> {
     }
 
     fn find(&self) -> Found {
-        let waiting = self
-            .buffer
-            .get(self.start..self.end)
-            .unwrap_or_default();
+        let waiting = self.buffer.get(self.start..self.end).unwrap_or_default();
         match memchr::memchr2(b'\n', b'\r', waiting) {
             Some(bytes) => match waiting.get(bytes..) {
                 Some([b'\r', b'\n', ..]) => Found::Line {
@@ -139,7 +136,7 @@ mod tests {
                 Line::Whole(line) => Some(line.to_vec()),
                 Line::TooLong => None,
             });
-            let _ = u64::try_from(all.len()).map(|count| assert_eq!(lines.number, count));
+            assert_eq!(u64::try_from(all.len()), Ok(lines.number));
         }
         all
     }

@@ -33,7 +33,10 @@ pub(super) fn open(path: &Path) -> io::Result<Source> {
         let file = File::open(path)?;
         let about = file.metadata()?;
         if about.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory"));
+            return Err(io::Error::new(
+                io::ErrorKind::IsADirectory,
+                "is a directory",
+            ));
         }
         let total = about.is_file().then_some(about.len());
         (Box::new(file), total)
@@ -101,9 +104,10 @@ impl<R: BufRead> Zstd<R> {
                     self.within = true;
                     return Ok(true);
                 }
-                Err(FrameDecoderError::ReadFrameHeaderError(
-                    ReadFrameHeaderError::SkipFrame { length, .. },
-                )) => {
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                    length,
+                    ..
+                })) => {
                     let skipped = &mut self.input.by_ref().take(u64::from(length));
                     if io::copy(skipped, &mut io::sink())? < u64::from(length) {
                         return Err(io::ErrorKind::UnexpectedEof.into());

@@ -71,14 +71,24 @@ mod tests {
             })
             .map(|request| request.size)
         };
-        assert_eq!(size("GET", 206, Some(10)), Some(10), "the whole is not known yet");
+        assert_eq!(
+            size("GET", 206, Some(10)),
+            Some(10),
+            "the whole is not known yet"
+        );
         assert_eq!(size("GET", 200, Some(500)), Some(500));
         assert_eq!(size("GET", 206, Some(10)), Some(500));
         assert_eq!(size("GET", 304, None), Some(500));
         assert_eq!(size("HEAD", 200, Some(0)), Some(500));
         assert_eq!(size("GET", 200, Some(700)), Some(700), "it changed");
         assert_eq!(size("GET", 304, Some(0)), Some(700));
-        for (method, status) in [("POST", 200), ("GET", 500), ("GET", 302), ("HEAD", 404), ("", 200)] {
+        for (method, status) in [
+            ("POST", 200),
+            ("GET", 500),
+            ("GET", 302),
+            ("HEAD", 404),
+            ("", 200),
+        ] {
             assert_eq!(size(method, status, Some(1)), None, "{method} {status}");
         }
     }

@@ -306,6 +306,7 @@ impl Worker {
         let (victims, mut answer) = ordered.victims(need)?;
         // An order may name whole groups, so somewhat more than asked for is no mistake.
         let most = need.saturating_mul(4).max(mean.saturating_mul(LOT_ENTRIES));
+        let told_before = self.inner.pace.told_before(ordered.asked, ordered.horizon);
         let (mut freed, mut changed) = (Freed::default(), 0_u64);
         let mut refused = Freed::default();
         for chunk in victims.chunks(CHUNK) {
@@ -319,7 +320,7 @@ impl Worker {
                 match shard.evict_named(*slot, ordered.horizon, &mut departed) {
                     Named::Changed => changed = changed.saturating_add(1),
                     Named::Left(bytes, inserted) => {
-                        let new = ordered.asked.is_some_and(|asked| inserted > asked);
+                        let new = told_before.is_some_and(|before| inserted > before);
                         for sum in [Some(&mut freed), new.then_some(&mut refused)] {
                             let Some(sum) = sum else { continue };
                             sum.bytes = sum.bytes.saturating_add(bytes);

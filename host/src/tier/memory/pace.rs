@@ -66,6 +66,16 @@ impl Pace {
         }
     }
 
+    /// Up to which insertion the entries of a shard are none that an order has to let in, when it
+    /// was last asked at `asked` and has been told up to `horizon`.
+    pub(super) fn told_before(&self, asked: Option<u64>, horizon: u64) -> Option<u64> {
+        match self.room() {
+            Room::AsServed => asked,
+            // It is asked as soon as there is somebody to let in, who came last.
+            Room::Exactly(..) => Some(horizon.saturating_sub(1)),
+        }
+    }
+
     /// Now, as lifetimes are measured.
     pub(super) fn now(&self) -> Moment {
         match self {
