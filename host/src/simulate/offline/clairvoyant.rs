@@ -1,7 +1,8 @@
 //! Policies that know the future.
 //!
 //! An object in the cache is known by the number of its next request, so a request finds its own
-//! number there or is a miss. What is never asked for again is not kept.
+//! number there or is a miss. What is never asked for again is not kept, and a newcomer may be the
+//! victim itself: both do better than a policy that must let everybody in.
 
 use std::collections::BTreeMap;
 

@@ -57,10 +57,11 @@ fn bought(future: &Future, capacities: &[u64], worth: fn(u32, u128) -> u128) -> 
             .filter(|interval| interval.size <= *capacity)
         {
             let Some(rest) = left.checked_sub(interval.price) else {
-                // A part of the next one: the bound is that of the relaxed problem, rounded in its
-                // favour.
+                // A part of the next one: the bound is that of the relaxed problem, and what is
+                // not whole is rounded in its favour.
+                let part = u128::from(interval.size) * left / interval.price;
                 hits.requests += 1;
-                hits.bytes = hits.bytes.saturating_add(interval.size);
+                hits.bytes = hits.bytes.saturating_add(u64::try_from(part).unwrap_or(0) + 1);
                 break;
             };
             left = rest;
