@@ -27,7 +27,7 @@
 //! | 7 | `main` |
 //! | 6 | [`cli`] |
 //! | 5 | [`server`] owns every part and every thread; [`demo`] runs one |
-//! | 4 | [`front`] answers clients; [`control`] is what an operator can do, [`admin`] that over HTTP; [`program`] runs components off the request path |
+//! | 4 | [`front`] answers clients; [`control`] is what an operator can do, [`admin`] that over HTTP; [`program`] runs components off the request path; [`simulate`] replays traces |
 //! | 3 | [`policy`] keeps, loads and calls guests; [`cache`] finds, stores, joins and purges; [`client`] calls an admin API |
 //! | 2 | [`tier`] holds entries within a budget; [`config`] is what an operator can set |
 //! | 1 | [`rfc9111`] the rules of HTTP caching, pure; [`entry`], [`metrics`], [`tasks`], [`clock`], [`embedded`] |

@@ -30,13 +30,13 @@ fn the_same_requests_have_the_same_outcome_however_they_are_written() {
     let misses = count(&rows(&plain)[0], "misses");
     assert!(misses > 300 && misses < 5_000);
     let no_header = trace.split_once('\n').expect("a header").1.to_owned();
-    let turned: String = trace
-        .lines()
-        .map(|line| {
-            let columns: Vec<_> = line.split(',').collect();
-            format!("{},x,\"{}\",{}\r\n", columns[2], columns[1], columns[0])
-        })
-        .collect();
+    let mut turned = String::new();
+    for line in trace.lines() {
+        let columns: Vec<_> = line.split(',').collect();
+        let quoted = ["\"", columns[1], "\""].concat();
+        turned += &[columns[2], "x", &quoted, columns[0]].join(",");
+        turned += "\r\n";
+    }
     let mixed = trace.replacen('\n', "\r\n", 100).replace("7\n", "7\r");
     for written in [
         no_header.into_bytes(),

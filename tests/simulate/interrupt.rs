@@ -18,13 +18,10 @@ fn an_interrupted_simulation_prints_what_it_has() {
         .expect("it runs");
     let mut input = child.stdin.take().expect("a pipe");
     let pid = Pid::from_child(&child);
-    let batch: String = (0..10_000)
-        .map(|key| format!("{key},{key},{key}\n"))
-        .collect();
-    let batch = batch.as_bytes();
+    let batch = b"1,a,500000\n2,b,500000\n3,c,500000\n".repeat(5_000);
     // More than any pipe holds, so that it reads by now; and then until it reads no more.
     let mut written = 0;
-    while input.write_all(batch).is_ok() {
+    while input.write_all(&batch).is_ok() {
         written += 1;
         if written == 20 {
             kill_process(pid, Signal::INT).expect("it runs still");

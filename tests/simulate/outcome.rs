@@ -29,7 +29,7 @@ fn every_policy_keeps_to_the_capacity_and_the_outcome_is_the_same_every_time() {
         "native:lru",
         "all there are, if nobody says"
     );
-    assert!(rows(&first).len() >= 3 * 3 && rows(&first).len() % 3 == 0);
+    assert!(rows(&first).len() >= 3 * 3 && rows(&first).len().is_multiple_of(3));
     for row in rows(&first) {
         assert!(
             count(row, "peak_bytes") <= count(row, "capacity_bytes"),

@@ -61,7 +61,9 @@ fn bought(future: &Future, capacities: &[u64], worth: fn(u32, u128) -> u128) -> 
                 // not whole is rounded in its favour.
                 let part = u128::from(interval.size) * left / interval.price;
                 hits.requests += 1;
-                hits.bytes = hits.bytes.saturating_add(u64::try_from(part).unwrap_or(0) + 1);
+                hits.bytes = hits
+                    .bytes
+                    .saturating_add(u64::try_from(part).unwrap_or(0) + 1);
                 break;
             };
             left = rest;
