@@ -4,6 +4,7 @@
 //! nothing more; calls that may take long run on a blocking thread, so that health and metrics
 //! answer while a policy compiles.
 
+mod foreign;
 mod message;
 
 use std::convert::Infallible;
@@ -22,6 +23,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
+use foreign::Batch;
 use message::{
     Answer, Unread, body, error, json_answer, json_body, malformed, not_allowed, ok, only, refusal,
     result, text, unescaped,
@@ -128,6 +130,23 @@ impl Admin {
             ["v1", "purge"] => self.purge(&method, request).await,
             ["v1", "purge", id] => only(&method, &Method::GET, || self.receipt(id)),
             ["v1", "flush"] => self.flush(&method).await,
+            ["client", "v4", "zones", site, "purge_cache"] => {
+                self.purge_as_cloudflare(&method, site.to_owned(), request)
+                    .await
+            }
+            ["service", site, "purge"] => {
+                self.purge_as_fastly(&method, site.to_owned(), Batch::Listed, request)
+                    .await
+            }
+            ["service", site, "purge", key] => {
+                let batch = Batch::One(key.to_owned());
+                self.purge_as_fastly(&method, site.to_owned(), batch, request)
+                    .await
+            }
+            ["service", site, "purge_all"] => {
+                self.purge_as_fastly(&method, site.to_owned(), Batch::All, request)
+                    .await
+            }
             _ => refusal(&Refusal::new(
                 RefusalKind::NotFound,
                 "no_such_call",

@@ -7,19 +7,23 @@
 pub mod chain;
 pub mod flight;
 pub mod flights;
+pub mod purges;
+pub mod receipts;
 
 use std::sync::Arc;
 
 use http::header::DATE;
 use http::{HeaderMap, HeaderName};
 
+use crate::clock;
 use crate::entry::{CacheKey, Content, Entry, KeyHasher, KeyView, Nominations, SiteId, Tag};
 use crate::rfc9111::{date, vary};
-use crate::tier::Purged;
 use crate::tier::memory::Domain;
 use crate::tier::memory::put::Reservation;
+use crate::tier::{Purged, Selection};
 use flight::Flight;
 use flights::Flights;
+use receipts::Receipts;
 
 /// Different sets of nominated fields that are remembered for one key, at most.
 const NOMINATIONS_MAX: usize = 4;
@@ -31,6 +35,19 @@ pub struct Cache {
     pub hasher: KeyHasher,
     /// The fetches under way.
     pub flights: Flights,
+    /// What purges came to.
+    pub receipts: Receipts,
+}
+
+/// What a purge does to what it covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Removes it.
+    Hard,
+    /// Makes it stale: it is validated before it is used again, or used stale as its windows say.
+    Soft,
+    /// Nothing: it is only counted.
+    None,
 }
 
 /// What a lookup found.
@@ -157,36 +174,47 @@ impl Cache {
         entry: &Arc<Entry>,
         reservation: Option<Reservation>,
     ) {
-        let put = domain.put(entry, reservation, &|| !flight.is_purged());
+        // Asked under the lock of the entry's shard: a purge that is recorded later than this finds
+        // the entry there.
+        let flights = &self.flights;
+        let put = domain.put(entry, reservation, &|| !flights.is_outdated(flight));
         tracing::trace!(?put, "a response");
     }
 
-    /// Purges what `tags` of one site cover: stored entries and what flights bring.
-    pub fn purge_tags(&self, domain: &Domain, tags: &[Tag]) -> Purged {
-        // Flights first: one that commits before it is marked is found in the tier afterwards.
-        self.flights
-            .purge(|flight| tags.iter().any(|tag| flight.carries(*tag)));
+    /// Purges what `selection` covers in `domains`: stored entries and what flights bring. A flight
+    /// is outdated by a soft purge as by a hard one.
+    pub fn purge<'a>(
+        &self,
+        domains: impl IntoIterator<Item = &'a Arc<Domain>>,
+        selection: &Selection,
+        effect: Effect,
+    ) -> Purged {
+        if effect != Effect::None {
+            // Flights first: one that commits before it is marked is found in the tier afterwards.
+            self.flights.purge(selection);
+        }
         let mut purged = Purged::default();
-        for tag in tags {
-            purged += domain.purge_tag(*tag);
+        for domain in domains {
+            purged += match effect {
+                Effect::Hard => domain.purge(selection),
+                // Hits read this clock, which may be behind the other one, and must not find the
+                // entry fresh.
+                Effect::Soft => domain.soften(selection, clock::coarse()),
+                Effect::None => domain.count(selection),
+            };
         }
         purged
+    }
+
+    /// Purges what `tags` of one site cover: stored entries and what flights bring.
+    pub fn purge_tags(&self, domain: &Arc<Domain>, tags: &[Tag]) -> Purged {
+        let selection = Selection::of_tags(tags.iter().copied());
+        self.purge([domain], &selection, Effect::Hard)
     }
 
     /// Purges everything of `site`.
-    pub fn purge_site(&self, domain: &Domain, site: SiteId) -> Purged {
-        self.flights.purge(|flight| flight.site == site);
-        domain.purge_site(site)
-    }
-
-    /// Purges everything of every site whose entries are in `domains`.
-    pub fn purge_all<'a>(&self, domains: impl Iterator<Item = &'a Domain>) -> Purged {
-        self.flights.purge(|_| true);
-        let mut purged = Purged::default();
-        for domain in domains {
-            purged += domain.purge_all();
-        }
-        purged
+    pub fn purge_site(&self, domain: &Arc<Domain>, site: SiteId) -> Purged {
+        self.purge([domain], &Selection::of_site(site), Effect::Hard)
     }
 
     /// The tag of an effective request URI. Every entry carries it, whatever its key.

@@ -69,7 +69,8 @@ enum Command {
     Policy(policy::Command),
     /// Removes stored responses.
     ///
-    /// Prints the id of the purge and what it removed. Exits with 3 if nothing matched.
+    /// What is named in several ways goes once. Prints the id of the purge and what it removed.
+    /// Exits with 3 if nothing matched.
     Purge(remote::Purge),
     /// Shows counters.
     Stat(remote::Stat),
@@ -249,6 +250,7 @@ mod tests {
             "larder policy rollback --site s --hook keying",
             "larder purge --url http://a/b --url http://a/c --dry-run",
             "larder purge --all --site s --wait",
+            "larder purge --tag a --tag b --prefix h/a --host h --key http://h/ --soft",
             "larder stat --json",
             "larder explain http://a/b -H accept:x --header b:c --json",
             "larder simulate --trace t.csv",
@@ -270,7 +272,7 @@ mod tests {
             "larder serve --memory 12XB",
             "larder serve --origin ftp://a",
             "larder purge",
-            "larder purge --all --url http://a/",
+            "larder purge --soft",
             "larder policy use a",
             "larder policy use a@1 --site s",
             "larder policy push a.wasm",

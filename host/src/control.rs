@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 pub use arrangement::{NotArranged, file_value};
-pub use purge::{PurgeReceipt, PurgeRequest};
+pub use purge::PurgeRequest;
 
 use crate::clock;
 use crate::config::{Access, Config, Unusable};
@@ -35,7 +35,6 @@ use crate::policy::registry::{Listed, PolicyId};
 use crate::policy::sandbox::Limits;
 use crate::policy::state::{Activations, Record, Table};
 use arrangement::Arranged;
-use purge::Receipts;
 
 /// A running edge, as its operator sees it.
 #[derive(Debug)]
@@ -47,7 +46,6 @@ pub struct Control {
     arranged: RwLock<Arranged>,
     /// Held by whoever makes a change, from working it out to putting it in effect.
     changing: Mutex<()>,
-    receipts: Receipts,
     started: Instant,
     /// Keeps other processes out of the data directory.
     _lock: Option<File>,
@@ -117,7 +115,6 @@ impl Control {
             activations: Activations::open(data_dir)?,
             arranged: RwLock::default(),
             changing: Mutex::default(),
-            receipts: Receipts::default(),
             started: clock::instant(),
             _lock: lock,
         });

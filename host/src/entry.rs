@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod partial;
+pub mod tag;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use http::{HeaderMap, HeaderName, StatusCode};
 
 pub use body::StoredBody;
 pub use partial::{PartialResponse, Parts, Stretch};
+pub use tag::Tag;
 
 use crate::clock::Moment;
 
@@ -40,24 +42,6 @@ impl KeyHasher {
             hash: self.hash(bytes),
             bytes,
         }
-    }
-
-    /// The tag `name` of `site`.
-    pub fn tag(&self, site: SiteId, name: &[u8]) -> Tag {
-        self.tag_of(site, b't', name)
-    }
-
-    /// The tag of a request URI of `site`, which no tag by name equals.
-    pub fn uri_tag(&self, site: SiteId, uri: &[u8]) -> Tag {
-        self.tag_of(site, b'u', uri)
-    }
-
-    fn tag_of(&self, site: SiteId, kind: u8, name: &[u8]) -> Tag {
-        let mut hasher = self.0.build_hasher();
-        hasher.write(&site.0.to_le_bytes());
-        hasher.write_u8(kind);
-        hasher.write(name);
-        Tag(hasher.finish())
     }
 }
 
@@ -96,11 +80,6 @@ impl CacheKey {
         }
     }
 }
-
-/// Groups entries that are purged together. Hashed together with its site, so two sites never
-/// share a tag. A collision of hashes purges an entry too many, which costs a fetch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Tag(pub u64);
 
 fn bytes_len(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
@@ -245,7 +224,8 @@ pub struct Entry {
     pub key: CacheKey,
     /// Whose it is.
     pub site: SiteId,
-    /// What it is purged by. The first is the effective request URI.
+    /// What it is purged by, each once: its effective request URI, what that is below, and what
+    /// the origin and the policy added.
     pub tags: Box<[Tag]>,
     /// What it holds.
     pub content: Content,
@@ -266,14 +246,12 @@ impl Entry {
 
     /// Builds an entry and computes its charge.
     pub fn new(key: CacheKey, site: SiteId, tags: Vec<Tag>, content: Content) -> Self {
-        static SERIAL: AtomicU64 = AtomicU64::new(1);
-        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let mut entry = Self {
             key,
             site,
-            tags: tags.into(),
+            tags: tag::distinct(tags),
             content,
-            serial,
+            serial: next_serial(),
             charge: 0,
         };
         entry.charge = entry.measure();
@@ -322,6 +300,24 @@ impl Entry {
         Self::FIXED
             .saturating_add(Self::TAG)
             .saturating_add(key_bytes)
+    }
+
+    /// This entry, stale from `now` on: its windows for use while stale begin then, and its
+    /// validators stay. None for what does not expire, or is stale already.
+    pub fn softened(&self, now: Moment) -> Option<Self> {
+        let lifetime = self.lifetime()?;
+        let fresh_for = lifetime.age(now);
+        if fresh_for >= lifetime.fresh_for {
+            return None;
+        }
+        let mut entry = self.clone();
+        entry.serial = next_serial();
+        match &mut entry.content {
+            Content::Response(response) => response.lifetime.fresh_for = fresh_for,
+            Content::Partial(partial) => partial.lifetime.fresh_for = fresh_for,
+            Content::Nominations(_) => {}
+        }
+        Some(entry)
     }
 
     /// Names this entry: no other one of this process has the same.
@@ -406,6 +402,11 @@ fn fields_charge(headers: &HeaderMap) -> u64 {
     const FIELD: u64 = 112;
     let text: u64 = headers.iter().map(field_len).sum();
     text + bytes_count(headers.capacity()).saturating_mul(FIELD)
+}
+
+fn next_serial() -> u64 {
+    static SERIAL: AtomicU64 = AtomicU64::new(1);
+    SERIAL.fetch_add(1, Ordering::Relaxed)
 }
 
 fn field_len((name, value): (&HeaderName, &http::HeaderValue)) -> u64 {

@@ -16,10 +16,12 @@
 //! | 4.1 (`Vary`) | [`vary`] |
 //! | 4.2 (freshness, age), RFC 5861 | [`freshness`] |
 //! | 4.4 (invalidation) | [`invalidation`] |
+//! | RFC 9875 (cache groups) | [`cache_groups`] |
 //! | 5.2 (directives), 5.4 (`Pragma`) | [`cache_control`] |
 //! | 4, 5.2.1 (reuse for one request) | [`reuse`] |
 
 pub mod cache_control;
+pub mod cache_groups;
 pub mod content_range;
 pub mod date;
 pub mod entity_tag;

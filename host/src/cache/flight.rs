@@ -110,9 +110,11 @@ pub struct Flight {
     /// Whose it is.
     pub site: SiteId,
     /// The tags of the request: its effective URI and the URI asked of the origin.
-    pub tags: Vec<Tag>,
+    pub(super) tags: Vec<Tag>,
     /// The tags that were decided on with the response.
     decided: std::sync::OnceLock<Vec<Tag>>,
+    /// The latest purge when it began.
+    pub began: u64,
     purged: AtomicBool,
     state: Mutex<State>,
 }
@@ -145,14 +147,14 @@ enum End {
 
 impl Flight {
     /// A flight that has not landed, its pilot, and nobody aboard.
-    pub fn new(key: CacheKey, site: SiteId, tags: Vec<Tag>) -> (Arc<Self>, Pilot) {
-        let purged = AtomicBool::new(false);
+    pub fn new(key: CacheKey, site: SiteId, tags: Vec<Tag>, began: u64) -> (Arc<Self>, Pilot) {
         let flight = Arc::new(Self {
             key,
             site,
             tags,
             decided: std::sync::OnceLock::new(),
-            purged,
+            began,
+            purged: AtomicBool::new(false),
             state: Mutex::default(),
         });
         let pilot = Pilot {
@@ -161,10 +163,15 @@ impl Flight {
         (flight, pilot)
     }
 
-    /// Whether what this flight brings carries `tag`, as far as is known yet.
-    pub fn carries(&self, tag: Tag) -> bool {
+    /// The tags of what this flight brings, as far as they are known yet.
+    pub fn tags(&self) -> impl Iterator<Item = Tag> {
         let decided = self.decided.get().into_iter().flatten();
-        self.tags.iter().chain(decided).any(|mine| *mine == tag)
+        self.tags.iter().chain(decided).copied()
+    }
+
+    /// Whether all of them are known.
+    pub fn is_decided(&self) -> bool {
+        self.decided.get().is_some()
     }
 
     /// Marks what this flight brings as outdated: it is delivered, and stored by no tier.
@@ -447,6 +454,7 @@ mod tests {
             KeyHasher::default().key(b"k").to_key(),
             SiteId(0),
             Vec::new(),
+            0,
         )
     }
 

@@ -1,4 +1,4 @@
-//! The flights under way, by key: at most one for each key.
+//! The flights under way, by key: at most one for each key; and the purges that they must not undo.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
@@ -6,12 +6,16 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::flight::{Flight, Pilot};
+use super::purges::Purges;
 use crate::entry::{CacheKey, KeyView, SiteId, Tag};
+use crate::tier::Selection;
 
 /// The table of flights. Its size is bounded by the requests being served.
 #[derive(Debug, Default)]
 pub struct Flights {
     shards: [Mutex<Shard>; 16],
+    /// The purges that flights under way may have missed.
+    pub purges: Purges,
 }
 
 type Shard = HashMap<CacheKey, Arc<Flight>, BuildHasherDefault<KeyedAlready>>;
@@ -46,11 +50,14 @@ pub enum Turn {
 impl Flights {
     /// Joins the flight for `key`, or starts one with `tags`.
     pub fn take(&self, key: KeyView<'_>, site: SiteId, tags: impl FnOnce() -> Vec<Tag>) -> Turn {
+        let began = self.purges.latest();
         match self.shard(key.hash).entry(key.to_key()) {
-            Place::Occupied(place) => Turn::Join(Arc::clone(place.get())),
-            Place::Vacant(place) => {
-                let (flight, pilot) = Flight::new(key.to_key(), site, tags());
-                place.insert(flight);
+            Place::Occupied(place) if !self.may_be_outdated(place.get()) => {
+                Turn::Join(Arc::clone(place.get()))
+            }
+            place => {
+                let (flight, pilot) = Flight::new(key.to_key(), site, tags(), began);
+                place.insert_entry(flight);
                 Turn::Fly(pilot)
             }
         }
@@ -58,12 +65,14 @@ impl Flights {
 
     /// Starts a flight for the key of `late`, which can no longer be joined, in its place.
     pub fn replace(&self, late: &Arc<Flight>) -> Turn {
+        let began = self.purges.latest();
         match self.shard(late.key.view().hash).entry(late.key.clone()) {
             Place::Occupied(place) if !Arc::ptr_eq(place.get(), late) => {
                 Turn::Join(Arc::clone(place.get()))
             }
             place => {
-                let (flight, pilot) = Flight::new(late.key.clone(), late.site, late.tags.clone());
+                let tags = late.tags.clone();
+                let (flight, pilot) = Flight::new(late.key.clone(), late.site, tags, began);
                 place.insert_entry(flight);
                 Turn::Fly(pilot)
             }
@@ -88,21 +97,44 @@ impl Flights {
         }
     }
 
-    /// Marks every flight that `covers` as purged, so that nothing it brings is stored, and lets
-    /// nobody join it any more. How many there were.
-    pub fn purge(&self, covers: impl Fn(&Flight) -> bool) -> u64 {
-        let mut purged = 0;
+    /// Marks every flight that `selection` covers as purged, so that nothing it brings is stored,
+    /// and lets nobody join it any more. What is not known yet of a flight is looked at when it is
+    /// decided, and when it is stored.
+    pub fn purge(&self, selection: &Selection) {
+        self.purges.record(selection);
         for shard in &self.shards {
             lock(shard).retain(|_, flight| {
-                let covered = covers(flight);
+                let covered = selection.covers(flight.site, flight.tags());
                 if covered {
                     flight.purge();
-                    purged += 1;
                 }
                 !covered
             });
         }
-        purged
+    }
+
+    /// Adds the tags of what `pilot`'s flight brings, at most once a flight. If a purge that came
+    /// after it began covers any of them, it is purged.
+    pub fn decide(&self, pilot: &Pilot, tags: Vec<Tag>) {
+        let flight = pilot.flight();
+        // The tags first: a purge that is recorded after this look finds them.
+        pilot.decide_tags(tags);
+        if self.is_outdated(flight) {
+            flight.purge();
+            self.remove(flight, &flight.key);
+        }
+    }
+
+    /// Whether a purge covered `flight` since it began, as far as its tags are known.
+    pub fn is_outdated(&self, flight: &Flight) -> bool {
+        let purges = &self.purges;
+        flight.is_purged() || purges.cover_since(flight.began, flight.site, flight.tags())
+    }
+
+    /// Whether a purge came since `flight` began of which it cannot be said yet whether it covers
+    /// what the flight brings. Who comes after such a purge must not join.
+    fn may_be_outdated(&self, flight: &Flight) -> bool {
+        !flight.is_decided() && self.purges.latest_of_responses() > flight.began
     }
 
     /// Flights under way.

@@ -56,25 +56,48 @@ impl Admin {
 
 /// What `purge` removes, and how.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("what").required(true).args(["url", "all"]))]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true)
+    .args(["url", "key", "tag", "prefix", "host", "all"]))]
 pub(super) struct Purge {
-    /// Every variant stored under this URL; may be given several times
+    /// Every variant stored under this URL; like all that follow, may be given several times
     #[arg(long, value_name = "URL")]
     url: Vec<String>,
+    /// Every variant stored under this key, as `larder explain` prints it
+    #[arg(long, value_name = "KEY")]
+    key: Vec<String>,
+    /// What has this tag from the origin (Surrogate-Key, Cache-Tag, xkey, Cache-Groups) or a policy
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// What is at or below HOST[:PORT]/PATH, in whole segments: a.com/b is not a.com/bc
+    #[arg(long, value_name = "PREFIX")]
+    prefix: Vec<String>,
+    /// What belongs to this host, on all of its ports unless one is given
+    #[arg(long, value_name = "HOST")]
+    host: Vec<String>,
     /// Everything, of the site if one is given
     #[arg(long)]
     all: bool,
     /// Only in this site
     #[arg(long, value_name = "NAME")]
     site: Option<String>,
+    #[command(flatten)]
+    how: Manner,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+/// What `purge` does to what it covers.
+#[derive(Debug, Args)]
+struct Manner {
+    /// Make it stale instead of removing it: it is validated before it is used again
+    #[arg(long)]
+    soft: bool,
     /// Only count what would be removed
     #[arg(long)]
     dry_run: bool,
     /// Return when the counts are final
     #[arg(long)]
     wait: bool,
-    #[command(flatten)]
-    admin: Admin,
 }
 
 /// How `stat` prints.
@@ -117,13 +140,18 @@ pub(super) fn purge(purge: &Purge, out: &mut impl Write) -> Result<(), Failure> 
     let client = purge.admin.client()?;
     let body = json!({
         "urls": purge.url,
+        "keys": purge.key,
+        "tags": purge.tag,
+        "prefixes": purge.prefix,
+        "hosts": purge.host,
         "all": purge.all,
         "site": purge.site,
-        "dry_run": purge.dry_run,
+        "soft": purge.how.soft,
+        "dry_run": purge.how.dry_run,
     });
     let mut receipt = client.post("/v1/purge", body)?;
     let since = clock::now();
-    while purge.wait
+    while purge.how.wait
         && receipt.get("settled") == Some(&Value::Bool(false))
         && let Some(id) = receipt.get("id")
     {
@@ -221,7 +249,7 @@ mod tests {
     #[test]
     fn a_purge_waits_until_it_has_settled() {
         let (outcome, out, asked) = purged(
-            "--url http://a/b --url http://a/c --site s --wait",
+            "--url http://a/b --url http://a/c --tag t --site s --soft --wait",
             &[
                 "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"id\":7,\"entries\":0,\"settled\":false}",
                 "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"id\":7,\"entries\":0,\"settled\":false}",
@@ -237,7 +265,8 @@ mod tests {
         assert_eq!(
             serde_json::from_str::<Value>(body).unwrap(),
             json!({
-                "urls": ["http://a/b", "http://a/c"], "all": false, "site": "s", "dry_run": false,
+                "urls": ["http://a/b", "http://a/c"], "keys": [], "tags": ["t"], "prefixes": [],
+                "hosts": [], "all": false, "site": "s", "soft": true, "dry_run": false,
             })
         );
         assert!(

@@ -21,6 +21,7 @@ impl Control {
         self.requests(&mut out);
         self.origins(&mut out);
         self.connections(&mut out);
+        self.purges(&mut out);
         let (usage, stats) = self.memory();
         tier_counts(&mut out, &stats);
         tier_evictions(&mut out, &stats);
@@ -187,6 +188,39 @@ impl Control {
         );
         out.gauges("larder_connections", "Open connections.");
         out.sample("larder_connections", &[], self.open_connections());
+    }
+
+    fn purges(&self, out: &mut Exposition) {
+        let cache = &self.edge.cache;
+        let name = "larder_purges_total";
+        out.counters(
+            name,
+            "Purges, by what they named; one by several counts for each.",
+        );
+        for (kind, count) in cache.receipts.purges() {
+            out.sample(name, &[("kind", kind.as_str())], count);
+        }
+        let name = "larder_purged_entries_total";
+        out.counters(
+            name,
+            "Entries that purges removed (hard) or made stale (soft).",
+        );
+        let (removed, softened) = cache.receipts.entries();
+        out.sample(name, &[("effect", "hard")], removed);
+        out.sample(name, &[("effect", "soft")], softened);
+        let name = "larder_purges_remembered_tags";
+        out.gauges(
+            name,
+            "Tags whose latest purge is remembered for fetches under way.",
+        );
+        let remembered = cache.flights.purges.remembered();
+        out.sample(name, &[], u64::try_from(remembered).unwrap_or(u64::MAX));
+        counter(
+            out,
+            "larder_tags_refused_total",
+            "Responses not stored because they have too many or too long tags.",
+            self.edge.metrics.tags_refused.get(),
+        );
     }
 
     fn artefacts(&self, out: &mut Exposition) {

@@ -1,84 +1,69 @@
-//! Purges: what is to go, and the receipt of what went.
-//!
-//! In memory a purge is in force, and counted exactly, when it returns. Receipts are kept for a
-//! while so that they can be asked for again.
+//! Purges: what an operator asks to go, read and checked whole before any of it goes.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+mod named;
 
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use serde::Deserialize;
 
 use super::Control;
-use crate::entry::Tag;
-use crate::front::authority::{Authority, Scheme};
+use crate::cache::Effect;
+use crate::cache::receipts::{Kind, Receipt};
+use crate::entry::{CacheKey, Tag};
+use crate::front::purging;
 use crate::front::site::Site;
-use crate::policy::keying::{Input, Keyed, Keyer};
+use crate::policy::keying::{Input, Keyer};
 use crate::policy::local::Instance;
 use crate::policy::refusal::{Refusal, RefusalKind};
-use crate::tier::Purged;
+use crate::tier::Selection;
+use crate::tier::memory::Domain;
+pub(super) use named::Url;
+use named::{Host, Key, Prefix};
 
-/// Receipts kept.
-const RECEIPTS: usize = 1_024;
-
-/// What is to go.
+/// What is to go: everything that any part of it names.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PurgeRequest {
     /// Responses to these URLs, in all their variants.
     pub urls: Vec<String>,
+    /// What is stored under these keys, as `explain` prints them, in all variants.
+    pub keys: Vec<String>,
+    /// Responses that the origin or a policy gave these tags.
+    pub tags: Vec<String>,
+    /// Responses to URLs at or below these, in whole path segments: `HOST[:PORT]/PATH`.
+    pub prefixes: Vec<String>,
+    /// Responses to URLs of these hosts: a name for all of its ports, or a name and a port.
+    pub hosts: Vec<String>,
     /// Everything.
     pub all: bool,
     /// Only of this site.
     pub site: Option<String>,
+    /// Make it stale instead of removing it.
+    pub soft: bool,
     /// Only count.
     pub dry_run: bool,
-    /// Not in this version.
-    pub keys: Vec<String>,
-    /// Not in this version.
-    pub tags: Vec<String>,
-    /// Not in this version.
-    pub prefixes: Vec<String>,
-    /// Not in this version.
-    pub hosts: Vec<String>,
-    /// Not in this version.
-    pub soft: bool,
 }
 
-/// What went.
-#[derive(Clone, Debug, Serialize)]
-pub struct PurgeReceipt {
-    /// Names the purge.
-    pub id: String,
-    /// Stored entries.
-    pub entries: u64,
-    /// Bytes they were charged.
-    pub bytes: u64,
-    /// Whether the counts are final.
-    pub settled: bool,
-}
+impl PurgeRequest {
+    fn kinds(&self) -> Vec<Kind> {
+        let asked = [
+            (Kind::Url, !self.urls.is_empty()),
+            (Kind::Key, !self.keys.is_empty()),
+            (Kind::Tag, !self.tags.is_empty()),
+            (Kind::Prefix, !self.prefixes.is_empty()),
+            (Kind::Host, !self.hosts.is_empty()),
+            (Kind::All, self.all),
+        ];
+        let asked = asked.into_iter().filter(|(_, asked)| *asked);
+        asked.map(|(kind, _)| kind).collect()
+    }
 
-#[derive(Debug, Default)]
-pub(super) struct Receipts {
-    last: AtomicU64,
-    kept: Mutex<VecDeque<PurgeReceipt>>,
-}
-
-impl Receipts {
-    fn write(&self, purged: Purged) -> PurgeReceipt {
-        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let receipt = PurgeReceipt {
-            id: format!("p{id}"),
-            entries: purged.entries,
-            bytes: purged.bytes,
-            settled: true,
-        };
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= RECEIPTS {
-            kept.pop_front();
+    fn effect(&self) -> Effect {
+        match (self.dry_run, self.soft) {
+            (true, _) => Effect::None,
+            (false, true) => Effect::Soft,
+            (false, false) => Effect::Hard,
         }
-        kept.push_back(receipt.clone());
-        receipt
     }
 }
 
@@ -86,105 +71,115 @@ impl Control {
     /// Purges.
     ///
     /// # Errors
-    /// The request names nothing, or something that cannot be purged by.
-    pub fn purge(&self, request: &PurgeRequest) -> Result<PurgeReceipt, Refusal> {
-        supported(request)?;
-        let site = request
-            .site
-            .as_deref()
-            .map(|name| self.site(name))
-            .transpose()?;
-        let purged = if request.all {
-            self.purge_everything(site.as_ref(), request.dry_run)
-        } else {
-            // All are understood before the first is acted on: a refused purge purges nothing.
-            let found: Result<Vec<_>, _> = request
-                .urls
-                .iter()
-                .map(|url| self.find(url, site.as_ref()))
-                .collect();
-            let mut purged = Purged::default();
-            for (site, tags) in found?.into_iter().flatten() {
-                purged += self.purge_tags(&site, &tags, request.dry_run);
-            }
-            purged
+    /// The request names nothing, or something that cannot be understood; nothing was purged.
+    pub fn purge(&self, request: &PurgeRequest) -> Result<Receipt, Refusal> {
+        let kinds = request.kinds();
+        if kinds.is_empty() {
+            return Err(Refusal::new(
+                RefusalKind::Malformed,
+                "nothing_named",
+                "a purge names urls, keys, tags, prefixes, hosts or all",
+                r#"send {"urls": ["http://host/path"]}, {"tags": ["name"]} or {"all": true}"#,
+            ));
+        }
+        let table = self.edge.sites.table();
+        let only = request.site.as_deref().map(|name| self.site(name));
+        let only = only.transpose()?;
+        let sites = match &only {
+            Some(site) => std::slice::from_ref(site),
+            None => table.sites(),
         };
-        Ok(self.receipts.write(purged))
+        let selection = self.select(request, sites, only.is_some())?;
+        let domains: Vec<Arc<Domain>> = match &only {
+            Some(site) => vec![Arc::clone(&site.domain)],
+            None => table.domains(),
+        };
+        let effect = request.effect();
+        let cache = &self.edge.cache;
+        let purged = cache.purge(&domains, &selection, effect);
+        Ok(cache.receipts.write(&kinds, effect, purged))
     }
 
     /// The receipt `id`, if it is kept.
-    pub fn receipt(&self, id: &str) -> Option<PurgeReceipt> {
-        let kept = self
-            .receipts
-            .kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        kept.iter().find(|receipt| receipt.id == id).cloned()
+    pub fn receipt(&self, id: &str) -> Option<Receipt> {
+        self.edge.cache.receipts.find(id)
     }
 
-    fn purge_everything(&self, site: Option<&Arc<Site>>, dry_run: bool) -> Purged {
-        let cache = &self.edge.cache;
-        let table = self.edge.sites.table();
-        if dry_run {
-            let mut counted = Purged::default();
-            for each in table
-                .sites()
-                .iter()
-                .filter(|each| site.is_none_or(|site| site.id == each.id))
-            {
-                each.domain.for_each(each.id, &mut |entry| {
-                    counted += Purged {
-                        entries: 1,
-                        bytes: entry.charge(),
-                    };
-                });
-            }
-            return counted;
-        }
-        match site {
-            Some(site) => cache.purge_site(&site.domain, site.id),
-            None => cache.purge_all(table.domains().iter().map(|domain| &**domain)),
-        }
-    }
-
-    /// The site of `url` and the tags to purge by; none if the site is not the `only` one.
-    fn find(
+    /// All of `request` as tags and keys of `sites`, which are not all sites if `limited`.
+    fn select(
         &self,
-        url: &str,
-        only: Option<&Arc<Site>>,
-    ) -> Result<Option<(Arc<Site>, Vec<Tag>)>, Refusal> {
-        let url = Url::parse(url)?;
+        request: &PurgeRequest,
+        sites: &[Arc<Site>],
+        limited: bool,
+    ) -> Result<Selection, Refusal> {
+        let hasher = &self.edge.cache.hasher;
+        let mut tags: Vec<Tag> = Vec::new();
+        let mut keys: Vec<CacheKey> = Vec::new();
+        for url in &request.urls {
+            let url = Url::parse(url)?;
+            let site = self.site_of(&url)?;
+            if sites.iter().any(|each| each.id == site.id) {
+                tags.extend(self.tags_of(&site, &url));
+            }
+        }
+        for key in &request.keys {
+            let key = Key::parse(key)?;
+            for site in sites {
+                let bytes = key.of(site.id);
+                let view = hasher.key(&bytes);
+                tags.push(hasher.key_tag(site.id, view));
+                keys.push(view.to_key());
+            }
+        }
+        for tag in &request.tags {
+            if tag.is_empty() {
+                return Err(Refusal::new(
+                    RefusalKind::Malformed,
+                    "bad_tag",
+                    "a tag is empty",
+                    "name the tag as the origin or the policy does",
+                ));
+            }
+            let tag = |site: &Arc<Site>| hasher.tag(site.id, tag.as_bytes());
+            tags.extend(sites.iter().map(tag));
+        }
+        for prefix in &request.prefixes {
+            let prefix = Prefix::parse(prefix)?;
+            for site in sites {
+                tags.extend(prefix.tags(hasher, site.id)?);
+            }
+        }
+        for host in &request.hosts {
+            let host = Host::parse(host)?;
+            let tag = |site: &Arc<Site>| hasher.host_tag(site.id, host.as_str());
+            tags.extend(sites.iter().map(tag));
+        }
+        let mut selection = Selection::of_tags(tags);
+        selection.keys = keys;
+        match (request.all, limited) {
+            (true, true) => selection.sites = sites.iter().map(|site| site.id).collect(),
+            (all, _) => selection.all = all,
+        }
+        Ok(selection)
+    }
+
+    fn site_of(&self, url: &Url) -> Result<Arc<Site>, Refusal> {
         let table = self.edge.sites.table();
         let host = url.host.as_str();
-        let Some(site) = table.find(host).and_then(|position| table.get(position)) else {
-            return Err(Refusal::new(
+        let site = table.find(host).and_then(|position| table.get(position));
+        site.cloned().ok_or_else(|| {
+            Refusal::new(
                 RefusalKind::NotFound,
                 "unknown_host",
                 format!("no site answers for {host}"),
                 "see the hosts of the sites in the configuration",
-            ));
-        };
-        let asked = only.is_none_or(|only| only.id == site.id);
-        Ok(asked.then(|| (Arc::clone(site), self.tags_of(site, &url))))
-    }
-
-    fn purge_tags(&self, site: &Site, tags: &[Tag], dry_run: bool) -> Purged {
-        if !dry_run {
-            return self.edge.cache.purge_tags(&site.domain, tags);
-        }
-        let mut counted = Purged::default();
-        for tag in tags {
-            counted += site.domain.count_tag(*tag);
-        }
-        counted
+            )
+        })
     }
 
     /// The URL itself, and the one that the origin is asked for in its place: under a policy that
     /// drops parts of the target, the stored response came from there.
     fn tags_of(&self, site: &Site, url: &Url) -> Vec<Tag> {
-        let cache = &self.edge.cache;
-        let tag = |target: &str| cache.uri_tag(site.id, "http", &url.authority, target);
-        let mut tags = vec![tag(&url.target)];
         let headers = http::HeaderMap::new();
         let input = Input {
             method: "GET",
@@ -193,89 +188,12 @@ impl Control {
             headers: &headers,
         };
         let activation = site.hooks.keying.current();
-        let asked = activation
+        let keyed = activation
             .policy
             .as_ref()
             .and_then(|_| Keyer::make(&activation).ok()?.key(input, &activation).ok());
-        if let Some(Keyed::Key {
-            target: Some(target),
-            ..
-        }) = asked
-        {
-            tags.extend(Some(tag(&target)).filter(|asked| !tags.contains(asked)));
-        }
-        tags
-    }
-}
-
-fn supported(request: &PurgeRequest) -> Result<(), Refusal> {
-    let unsupported = [
-        ("keys", !request.keys.is_empty()),
-        ("tags", !request.tags.is_empty()),
-        ("prefixes", !request.prefixes.is_empty()),
-        ("hosts", !request.hosts.is_empty()),
-        ("soft", request.soft),
-    ];
-    if let Some((field, _)) = unsupported.into_iter().find(|(_, asked)| *asked) {
-        return Err(Refusal::new(
-            RefusalKind::Malformed,
-            "unsupported_purge",
-            format!("this version does not purge by {field:?}; nothing was purged"),
-            "purge by \"urls\", or \"all\"",
-        ));
-    }
-    if request.urls.is_empty() != request.all {
-        return Err(Refusal::new(
-            RefusalKind::Malformed,
-            "nothing_named",
-            "a purge names either urls or all",
-            r#"send {"urls": ["http://host/path"]} or {"all": true}"#,
-        ));
-    }
-    Ok(())
-}
-
-/// A URL of this host.
-#[derive(Debug)]
-pub(super) struct Url {
-    /// Host, and port if it is not the default.
-    pub(super) authority: String,
-    /// The host alone.
-    pub(super) host: String,
-    /// Path and query.
-    pub(super) target: String,
-}
-
-impl Url {
-    /// Reads `http://HOST[:PORT]/PATH[?QUERY]`.
-    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
-        let bad = |reason: &str| {
-            Refusal::new(
-                RefusalKind::Malformed,
-                "bad_url",
-                format!("{text:?} {reason}"),
-                "write it as http://HOST[:PORT]/PATH",
-            )
-        };
-        let uri: http::Uri = text.parse().map_err(|_| bad("is not a URL"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(bad("is not an http URL"));
-        }
-        let authority = uri
-            .authority()
-            .map(http::uri::Authority::as_str)
-            .unwrap_or_default();
-        let authority =
-            Authority::parse(authority, Scheme::Http).map_err(|_| bad("has no valid host"))?;
-        let (host, authority) = (authority.host().to_owned(), authority.as_str().to_owned());
-        let target = uri
-            .path_and_query()
-            .map_or("/", |target| target.as_str())
-            .to_owned();
-        Ok(Self {
-            authority,
-            host,
-            target,
-        })
+        let asked = keyed.as_ref().and_then(purging::asked);
+        let place = (url.scheme, &*url.authority);
+        purging::uri_tags(&self.edge, site, place, [Some(&url.target), asked])
     }
 }

@@ -41,6 +41,11 @@ impl Scheme {
     }
 }
 
+/// The target of a request: path and query, as they came.
+pub fn target_of(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("/", |target| target.as_str())
+}
+
 /// A host, and a port if it is not the scheme's default; in lower case. Empty for an HTTP/1.0
 /// request that names no host.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,10 +13,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Method, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Response, StatusCode};
 
 use super::answer;
-use super::authority::{self, BadRequest, Scheme};
+use super::authority::{self, BadRequest, Scheme, target_of};
 use super::body::{RequestBody, ResponseBody};
 use super::cache_status::{ForwardReason, Outcome, seconds};
 use super::coding;
@@ -25,15 +25,16 @@ use super::fetch;
 use super::forwarded;
 use super::heads::Heads;
 use super::interim::{self, Interim, InterimResponses};
-use super::key::{Effective, compose};
 use super::pass;
+use super::primary_key::{Effective, compose};
+use super::purging::{self, Purge};
 use super::ranged;
 use super::shown::Shown;
 use super::site::{CacheOutcome, Site, SiteTable};
 use super::worker::{CDN_LOOP, KnownHost, Local, LocalHooks, Worker};
 use crate::cache::Lookup;
 use crate::clock::{self, Moment};
-use crate::entry::{CacheKey, Entry, KeyView, StoredResponse, Tag, Usable};
+use crate::entry::{CacheKey, Entry, KeyView, StoredResponse, Usable};
 use crate::policy::activation::Activation;
 use crate::policy::keying::{Input, Keyed};
 use http_body::Body;
@@ -158,27 +159,6 @@ impl Exchange {
             .unwrap_or_else(|| self.original_target())
     }
 
-    /// The tags that every response to this request carries: its effective URI, and the URI that
-    /// the origin is asked for, under which other requests for the same entry are purged.
-    pub fn tags(&self) -> Vec<Tag> {
-        let tag = |target: &str| {
-            self.worker.edge.cache.uri_tag(
-                self.site.id,
-                self.client.scheme.as_str(),
-                &self.authority,
-                target,
-            )
-        };
-        let mut tags = vec![tag(self.original_target())];
-        tags.extend(
-            self.target
-                .as_deref()
-                .map(tag)
-                .filter(|asked| !tags.contains(asked)),
-        );
-        tags
-    }
-
     /// Counts the answer and hands it on.
     pub fn finish(
         &self,
@@ -220,6 +200,10 @@ pub fn answer(
             worker.edge.metrics.refused.increment();
             Answer::Now(answer::own(status, message))
         }
+        Begun::Purges(purge) => Answer::Later(Answering {
+            answer: Box::pin(purge.answer(Arc::clone(&worker.edge))),
+            interim: interim::channel().1,
+        }),
         Begun::Keyed(keyed) => later(worker, head, body, client, *keyed),
     }
 }
@@ -269,6 +253,7 @@ enum Begun {
     Encoded(Bytes),
     Answered(Response<ResponseBody>),
     Refused(StatusCode, &'static str),
+    Purges(Box<Purge>),
     Keyed(Box<KeyedRequest>),
 }
 
@@ -331,6 +316,9 @@ fn begin(worker: &Worker, request: &mut Parts, client: Client, form: Form) -> Be
     }
     let (request, target) = (&*request, target_of(&request.uri));
     let mut hooks = hooks.get_mut(position);
+    if purging::is_asked_by(&request.method) {
+        return purge(worker, hooks, site, request, client, authority);
+    }
     let (keyed, namespace) = key(hooks.as_deref_mut(), site, request, authority);
     let later = |target, next| {
         let (site, authority) = (Arc::clone(site), authority.to_owned());
@@ -359,11 +347,9 @@ fn begin(worker: &Worker, request: &mut Parts, client: Client, form: Form) -> Be
         target: asked_target,
     };
     compose(scratch, site, namespace, effective, &variant);
-    let primary = worker.edge.cache.hasher.key(scratch);
-    let lookup = worker
-        .edge
-        .cache
-        .lookup(&site.domain, primary, &request.headers);
+    let cache = &worker.edge.cache;
+    let primary = cache.hasher.key(scratch);
+    let lookup = cache.lookup(&site.domain, primary, &request.headers);
     let sender = Sender {
         worker,
         request,
@@ -377,8 +363,31 @@ fn begin(worker: &Worker, request: &mut Parts, client: Client, form: Form) -> Be
     later(asked, Next::Fetch(miss(primary, lookup, site, hooks)))
 }
 
-fn target_of(uri: &Uri) -> &str {
-    uri.path_and_query().map_or("/", |target| target.as_str())
+/// A request for a purge, if its client may ask for one.
+fn purge(
+    worker: &Worker,
+    hooks: Option<&mut LocalHooks>,
+    site: &Arc<Site>,
+    request: &Parts,
+    client: Client,
+    authority: &str,
+) -> Begun {
+    if !purging::may_ask(client.address, &request.headers) {
+        worker.edge.metrics.refused.increment();
+        return Begun::Answered(purging::refused());
+    }
+    // What is purged is what a GET would find.
+    let mut get = request.clone();
+    get.method = Method::GET;
+    let (keyed, _) = key(hooks, site, &get, authority);
+    let place = (client.scheme, authority);
+    Begun::Purges(Box::new(Purge::new(
+        &worker.edge,
+        site,
+        place,
+        &get,
+        &keyed,
+    )))
 }
 
 /// A request, who sent it to whom, and since when it is timed, if it is.

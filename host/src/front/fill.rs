@@ -5,6 +5,7 @@
 //! goes on if a tier will store what it brings, and otherwise for as long as somebody reads.
 
 mod part;
+mod tags;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -51,6 +52,8 @@ struct Fill {
     /// The fields that are sent.
     outgoing: HeaderMap,
     original_target: String,
+    /// Scheme and authority that the request came for (RFC 9110 4.3.1).
+    uri_origin: String,
     primary: CacheKey,
     stale: Option<Arc<Entry>>,
     ask: Ask,
@@ -71,14 +74,26 @@ pub fn start(exchange: &Exchange, miss: &Miss, ask: Ask, pilot: Pilot) {
         request: exchange.head.headers.clone(),
         outgoing: outgoing_fields(exchange, miss),
         original_target: exchange.original_target().to_owned(),
+        uri_origin: exchange.uri_origin(),
         primary: miss.primary.clone(),
-        stale: miss.stale.as_ref().map(|(entry, _)| Arc::clone(entry)),
+        stale: miss
+            .stale
+            .as_ref()
+            .and_then(|(entry, _)| still(exchange, entry)),
         ask,
         freshness: Arc::clone(&miss.freshness),
         tags: exchange.tags(),
         interim: exchange.interim.clone(),
     };
     worker.tasks.spawn(fill.fly(pilot));
+}
+
+/// What is stored now under the key of `entry`, if that is a whole response as `entry` is, or the
+/// same parts. A purge that came since the lookup must not be undone by validating what it removed.
+fn still(exchange: &Exchange, entry: &Arc<Entry>) -> Option<Arc<Entry>> {
+    let found = exchange.site.domain.peek(entry.key.view());
+    let whole = |entry: &Entry| entry.response().is_some();
+    found.filter(|found| Arc::ptr_eq(found, entry) || (whole(entry) && whole(found)))
 }
 
 /// The fields of a request for the whole, unconditional representation.
@@ -311,6 +326,7 @@ impl Fill {
             ),
         };
         let mut judged = self.judge(status, headers, sent, length);
+        let tags = self.tag(&mut judged, Some(stale), pilot);
         let withheld = withhold(&mut judged.headers, &judged.native.withheld);
         let domain = &self.site.domain;
         let lifetime = judged.decision.lifetime;
@@ -319,7 +335,7 @@ impl Fill {
             lifetime: lifetime.unwrap_or_else(|| judged.native.to_lifetime(clock::now())),
             decided_by: judged.decision.decided_by,
         };
-        let tags = self.all_tags(&judged.decision.tags);
+        let tags = self.of_key(&stale.key, tags);
         let entry = Arc::new(stale.freshened(fresh, tags));
         if lifetime.is_some() {
             self.worker
@@ -357,7 +373,9 @@ impl Fill {
         let (answered, headers, body) = self.encoded(response);
         let arriving = body.length();
         let content = self.content(brought, answered, headers, arriving);
-        let judged = self.judge(content.judged_as, content.headers, sent, content.complete);
+        let mut judged = self.judge(content.judged_as, content.headers, sent, content.complete);
+        let joined = self.stale.as_deref().filter(|_| content.joins);
+        let tags = self.tag(&mut judged, joined, &pilot);
         let lifetime = judged.decision.lifetime;
         let key = self.response_key(&judged, &mut listed);
         let mut reservation = lifetime.and_then(|_| {
@@ -372,8 +390,6 @@ impl Fill {
             let age = lifetime.initial_age.as_secs();
             lifetime.fresh_for.as_secs().saturating_sub(age)
         });
-        let tags = self.tags_with(&judged.decision.tags, content.joins);
-        pilot.decide_tags(tags.clone());
         pilot.land(Landing::Response(Arc::new(Head {
             status: content.status,
             answered,
@@ -396,8 +412,8 @@ impl Fill {
             let Some(lifetime) = lifetime else { return };
             pieces.extend(content.tail.iter().cloned());
             let arrived = Arrived {
+                tags: self.of_key(&key, tags),
                 key,
-                tags,
                 pieces,
                 response: StoredHead {
                     headers,
@@ -442,19 +458,11 @@ impl Fill {
             &fields,
         );
         let alias = self.ask.flight_key(cache, &key);
-        if alias != listed.flight.key {
+        if alias != listed.flight.key && !listed.flight.is_purged() {
             cache.flights.alias(&listed.flight, &alias);
             listed.alias = Some(alias);
         }
         key
-    }
-
-    fn all_tags(&self, added: &[String]) -> Vec<Tag> {
-        let hasher = &self.worker.edge.cache.hasher;
-        let added = added
-            .iter()
-            .map(|tag| hasher.tag(self.site.id, tag.as_bytes()));
-        self.tags.iter().copied().chain(added).collect()
     }
 }
 

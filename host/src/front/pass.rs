@@ -19,9 +19,11 @@ use super::fill;
 use super::origin::fault::FaultKind;
 use super::origin::{OriginBody, Outgoing};
 use super::site::{CacheOutcome, Site};
+use super::tagging;
 use super::worker::Worker;
 use crate::cache::flight::Failure;
 use crate::entry::Tag;
+use crate::rfc9111::cache_groups::{self, CACHE_GROUP_INVALIDATION};
 use crate::rfc9111::invalidation::{self, EffectiveUri};
 
 /// Passes `exchange` on for `reason`; of its fields only the `declared` ones, if that is said.
@@ -87,6 +89,7 @@ fn hand_on(
     let request = &exchange.head;
     let announced = head.headers.get(CONTENT_LENGTH).cloned();
     let mut headers = fill::end_to_end(head.headers);
+    tagging::remove(&mut headers);
     let coding = match request.method {
         Method::GET | Method::HEAD => {
             let (offered, length) = (&exchange.site.compress, body.length());
@@ -172,7 +175,11 @@ impl Unsettled {
         Self {
             worker: Rc::clone(&exchange.worker),
             site: Arc::clone(&exchange.site),
-            tags: if safe { Vec::new() } else { exchange.tags() },
+            tags: if safe {
+                Vec::new()
+            } else {
+                exchange.uri_tags()
+            },
         }
     }
 
@@ -199,7 +206,12 @@ fn invalidate(exchange: &Exchange, status: StatusCode, headers: &HeaderMap) {
         target: exchange.original_target(),
     };
     let targets = invalidation::invalidated(&exchange.head.method, uri, status, headers);
-    if targets.is_empty() {
+    let groups = match invalidation::is_safe(&exchange.head.method) {
+        // RFC 9875 3: only the answer to an unsafe request may name groups.
+        true => Vec::new(),
+        false => cache_groups::groups(headers, &CACHE_GROUP_INVALIDATION),
+    };
+    if targets.is_empty() && groups.is_empty() {
         return;
     }
     let cache = &exchange.worker.edge.cache;
@@ -208,7 +220,12 @@ fn invalidate(exchange: &Exchange, status: StatusCode, headers: &HeaderMap) {
         .iter()
         .map(|target| cache.uri_tag(site.id, uri.scheme, &exchange.authority, target))
         .collect();
-    // Under a policy, other requests share the entry by the target that the policy answers.
-    tags.extend(exchange.tags());
+    if !targets.is_empty() {
+        // Under a policy, other requests share the entry by the target that the policy answers.
+        tags.extend(exchange.uri_tags());
+    }
+    let origin = exchange.uri_origin();
+    let group = |group: &Vec<u8>| cache.hasher.group_tag(site.id, &origin, group);
+    tags.extend(groups.iter().map(group));
     cache.purge_tags(&site.domain, &tags);
 }

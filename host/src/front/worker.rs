@@ -81,6 +81,8 @@ pub struct EdgeMetrics {
     pub collapsed: Counter,
     /// Requests refused before they reached a site.
     pub refused: Counter,
+    /// Responses not stored because they have more tags than are kept, or longer ones.
+    pub tags_refused: Counter,
     /// Connections accepted.
     pub connections: Counter,
     /// Connections closed.

@@ -173,19 +173,6 @@ impl Fill {
         }
     }
 
-    /// The tags of the request, those that were `added`, and where it `joins` what is stored, the
-    /// tags of that.
-    pub(super) fn tags_with(&self, added: &[String], joins: bool) -> Vec<Tag> {
-        let mut tags = self.all_tags(added);
-        let stored = self.stale.iter().filter(|_| joins);
-        for tag in stored.flat_map(|entry| entry.tags.iter()) {
-            if !tags.contains(tag) {
-                tags.push(*tag);
-            }
-        }
-        tags
-    }
-
     /// Removes what was stored for the key, which nothing will replace, if the response with
     /// `headers` shows that it is out of date.
     pub(super) fn give_up_stale(&self, headers: &HeaderMap) {
@@ -263,7 +250,8 @@ impl Fill {
                     content(new.clone(), response),
                 )
             });
-            let may_store = || !pilot.flight().is_purged();
+            let flights = &self.worker.edge.cache.flights;
+            let may_store = || !flights.is_outdated(pilot.flight());
             let put = domain.put_over(
                 &Arc::new(entry),
                 reservation.take(),

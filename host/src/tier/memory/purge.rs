@@ -1,15 +1,18 @@
 //! Removing entries because somebody said so: by tag, by site, or all of them.
 //!
 //! A purge is exact for every entry inserted before it began, holds a shard's lock only for a
-//! chunk at a time, and frees what it removed outside of it.
+//! chunk at a time, and frees what it removed outside of it. What is only counted or made stale is
+//! listed first, so that an entry which is named twice counts once.
 
 use std::sync::Arc;
 
 use super::Domain;
+use super::shard::walk::{Spot, Walk};
 use super::shard::{CHUNK, Contents, Departed, Locked, SLOTS};
 use super::stats::EvictionReason;
+use crate::clock::Moment;
 use crate::entry::{Entry, SiteId, Tag};
-use crate::tier::Purged;
+use crate::tier::{Purged, Selection};
 
 /// Whether a chunk was the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +22,132 @@ enum Progress {
 }
 
 impl Domain {
+    /// Removes what `selection` covers.
+    pub fn purge(&self, selection: &Selection) -> Purged {
+        if selection.all {
+            return self.purge_all();
+        }
+        let mut purged = Purged::default();
+        for site in &selection.sites {
+            purged += self.purge_site(*site);
+        }
+        for tag in selection.tags() {
+            purged += self.purge_tag(*tag);
+        }
+        for key in &selection.keys {
+            if let Some(entry) = self.remove(key.view()) {
+                purged += Purged::of(&entry);
+            }
+        }
+        purged
+    }
+
+    /// What [`Self::purge`] would remove.
+    pub fn count(&self, selection: &Selection) -> Purged {
+        if let (false, [], [], [tag]) = (
+            selection.all,
+            &selection.sites[..],
+            &selection.keys[..],
+            selection.tags(),
+        ) {
+            return self.count_tag(*tag);
+        }
+        let mut counted = Purged::default();
+        for (index, spots) in self.spots(selection) {
+            for chunk in spots.chunks(CHUNK) {
+                let shard = self.inner.lock(index);
+                let entries = chunk.iter().filter_map(|spot| shard.at(*spot));
+                entries.for_each(|entry| counted += Purged::of(entry));
+            }
+        }
+        counted
+    }
+
+    /// Makes what `selection` covers stale from `now` on. Answers what that is, whether it was
+    /// stale before or not.
+    pub fn soften(&self, selection: &Selection, now: Moment) -> Purged {
+        let mut softened = Purged::default();
+        for (index, spots) in self.spots(selection) {
+            for chunk in spots.chunks(CHUNK) {
+                let shard = self.inner.lock(index);
+                let found: Vec<(Spot, Arc<Entry>)> = chunk
+                    .iter()
+                    .filter_map(|spot| Some((*spot, Arc::clone(shard.at(*spot)?))))
+                    .collect();
+                drop(shard);
+                // Copying heads takes longer than anything else here, so it is done unlocked.
+                let mut stale: Vec<(Spot, Arc<Entry>)> = Vec::with_capacity(found.len());
+                for (spot, entry) in &found {
+                    softened += Purged::of(entry);
+                    stale.extend(entry.softened(now).map(|entry| (*spot, Arc::new(entry))));
+                }
+                let mut shard = self.inner.lock(index);
+                for (spot, entry) in &mut stale {
+                    shard.exchange(*spot, entry);
+                }
+                drop(shard);
+            }
+        }
+        softened
+    }
+
+    /// Where the entries that `selection` covers are, shard by shard, each once.
+    fn spots(&self, selection: &Selection) -> impl Iterator<Item = (usize, Vec<Spot>)> {
+        (0..self.inner.shards.len()).map(|index| {
+            let mut spots = Vec::new();
+            if selection.all || !selection.sites.is_empty() {
+                let wanted = |site| selection.all || selection.sites.contains(&site);
+                self.spots_of_sites(index, wanted, &mut spots);
+            }
+            for tag in selection.tags() {
+                self.spots_of_tag(index, *tag, &mut spots);
+            }
+            for key in &selection.keys {
+                if self.inner.index(key.view().hash) == index {
+                    spots.extend(self.inner.lock(index).spot_of(key.view()));
+                }
+            }
+            spots.sort_unstable();
+            spots.dedup();
+            (index, spots)
+        })
+    }
+
+    fn spots_of_sites(&self, index: usize, wanted: impl Fn(SiteId) -> bool, into: &mut Vec<Spot>) {
+        let (horizon, end) = {
+            let shard = self.inner.lock(index);
+            (shard.horizon(), shard.slots_end())
+        };
+        let mut from = 0;
+        while from < end {
+            let until = end.min(from.saturating_add(SLOTS));
+            let shard = self.inner.lock(index);
+            shard.spots(from..until, horizon, &wanted, into);
+            from = until;
+        }
+    }
+
+    fn spots_of_tag(&self, index: usize, tag: Tag, into: &mut Vec<Spot>) {
+        let begin = into.len();
+        let horizon = self.inner.lock(index).horizon();
+        let mut most = usize::try_from(SLOTS).unwrap_or(usize::MAX);
+        let mut after = None;
+        loop {
+            let shard = self.inner.lock(index);
+            match shard.walk_tag(tag, after, horizon, most, into) {
+                Walk::Done => return,
+                Walk::More(resume) => after = Some(resume),
+                // Where it stopped has left meanwhile. It begins anew and takes longer steps, so
+                // that it ends however much comes and goes.
+                Walk::Lost => {
+                    into.truncate(begin);
+                    after = None;
+                    most = most.saturating_mul(8);
+                }
+            }
+        }
+    }
+
     /// Entries that carry `tag`. Reads no entry.
     pub fn count_tag(&self, tag: Tag) -> Purged {
         let mut found = Purged::default();
@@ -33,7 +162,17 @@ impl Domain {
     pub fn purge_tag(&self, tag: Tag) -> Purged {
         let mut purged = Purged::default();
         for index in 0..self.inner.shards.len() {
-            let horizon = self.inner.lock(index).horizon();
+            let mut shard = self.inner.lock(index);
+            let horizon = shard.horizon();
+            let all = shard.count_tag(tag).0 == shard.entries();
+            if all && shard.entries() > u64::from(SLOTS) {
+                // As for a host that is the only one: all leaves at once, and is freed elsewhere.
+                let contents = shard.empty(&self.inner.budget);
+                self.inner.unlock(shard);
+                purged += self.free(vec![contents]);
+                continue;
+            }
+            drop(shard);
             let chunk = |shard: &mut Locked<'_>, departed: &mut Departed<'_>| {
                 for _ in 0..CHUNK {
                     let Some(hash) = shard.oldest_tagged(tag, horizon) else {
@@ -97,32 +236,6 @@ impl Domain {
         self.free(contents)
     }
 
-    /// Shows every entry of `site` to `visit`, outside any lock. Entries that come or go meanwhile
-    /// may be missed.
-    pub fn for_each(&self, site: SiteId, visit: &mut dyn FnMut(&Entry)) {
-        let mut chunk: Vec<Arc<Entry>> = Vec::new();
-        for index in 0..self.inner.shards.len() {
-            let mut from = 0_u32;
-            loop {
-                let shard = self.inner.lock(index);
-                let (end, horizon) = (shard.slots_end(), shard.horizon());
-                let until = end.min(from.saturating_add(SLOTS));
-                let slots = from..until;
-                chunk.extend(
-                    slots
-                        .filter_map(|at| shard.of_site(at, site, horizon))
-                        .cloned(),
-                );
-                drop(shard);
-                chunk.drain(..).for_each(|entry| visit(&entry));
-                from = until;
-                if from == end {
-                    break;
-                }
-            }
-        }
-    }
-
     fn in_chunks(
         &self,
         index: usize,
@@ -135,7 +248,7 @@ impl Domain {
             let progress = chunk(&mut shard, &mut departed);
             self.inner.unlock(shard);
             let (bytes, entries) = (departed.hold.bytes(), departed.hold.entries());
-            purged += self.count(entries, bytes);
+            purged += self.left(entries, bytes);
             if progress == Progress::Done {
                 return purged;
             }
@@ -147,7 +260,7 @@ impl Domain {
         const MANY: u64 = 10_000;
         let mut purged = Purged::default();
         for part in &contents {
-            purged += self.count(part.entries, part.bytes);
+            purged += self.left(part.entries, part.bytes);
         }
         if purged.entries > MANY {
             let thread = std::thread::Builder::new().name("larder-free".to_owned());
@@ -159,7 +272,7 @@ impl Domain {
         purged
     }
 
-    fn count(&self, entries: u64, bytes: u64) -> Purged {
+    fn left(&self, entries: u64, bytes: u64) -> Purged {
         self.inner
             .counters
             .evicted(EvictionReason::Purged, entries, bytes);

@@ -5,6 +5,7 @@
 //! by position and the arena never shrinks; a position out of range ends the walk.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 
 use crate::entry::Tag;
 
@@ -50,14 +51,11 @@ impl Default for TagIndex {
 }
 
 impl TagIndex {
-    /// Links `slot`, charged `bytes`, to each of `tags`. Answers the slot's first node, which
-    /// [`Self::unlink`] wants back.
+    /// Links `slot`, charged `bytes`, to each of `tags`, no two of which are the same. Answers the
+    /// slot's first node, which [`Self::unlink`] wants back.
     pub(super) fn link(&mut self, slot: u32, tags: &[Tag], bytes: u64) -> u32 {
         let mut first = NONE;
-        for (position, tag) in tags.iter().enumerate() {
-            if tags.iter().take(position).any(|earlier| earlier == tag) {
-                continue;
-            }
+        for tag in tags {
             let node = Node {
                 tag: *tag,
                 slot,
@@ -91,6 +89,41 @@ impl TagIndex {
             .get(&tag)
             .and_then(|ring| self.node(ring.oldest))
             .map(|node| node.slot)
+    }
+
+    /// Shows the slots that carry `tag` to `visit`, oldest first, from the one after the node
+    /// `after` on, until it says to stop. Answers the node it stopped at, none at the end.
+    /// `after` must still be a node of this ring.
+    pub(super) fn walk(
+        &self,
+        tag: Tag,
+        after: Option<u32>,
+        mut visit: impl FnMut(u32) -> ControlFlow<()>,
+    ) -> Option<u32> {
+        let oldest = self.rings.get(&tag)?.oldest;
+        let mut at = match after {
+            None => oldest,
+            Some(after) => self.node(after)?.next,
+        };
+        if after.is_some() && at == oldest {
+            return None;
+        }
+        loop {
+            let node = self.node(at)?;
+            if visit(node.slot).is_break() {
+                return Some(at);
+            }
+            if node.next == oldest {
+                return None;
+            }
+            at = node.next;
+        }
+    }
+
+    /// Whether the node `at` belongs to `slot` and `tag`, given that the slot is in use.
+    pub(super) fn is_node(&self, at: u32, slot: u32, tag: Tag) -> bool {
+        self.node(at)
+            .is_some_and(|node| node.slot == slot && node.tag == tag)
     }
 
     /// Entries that carry `tag`, and the bytes they are charged.
@@ -199,11 +232,9 @@ mod tests {
     fn a_tag_lists_its_slots_oldest_first() {
         let mut index = TagIndex::default();
         let [a, b] = [Tag(1), Tag(2)];
-        let first: Vec<u32> = (0..4)
-            .map(|slot| index.link(slot, &[a, b, a], 10))
-            .collect();
+        let first: Vec<u32> = (0..4).map(|slot| index.link(slot, &[a, b], 10)).collect();
         assert_eq!(index.slots(a), [0, 1, 2, 3]);
-        assert_eq!(index.count(a), (4, 40), "a tag named twice counts once");
+        assert_eq!(index.count(a), (4, 40));
         index.unlink(first[0], 10);
         index.unlink(first[2], 10);
         assert_eq!(index.slots(a), [1, 3]);

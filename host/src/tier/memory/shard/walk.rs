@@ -1,11 +1,12 @@
 //! Looking through a shard without changing it: for purges, listings and orders that start late.
 
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Locked, SLOTS};
 use crate::clock::Moment;
-use crate::entry::{Entry, SiteId, Tag};
+use crate::entry::{Entry, KeyView, SiteId, Tag};
 
 /// A resident as an order that starts late is told of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +23,123 @@ pub(in crate::tier::memory) struct Listed {
     pub(in crate::tier::memory) lifetime: Option<u64>,
 }
 
+/// A place in a shard as of one insertion: what is there later under the same number is the same
+/// entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::tier::memory) struct Spot {
+    slot: u32,
+    inserted: u64,
+}
+
+/// Where a walk along the entries of a tag goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::tier::memory) struct Resume {
+    node: u32,
+    spot: Spot,
+}
+
+/// What came of a step of a walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::tier::memory) enum Walk {
+    /// There is no more.
+    Done,
+    /// It goes on there.
+    More(Resume),
+    /// Where it was to go on has left.
+    Lost,
+}
+
 impl Locked<'_> {
+    /// Lists up to `most` entries that carry `tag`, inserted no later than `horizon`, from where
+    /// an earlier step stopped.
+    pub(in crate::tier::memory) fn walk_tag(
+        &self,
+        tag: Tag,
+        after: Option<Resume>,
+        horizon: u64,
+        most: usize,
+        into: &mut Vec<Spot>,
+    ) -> Walk {
+        let tags = &self.state.tags;
+        let stands = |resume: &Resume| {
+            self.at(resume.spot).is_some() && tags.is_node(resume.node, resume.spot.slot, tag)
+        };
+        if after.is_some_and(|after| !stands(&after)) {
+            return Walk::Lost;
+        }
+        let end = into.len().saturating_add(most);
+        let mut last = None;
+        let stopped = tags.walk(tag, after.map(|after| after.node), |slot| {
+            let found = self.state.slots.get(slot);
+            let Some(found) = found.filter(|found| found.inserted <= horizon) else {
+                last = None;
+                return ControlFlow::Break(());
+            };
+            let spot = Spot {
+                slot,
+                inserted: found.inserted,
+            };
+            into.push(spot);
+            last = Some(spot);
+            if into.len() >= end {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        match (stopped, last) {
+            (Some(node), Some(spot)) => Walk::More(Resume { node, spot }),
+            _ => Walk::Done,
+        }
+    }
+
+    /// Lists the slots in `range` that hold entries of `wanted` sites, inserted no later than
+    /// `horizon`.
+    pub(in crate::tier::memory) fn spots(
+        &self,
+        range: Range<u32>,
+        horizon: u64,
+        wanted: impl Fn(SiteId) -> bool,
+        into: &mut Vec<Spot>,
+    ) {
+        for at in range {
+            let slot = self.state.slots.get(at);
+            let slot = slot.filter(|slot| slot.inserted <= horizon && wanted(slot.site));
+            into.extend(slot.map(|slot| Spot {
+                slot: at,
+                inserted: slot.inserted,
+            }));
+        }
+    }
+
+    /// Where the entry of exactly this key is.
+    pub(in crate::tier::memory) fn spot_of(&self, key: KeyView<'_>) -> Option<Spot> {
+        self.peek(key)?;
+        let slot = self.state.residents.peek(&key.hash)?.slot;
+        let inserted = self.state.slots.get(slot)?.inserted;
+        Some(Spot { slot, inserted })
+    }
+
+    /// The entry at `spot`, if it is there still.
+    pub(in crate::tier::memory) fn at(&self, spot: Spot) -> Option<&Arc<Entry>> {
+        let there = self.state.slots.get(spot.slot)?;
+        let same = there.inserted == spot.inserted;
+        let resident = same.then(|| self.state.residents.peek(&there.hash))??;
+        Some(&resident.entry)
+    }
+
+    /// Puts `entry`, which differs only in what nothing here looks at, in place of the one at
+    /// `spot`, if that is there still, and leaves that one in `entry`.
+    pub(in crate::tier::memory) fn exchange(&mut self, spot: Spot, entry: &mut Arc<Entry>) {
+        let Some(hash) = self.at(spot).map(|old| old.key.view().hash) else {
+            return;
+        };
+        if let Some(resident) = self.state.residents.peek_mut(&hash) {
+            debug_assert_eq!(resident.entry.charge(), entry.charge(), "another charge");
+            std::mem::swap(&mut resident.entry, entry);
+        }
+    }
+
     /// Residents.
     pub(in crate::tier::memory) fn entries(&self) -> u64 {
         self.shard.gauges.entries.load(Relaxed)

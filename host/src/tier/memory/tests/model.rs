@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -10,11 +11,13 @@ use proptest::test_runner::TestRunner;
 
 use super::fakes::{Fakes, MANNERS};
 use super::{audit, domain, get, key_of, peek, spread, tagged, view};
+use crate::clock::Moment;
 use crate::entry::{Entry, SiteId, Tag};
 use crate::tier::memory::Domain;
 use crate::tier::memory::drain::Worker;
 use crate::tier::memory::put::{Put, Rejected, Reservation};
 use crate::tier::memory::stats::Stats;
+use crate::tier::{Purged, Selection};
 
 const KEYS: u64 = 24;
 const TAGS: u64 = 5;
@@ -36,6 +39,9 @@ enum Op {
     PurgeTag(u64),
     PurgeSite(u32),
     PurgeAll,
+    /// By two tags and a site at once.
+    Count(u64, u64, Option<u32>),
+    Soften(u64, u64, Option<u32>),
     Resize(u64),
     Reserve(u64),
     Grow(u64),
@@ -64,6 +70,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..TAGS).prop_map(Op::PurgeTag),
         1 => (0..SITES).prop_map(Op::PurgeSite),
         1 => Just(Op::PurgeAll),
+        1 => (0..TAGS, 0..TAGS, prop::option::of(0..SITES)).prop_map(|(a, b, s)| Op::Count(a, b, s)),
+        1 => (0..TAGS, 0..TAGS, prop::option::of(0..SITES)).prop_map(|(a, b, s)| Op::Soften(a, b, s)),
         1 => prop_oneof![Just(0), Just(CAPACITY), 0..2 * CAPACITY].prop_map(Op::Resize),
         8 => prop_oneof![0..6000_u64, Just(CAPACITY / 4)].prop_map(Op::Reserve),
         2 => (0..3000_u64).prop_map(Op::Grow),
@@ -132,6 +140,11 @@ impl Model {
                 );
             }
             Op::PurgeAll => self.purge(|_| true, |domain| domain.purge_all().entries),
+            Op::Count(a, b, site) => {
+                let counted = self.domain.count(&selection(a, b, site));
+                assert_eq!(counted, self.covered(a, b, site));
+            }
+            Op::Soften(a, b, site) => self.soften(a, b, site),
             Op::Resize(bytes) => self.domain.set_capacity(bytes),
             Op::Reserve(bytes) => {
                 if let Some(reservation) = self.domain.reserve(bytes) {
@@ -153,6 +166,34 @@ impl Model {
                 self.domain.inner.signals.desire(source);
             }
         }
+    }
+
+    fn soften(&mut self, a: u64, b: u64, site: Option<u32>) {
+        let now = Moment::from_millis(1);
+        let expected = self.covered(a, b, site);
+        let softened = self.domain.soften(&selection(a, b, site), now);
+        assert_eq!(softened, expected);
+        for (key, entry) in &mut self.latest {
+            let Some(found) = peek(&self.domain, *key) else {
+                continue;
+            };
+            let stale = found.remaining(now) == Some(Duration::ZERO);
+            let was = entry.remaining(now) == Some(Duration::ZERO);
+            assert_eq!(stale, was || names(a, b, site, entry));
+            *entry = found;
+        }
+    }
+
+    /// What a purge by both tags and the site should count.
+    fn covered(&self, a: u64, b: u64, site: Option<u32>) -> Purged {
+        let mut covered = Purged::default();
+        for key in audit(&self.domain) {
+            let entry = &self.latest[&key];
+            if names(a, b, site, entry) {
+                covered += Purged::of(entry);
+            }
+        }
+        covered
     }
 
     fn put(&mut self, entry: &Arc<Entry>, store: bool, reserved: bool) {
@@ -230,6 +271,19 @@ impl Model {
         let reserved: u64 = self.reservations.iter().map(Reservation::bytes).sum();
         assert_eq!(self.domain.usage().reserved, reserved);
     }
+}
+
+fn selection(a: u64, b: u64, site: Option<u32>) -> Selection {
+    let mut selection = Selection::of_tags([a, b].map(|tag| Tag(spread(tag))));
+    selection.sites.extend(site.map(SiteId));
+    selection
+}
+
+fn names(a: u64, b: u64, site: Option<u32>, entry: &Entry) -> bool {
+    let tagged = [a, b]
+        .iter()
+        .any(|tag| entry.tags.contains(&Tag(spread(*tag))));
+    tagged || site.is_some_and(|site| entry.site == SiteId(site))
 }
 
 fn evicted(stats: &Stats) -> u64 {

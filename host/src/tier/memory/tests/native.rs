@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{audit, bare_charge, domain, entry, get, key_of, peek, put, spread, tagged, view};
-use crate::entry::{CacheKey, Content, Entry, KeyView, Nominations, SiteId, Tag};
-use crate::tier::Purged;
+use super::{audit, bare_charge, domain, entry, get, peek, put, spread, tagged, view};
+use crate::clock::Moment;
+use crate::entry::{CacheKey, Content, Entry, KeyView, Nominations, SiteId, Tag, Usable};
 use crate::tier::memory::put::{Put, Rejected};
 use crate::tier::memory::stats::{Evicted, EvictionReason};
+use crate::tier::{Purged, Selection};
 
 #[test]
 fn victims_leave_in_exact_lru_order() {
@@ -220,15 +222,31 @@ fn a_purge_by_tag_takes_all_that_carry_it_and_no_other() {
 }
 
 #[test]
+fn a_tag_that_all_carry_takes_all_at_once() {
+    let domain = domain(1 << 24, 10_000, 4);
+    for key in 0..3000 {
+        let tags = [1, 100 + key];
+        assert_eq!(put(&domain, &tagged(key, 0, 0, &tags)), Put::Stored);
+    }
+    let all = domain.usage();
+    let purged = domain.purge_tag(Tag(spread(1)));
+    assert_eq!((purged.entries, purged.bytes), (3000, all.bytes));
+    assert!(audit(&domain).is_empty());
+    assert_eq!(domain.stats().evicted(EvictionReason::Purged).entries, 3000);
+    assert_eq!(put(&domain, &tagged(1, 0, 0, &[1])), Put::Stored);
+    assert_eq!(domain.purge_tag(Tag(spread(1))).entries, 1);
+}
+
+#[test]
 fn a_purge_by_site_takes_the_site() {
     let domain = domain(1 << 24, 10_000, 4);
     for key in 0..3000 {
         let site = u32::from(key % 2 == 0);
         assert_eq!(put(&domain, &tagged(key, 0, site, &[key])), Put::Stored);
     }
-    let mut seen = 0;
-    domain.for_each(SiteId(1), &mut |entry| seen += 1 + key_of(entry) % 2);
-    assert_eq!(seen, 1500);
+    let counted = domain.count(&Selection::of_site(SiteId(1)));
+    assert_eq!(counted.entries, 1500);
+    assert_eq!(counted.bytes, domain.usage().bytes / 2);
     assert_eq!(domain.purge_site(SiteId(1)).entries, 1500);
     assert!(audit(&domain).iter().all(|key| key % 2 == 1));
     assert_eq!(
@@ -239,6 +257,59 @@ fn a_purge_by_site_takes_the_site() {
     assert_eq!(domain.purge_site(SiteId(2)), Purged::default());
     assert_eq!(domain.usage().bytes, 0);
     audit(&domain);
+}
+
+#[test]
+fn what_is_named_twice_counts_once() {
+    let domain = domain(1 << 24, 10_000, 4);
+    for key in 0..3000 {
+        let tags = [key % 3, 100 + key];
+        assert_eq!(put(&domain, &tagged(key, 0, 0, &tags)), Put::Stored);
+    }
+    // 1, 4, 7 ... by the first tag; 7 again and 9 by the others; 10 again and 11 by key.
+    let mut selection = Selection::of_tags([1, 107, 109].map(|tag| Tag(spread(tag))));
+    selection.keys = [10_u64, 11]
+        .map(|key| view(&key.to_le_bytes()).to_key())
+        .into();
+    let counted = domain.count(&selection);
+    assert_eq!(counted.entries, 1002);
+    assert_eq!(domain.soften(&selection, Moment::from_millis(5)), counted);
+    assert_eq!(domain.purge(&selection), counted);
+    assert_eq!(domain.count(&selection), Purged::default());
+    audit(&domain);
+}
+
+#[test]
+fn a_soft_purge_makes_stale_and_keeps_everything_else() {
+    let domain = domain(1 << 24, 10_000, 2);
+    for key in 0..100 {
+        assert_eq!(put(&domain, &tagged(key, 9, 0, &[key % 2])), Put::Stored);
+    }
+    let before = peek(&domain, 3).expect("stored");
+    let order = audit(&domain);
+    let selection = Selection::of_tags([Tag(spread(1))]);
+    let now = Moment::from_millis(7_000);
+    assert_eq!(domain.soften(&selection, now).entries, 50);
+    assert_eq!(audit(&domain), order, "the order stays");
+    let judged = |key| {
+        let entry = peek(&domain, key).expect("it stays");
+        entry.response().expect("a response").lifetime.judge(now)
+    };
+    let stale = Usable::Stale {
+        by: Duration::ZERO,
+        on_error: false,
+    };
+    for key in 0..100 {
+        assert_eq!(judged(key) == stale, key % 2 == 1, "key {key}");
+    }
+    let after = peek(&domain, 3).expect("stored");
+    assert_ne!(before.serial(), after.serial());
+    assert_eq!(before.charge(), after.charge());
+    assert_eq!(before.tags, after.tags);
+    // Once more: nothing changes, and what is named still counts.
+    let later = Moment::from_millis(9_000);
+    assert_eq!(domain.soften(&selection, later).entries, 50);
+    assert!(Arc::ptr_eq(&after, &peek(&domain, 3).expect("stored")));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Primary keys, put together by this host from what the policy answers.
+//! The key that a request is looked up by before any stored response has a say.
 
 use super::authority::Scheme;
 use super::site::Site;
