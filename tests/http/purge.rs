@@ -147,11 +147,14 @@ fn a_purge_that_names_nothing_or_the_unknown_is_refused() {
     for asked in [
         json!({}),
         json!({ "urls": [], "all": false }),
-        json!({ "tags": ["x"] }),
-        json!({ "soft": true, "all": true }),
+        json!({ "tags": [""] }),
+        json!({ "soft": true, "dry_run": true }),
         json!({ "alll": true }),
         json!({ "urls": ["not a url"] }),
-        json!({ "urls": ["https://edge.test/a"] }),
+        json!({ "prefixes": ["edge.test/a?b"] }),
+        json!({ "hosts": ["http://edge.test/"] }),
+        json!({ "keys": ["a"] }),
+        json!({ "tags": ["a"], "urls": "http://edge.test/a" }),
         json!([]),
     ] {
         let (status, answer) = edge.admin_post("/v1/purge", &asked);
@@ -173,4 +176,141 @@ fn one_bad_url_in_a_purge_leaves_the_good_ones_alone() {
     let asked = json!({ "urls": [url("/a"), "not a url"] });
     assert_eq!(edge.admin_post("/v1/purge", &asked).0, 400);
     assert!(edge.get("/a").is_hit(), "a refused purge purges nothing");
+}
+
+/// An origin whose responses carry the tags that the query asks for, and name themselves.
+fn tagging() -> Origin {
+    Origin::answering(|asked| {
+        let tags = asked.target.split_once('?').map_or("", |(_, tags)| tags);
+        Reply::cached(asked.target.clone()).field("Surrogate-Key", tags.replace('+', " "))
+    })
+}
+
+/// Which of `targets` are stored.
+fn hits(edge: &Edge, targets: &[&str]) -> Vec<bool> {
+    let hit = |target: &&str| edge.get(target).is_hit();
+    targets.iter().map(hit).collect()
+}
+
+#[test]
+fn tags_prefixes_hosts_and_keys_take_what_they_name_and_no_more() {
+    let all = [
+        "/a",
+        "/a/b",
+        "/a/b/c?x+y",
+        "/ab",
+        "/d/e?y",
+        "/d/f?z",
+        "/d/",
+        "/g",
+    ];
+    let check = |asked: serde_json::Value, gone: &[&str]| {
+        let origin = tagging();
+        let edge = Edge::before(&origin);
+        hits(&edge, &all);
+        let counted = {
+            let mut dry = asked.clone();
+            dry["dry_run"] = json!(true);
+            edge.admin_post("/v1/purge", &dry)
+        };
+        let (status, purged) = edge.admin_post("/v1/purge", &asked);
+        assert_eq!((status, counted.0), (200, 200), "{purged}");
+        assert_eq!(purged["entries"], json!(gone.len()), "{asked}");
+        assert_eq!(purged["entries"], counted.1["entries"], "{asked}");
+        assert_eq!(purged["bytes"], counted.1["bytes"], "{asked}");
+        let expected: Vec<bool> = all.iter().map(|target| !gone.contains(target)).collect();
+        assert_eq!(hits(&edge, &all), expected, "{asked}");
+    };
+    check(json!({ "tags": ["y"] }), &["/a/b/c?x+y", "/d/e?y"]);
+    check(json!({ "tags": ["x", "y"] }), &["/a/b/c?x+y", "/d/e?y"]);
+    let prefix = |path: &str| json!({ "prefixes": [format!("{HOST}{path}")] });
+    check(prefix("/a"), &["/a", "/a/b", "/a/b/c?x+y"]);
+    check(prefix("/a/"), &["/a/b", "/a/b/c?x+y"]);
+    check(prefix("/d/e"), &["/d/e?y"]);
+    check(prefix("/d"), &["/d/e?y", "/d/f?z", "/d/"]);
+    check(prefix("/g/"), &[]);
+    check(json!({ "hosts": ["other.test"] }), &[]);
+    check(json!({ "hosts": [HOST] }), &all);
+    check(json!({ "keys": [url("/g")] }), &["/g"]);
+    check(
+        json!({
+            "urls": [url("/g"), url("/a")], "tags": ["z"], "prefixes": [format!("{HOST}/d")],
+            "keys": [url("/g")], "hosts": ["other.test"],
+        }),
+        &["/a", "/d/e?y", "/d/f?z", "/d/", "/g"],
+    );
+}
+
+#[test]
+fn the_command_takes_every_form_at_once() {
+    let origin = tagging();
+    let edge = Edge::before(&origin);
+    let all = ["/a?t", "/b/c", "/d", "/e"];
+    hits(&edge, &all);
+    let prefix = format!("{HOST}/b");
+    let key = edge.admin_get(&format!("/v1/explain?url={}", url("/d"))).1;
+    let key = key["key"].as_str().expect("a key");
+    let forms = [
+        "--tag",
+        "t",
+        "--prefix",
+        &prefix,
+        "--key",
+        key,
+        "--soft",
+        "--dry-run",
+    ];
+    let (code, text) = purge(&edge, &forms);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("entries:  3"), "{text}");
+    let (code, text) = purge(&edge, &forms[..6]);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(hits(&edge, &all), [false, false, false, true]);
+    let (code, _) = purge(&edge, &["--tag", "nobody", "--host", "nobody.test"]);
+    assert_eq!(code, Some(3));
+    let metrics = edge.metrics();
+    let made = |kind| metrics.count("larder_purges_total", &[&format!("kind=\"{kind}\"")]);
+    assert_eq!(
+        ["tag", "prefix", "key", "host", "url"].map(made),
+        [2, 1, 1, 1, 0]
+    );
+    assert_eq!(
+        metrics.count("larder_purged_entries_total", &["effect=\"hard\""]),
+        3
+    );
+}
+
+#[test]
+fn a_key_goes_with_all_its_variants() {
+    let origin = Origin::answering(|asked| Reply::cached(asked.target.clone()).field("Vary", "X"));
+    let edge = Edge::before(&origin);
+    let get = |x: &str| edge.get_with("/v", &[("X", x)]);
+    for x in ["1", "2", "1", "2"] {
+        get(x);
+    }
+    assert_eq!(origin.total(), 2);
+    let (status, purged) = edge.admin_post("/v1/purge", &json!({ "keys": [url("/v")] }));
+    assert_eq!(status, 200, "{purged}");
+    for x in ["1", "2"] {
+        assert!(!get(x).is_hit());
+    }
+    assert_eq!(origin.total(), 4);
+}
+
+#[test]
+fn tags_belong_to_their_site() {
+    let origin = tagging();
+    let site = |name: &str| {
+        let origin = origin.url();
+        format!("[[site]]\nhosts = [\"{name}.test\"]\norigin = \"{origin}\"\n")
+    };
+    let edge = Setup::new().config(&site("a")).config(&site("b")).start();
+    let hits = || ["a.test", "b.test"].map(|host| edge.get_with("/?t", &[("Host", host)]).is_hit());
+    assert_eq!((hits(), hits()), ([false; 2], [true; 2]));
+    let (_, purged) = edge.admin_post("/v1/purge", &json!({ "tags": ["t"], "site": "b.test" }));
+    assert_eq!(purged["entries"], 1, "{purged}");
+    assert_eq!(hits(), [true, false]);
+    let (_, purged) = edge.admin_post("/v1/purge", &json!({ "tags": ["t"] }));
+    assert_eq!(purged["entries"], 2, "{purged}");
+    assert_eq!(hits(), [false; 2]);
 }
