@@ -31,7 +31,7 @@ mod ranges;
 mod ranges_partial;
 mod stale;
 mod store;
-mod tls;
 mod tags;
+mod tls;
 mod validation;
 mod vary;
