@@ -71,16 +71,15 @@ fn a_stale_response_stands_in_for_a_failing_origin() {
         Reply::nothing(),
     ] {
         let origin = Origin::start();
-        origin.sequence(
-            "/a",
-            vec![aged("old", control), failure, Reply::cached("new")],
-        );
+        origin.on("/a", aged("old", control));
         let edge = Edge::before(&origin);
         edge.get("/a");
+        origin.on("/a", failure);
         let second = edge.get("/a");
         assert_eq!((second.status(), second.text().as_str()), (200, "old"));
         assert!(second.is_hit(), "{}", second.cache_status());
         edge.wait_for_landing();
+        origin.on("/a", Reply::cached("new"));
         assert_eq!(edge.get("/a").text(), "new", "it is asked again");
     }
 }

@@ -9,7 +9,6 @@ use super::purge::Url;
 use crate::cache::Lookup;
 use crate::clock;
 use crate::entry::{Entry, Usable};
-use crate::front::authority::Scheme;
 use crate::front::origin::health::Standing;
 use crate::front::primary_key::{Effective, compose};
 use crate::front::shown::readable;
@@ -196,7 +195,7 @@ impl Control {
             }
         };
         let mut report = json!({
-            "url": format!("http://{}{}", url.authority, url.target),
+            "url": format!("{}://{}{}", url.scheme.as_str(), url.authority, url.target),
             "site": site.name,
             "keying": { "policy": &*activation.label, "fault": fault },
             "freshness": &*site.hooks.freshness.current().label,
@@ -211,7 +210,7 @@ impl Control {
                 let asked = target.as_deref().unwrap_or(&url.target);
                 let mut key = Vec::new();
                 let effective = Effective {
-                    scheme: Scheme::Http,
+                    scheme: url.scheme,
                     authority: &url.authority,
                     target: asked,
                 };
