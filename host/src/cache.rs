@@ -107,11 +107,13 @@ impl Cache {
             .iter()
             .map(|set| self.secondary(primary, set, request));
         let found = keys.filter_map(|key| get(key.view()));
-        // Of several that match, the most recent is used.
+        // Of several that match, the most recent is used, by its `Date` (RFC 9111 4), and of
+        // several within one second by its arrival.
         let newest = found.max_by_key(|entry| {
-            entry
+            let date = entry
                 .headers()
-                .and_then(|headers| date::parse(headers.get(DATE)?.as_bytes()))
+                .and_then(|headers| date::parse(headers.get(DATE)?.as_bytes()));
+            (date, entry.lifetime().map(|lifetime| lifetime.stored_at))
         });
         match (newest, nominations.sets.first()) {
             (Some(entry), _) => Lookup::Found(entry),

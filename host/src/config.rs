@@ -30,7 +30,7 @@ pub use number::{ByteSize, Count, TimeSpan};
 pub use origin::{Origin, OriginProtocol, OriginScheme, Origins};
 pub use policy::{Policies, PolicyChoice, check_name};
 pub use settings::Key;
-pub use site::{Coding, Forward, Site, WritePolicy};
+pub use site::{Coding, Forward, Honour, Site, WritePolicy};
 pub use source::{ConfigError, Place, Problem, Sources, Unusable};
 pub use text::Rejected;
 pub use tls::{Certificate, CertificateFiles, Tls};

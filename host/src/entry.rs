@@ -229,8 +229,23 @@ pub struct Entry {
     pub tags: Box<[Tag]>,
     /// What it holds.
     pub content: Content,
+    /// Fields that the origin addressed to this cache (RFC 9213): not for clients, but a 304 that
+    /// freshens the response may leave them as they are.
+    targeted: Option<Box<HeaderMap>>,
     serial: u64,
     charge: u64,
+    demanded: Demanded,
+}
+
+/// When a request last sent an entry to the origin that could have answered it: a moment in
+/// milliseconds and one more; zero for never.
+#[derive(Debug, Default)]
+struct Demanded(AtomicU64);
+
+impl Clone for Demanded {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
+    }
 }
 
 impl Entry {
@@ -251,8 +266,10 @@ impl Entry {
             site,
             tags: tag::distinct(tags),
             content,
+            targeted: None,
             serial: next_serial(),
             charge: 0,
+            demanded: Demanded::default(),
         };
         entry.charge = entry.measure();
         entry
@@ -320,6 +337,40 @@ impl Entry {
         Some(entry)
     }
 
+    /// The same with fields that the origin addressed to this cache.
+    #[must_use]
+    pub fn with_targeted(mut self, fields: &HeaderMap) -> Self {
+        self.targeted = (!fields.is_empty()).then(|| Box::new(fields.clone()));
+        self.charge = self.measure();
+        self
+    }
+
+    /// Fields that the origin addressed to this cache, if there are any.
+    pub fn targeted(&self) -> Option<&HeaderMap> {
+        self.targeted.as_deref()
+    }
+
+    /// The same in the place of `earlier`, which keeps the time of its last demand.
+    #[must_use]
+    pub fn in_place_of(self, earlier: Option<&Self>) -> Self {
+        let demanded = earlier.map_or_else(Demanded::default, |earlier| earlier.demanded.clone());
+        Self { demanded, ..self }
+    }
+
+    /// Whether a request at `now` may demand that this entry is validated although it could answer:
+    /// always the first one, and each later one if none was granted for `rest`. To be granted counts.
+    pub fn grant_demand(&self, now: Moment, rest: Duration) -> bool {
+        let last = self.demanded.0.load(Ordering::Relaxed);
+        let due = last == 0 || now.since(Moment::from_millis(last - 1)) >= rest;
+        let now = now.as_millis().saturating_add(1);
+        let exchange = |last| {
+            let place = &self.demanded.0;
+            place.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+        };
+        // Of several at once, one.
+        due && exchange(last).is_ok()
+    }
+
     /// Names this entry: no other one of this process has the same.
     pub fn serial(&self) -> u64 {
         self.serial
@@ -380,8 +431,10 @@ impl Entry {
 
     fn measure(&self) -> u64 {
         let tags = bytes_count(self.tags.len()).saturating_mul(Self::TAG);
+        let targeted = self.targeted().map_or(0, fields_charge);
         let fixed = Self::FIXED + bytes_len(&self.key.bytes) + tags;
         fixed
+            + targeted
             + match &self.content {
                 Content::Response(response) => {
                     fields_charge(&response.headers) + response.body.charge()
@@ -415,4 +468,32 @@ fn field_len((name, value): (&HeaderName, &http::HeaderValue)) -> u64 {
 
 fn bytes_count(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn demands_are_granted_once_a_rest() {
+        let key = KeyHasher::default().key(b"k").to_key();
+        let content = Content::Nominations(Nominations::default());
+        let entry = Entry::new(key.clone(), SiteId(0), Vec::new(), content.clone());
+        let granted = |entry: &Entry, at| {
+            entry.grant_demand(Moment::from_millis(at), Duration::from_millis(1_000))
+        };
+        assert!(granted(&entry, 0), "the first, at whatever time");
+        assert!(!granted(&entry, 999));
+        assert!(granted(&entry, 1_000));
+        assert!(!granted(&entry, 1_500));
+        let next = Entry::new(key.clone(), SiteId(0), Vec::new(), content.clone());
+        let next = next.in_place_of(Some(&entry));
+        assert!(
+            !granted(&next, 1_999),
+            "what replaces it does not start anew"
+        );
+        assert!(granted(&next, 2_000));
+        let other = Entry::new(key, SiteId(0), Vec::new(), content).in_place_of(None);
+        assert!(granted(&other, 2_000));
+    }
 }

@@ -41,6 +41,7 @@ pub mod storing;
 pub mod tagging;
 pub mod tls;
 pub mod transport;
+pub mod verdict;
 pub mod worker;
 
 use std::io;

@@ -18,6 +18,8 @@
 //! | 4.4 (invalidation) | [`invalidation`] |
 //! | RFC 9875 (cache groups) | [`cache_groups`] |
 //! | 5.2 (directives), 5.4 (`Pragma`) | [`cache_control`] |
+//! | RFC 9213 (directives for this cache) | [`targeted`] |
+//! | RFC 9651 (their syntax) | [`structured`] |
 //! | 4, 5.2.1 (reuse for one request) | [`reuse`] |
 
 pub mod cache_control;
@@ -31,5 +33,7 @@ pub mod invalidation;
 pub mod list;
 pub mod reuse;
 pub mod storable;
+pub mod structured;
+pub mod targeted;
 pub mod validation;
 pub mod vary;

@@ -63,6 +63,11 @@ impl Flights {
         }
     }
 
+    /// Whether a flight for `key` is under way.
+    pub fn has(&self, key: &CacheKey) -> bool {
+        self.shard(key.view().hash).contains_key(key)
+    }
+
     /// Starts a flight for the key of `late`, which can no longer be joined, in its place.
     pub fn replace(&self, late: &Arc<Flight>) -> Turn {
         let began = self.purges.latest();

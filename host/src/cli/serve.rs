@@ -166,6 +166,7 @@ fn site_rows(site: &Site) -> impl Iterator<Item = (&'static str, Option<String>)
         ("origin", Some(site.origin.to_string())),
         ("host", site.host.clone()),
         ("forward", Some(site.forward.to_string())),
+        ("honour", Some(site.honour.to_string())),
         ("default_ttl", site.default_ttl.map(|ttl| ttl.to_string())),
         ("ttl_min", site.ttl_min.map(|ttl| ttl.to_string())),
         ("ttl_max", site.ttl_max.map(|ttl| ttl.to_string())),

@@ -47,6 +47,9 @@ pub struct Site {
     /// stays as it came.
     #[serde(default)]
     pub compress: Vec<Coding>,
+    /// Which demands of requests are met at the origin's expense.
+    #[serde(default)]
+    pub honour: Honour,
     /// Lifetime of a response that says nothing of it and allows no heuristic. Default (unset):
     /// none.
     #[serde(default)]
@@ -86,6 +89,7 @@ impl Site {
             host: None,
             forward: Forward::default(),
             compress: Vec::new(),
+            honour: Honour::default(),
             default_ttl: None,
             ttl_min: None,
             ttl_max: None,
@@ -115,6 +119,19 @@ words! {
         Brotli = "br",
         /// RFC 1952.
         Gzip = "gzip",
+    }
+}
+
+words! {
+    /// Which demands of requests are met at the origin's expense: `no-cache`, `max-age`, `min-fresh`
+    /// and `Pragma` where a stored response could answer (RFC 9111 5.2.1, 5.4). Every other
+    /// directive of a request is followed either way.
+    pub enum Honour ("a way to honour requests") {
+        /// One a second for each stored response; the others join it or get the stored response.
+        #[default]
+        Safe = "safe",
+        /// Each one.
+        All = "all",
     }
 }
 

@@ -50,6 +50,7 @@ fn the_documented_file_is_read() {
         origin = "http://127.0.0.1:3000"
         host = "www.example.com:8080"
         forward = "declared"
+        honour = "all"
         default_ttl = "1m"
         ttl_min = "1s"
         ttl_max = "1h"
@@ -80,6 +81,7 @@ fn the_documented_file_is_read() {
     assert_eq!(site.name, "example");
     assert_eq!(site.hosts, ["example.com", "[2001:db8::1]"]);
     assert_eq!(site.forward, Forward::Declared);
+    assert_eq!(site.honour, Honour::All);
     assert_eq!(site.write_policy, WritePolicy::All);
     assert_eq!(site.ttl_max, Some(TimeSpan::seconds(3600)));
     assert_eq!(site.memory, Some(ByteSize::mib(512)));
@@ -303,6 +305,11 @@ fn wrong_values_of_sites_are_told_with_the_accepted_ones() {
     refused(
         "[[site]]\norigin = \"http://a\"\nforward = \"some\"\n",
         "larder.toml:3: site[0].forward: \"some\" is not a way to forward; write one of all, declared",
+    );
+    refused(
+        "[[site]]\norigin = \"http://a\"\nhonour = \"none\"\n",
+        "larder.toml:3: site[0].honour: \"none\" is not a way to honour requests; write one of safe, \
+         all",
     );
     refused(
         "[[site]]\norigin = \"http://a\"\nwrite_policy = \"most\"\n",

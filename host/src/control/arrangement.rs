@@ -535,6 +535,7 @@ fn site(
             .and_then(|host| HeaderValue::from_str(host).ok()),
         forward: configured.forward,
         compress: configured.compress.clone(),
+        honour: configured.honour,
         bounds: crate::rfc9111::freshness::Bounds {
             default_ttl: ttl(configured.default_ttl),
             ttl_max: ttl(configured.ttl_max).unwrap_or(longest),

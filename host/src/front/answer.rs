@@ -5,11 +5,11 @@
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{AGE, CONTENT_LENGTH, CONTENT_TYPE, RANGE};
+use http::header::{AGE, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::body::ResponseBody;
-use super::cache_status::{CACHE_STATUS, CacheStatus};
+use super::cache_status::{CACHE_STATUS, CacheStatus, Outcome};
 use super::conditional::{self, Precondition};
 use super::range::{self, RangeAnswer};
 use super::ranged::{self, Ranged};
@@ -65,7 +65,7 @@ pub fn from_stored(
     stored: &StoredResponse,
     head: impl FnOnce() -> HeaderMap,
 ) -> Response<ResponseBody> {
-    if !asks_for_part(request) && *method == Method::GET {
+    if !Asks::of(request).part && *method == Method::GET {
         return respond(stored.status, head(), ResponseBody::stored(&stored.body));
     }
     match conditional::evaluate(method, request, stored.status, &stored.headers) {
@@ -73,7 +73,7 @@ pub fn from_stored(
             let headers = conditional::not_modified_fields(&head());
             return respond(StatusCode::NOT_MODIFIED, headers, ResponseBody::Empty);
         }
-        Precondition::None | Precondition::ForOrigin => {}
+        Precondition::None => {}
     }
     let length = stored.body.len();
     let range = if stored.status == StatusCode::OK {
@@ -111,13 +111,29 @@ pub fn from_entry(
     }
 }
 
-/// Whether `request` has a precondition or a range. One look at each name is cheaper than looking
-/// for six names.
-#[inline]
-pub fn asks_for_part(request: &HeaderMap) -> bool {
-    request
-        .keys()
-        .any(|name| *name == RANGE || name.as_str().starts_with("if-"))
+/// What a request says besides which resource it is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asks {
+    /// It has a precondition or a range.
+    pub part: bool,
+    /// It has cache directives, or `Pragma`.
+    pub directives: bool,
+}
+
+impl Asks {
+    /// Finds out. One look at each name is cheaper than looking for eight names.
+    #[inline]
+    pub fn of(request: &HeaderMap) -> Self {
+        let mut asks = Self::default();
+        for name in request.keys() {
+            match name.as_str().as_bytes() {
+                [b'i', b'f', b'-', ..] | b"range" => asks.part = true,
+                b"cache-control" | b"pragma" => asks.directives = true,
+                _ => {}
+            }
+        }
+        asks
+    }
 }
 
 /// A response of these parts.
@@ -132,13 +148,15 @@ pub fn respond(
     response
 }
 
-/// An answer of this host's own, in plain text.
+/// An answer of this host's own, in plain text. Its `Cache-Status` says that it came neither from
+/// the cache nor through it.
 pub fn own(status: StatusCode, message: &'static str) -> Response<ResponseBody> {
     let mut headers = HeaderMap::with_capacity(4);
     headers.insert(
         CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
+    CacheStatus::new(Outcome::Own).append_to(&mut headers);
     respond(
         status,
         headers,

@@ -36,6 +36,8 @@ pub enum Outcome {
     },
     /// The request, or one that it joined, went to the origin.
     Forward(Forward),
+    /// From neither: this host has answered by itself.
+    Own,
 }
 
 /// A request that went to the origin.
@@ -45,7 +47,7 @@ pub struct Forward {
     pub reason: ForwardReason,
     /// The status that the origin answered with, if it answered.
     pub status: Option<StatusCode>,
-    /// Seconds of lifetime that the response has, if it was stored.
+    /// Seconds of lifetime that the response has, negative once stale, if it is stored.
     pub ttl: Option<i64>,
     /// Whether the response was stored.
     pub stored: bool,
@@ -122,6 +124,7 @@ impl<'a> CacheStatus<'a> {
                 write_integer(out, b"; ttl=", ttl);
             }
             Outcome::Forward(forward) => write_forward(out, forward),
+            Outcome::Own => {}
         }
         if let Some(key) = self.key {
             write_string(out, b"; key=", key);
@@ -213,6 +216,7 @@ mod tests {
             Outcome::Hit { ttl: i64::MAX },
             "larder; hit; ttl=999999999999999",
         );
+        check(Outcome::Own, "larder");
         check(
             Outcome::Forward(Forward::new(ForwardReason::Bypass)),
             "larder; fwd=bypass",

@@ -6,8 +6,8 @@
 
 use http::header::{
     ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    DATE, ETAG, HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE,
-    LAST_MODIFIED, TRAILER, TRANSFER_ENCODING,
+    DATE, ETAG, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, TRAILER,
+    TRANSFER_ENCODING,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
@@ -21,13 +21,11 @@ pub enum Precondition {
     None,
     /// The client has what is stored: answer 304.
     NotModified,
-    /// `If-Match` or `If-Unmodified-Since`: a cache must not evaluate them. It may forward the
-    /// request or go on as if they were absent (RFC 9110 13.1.1, 13.1.4).
-    ForOrigin,
 }
 
 /// Evaluates the preconditions of a request against a stored response with `status` and the fields
-/// `stored`, in the order of RFC 9110 13.2.2.
+/// `stored`, in the order of RFC 9110 13.2.2. `If-Match` and `If-Unmodified-Since` are for origins;
+/// a cache ignores them (RFC 9110 13.1.1, 13.1.4).
 pub fn evaluate(
     method: &Method,
     request: &HeaderMap,
@@ -36,12 +34,9 @@ pub fn evaluate(
 ) -> Precondition {
     let none_match = request.get(IF_NONE_MATCH);
     let modified_since = request.get(IF_MODIFIED_SINCE);
-    if request.contains_key(IF_MATCH) || request.contains_key(IF_UNMODIFIED_SINCE) {
-        return Precondition::ForOrigin;
-    }
-    // RFC 9111 4.3.2: a cache evaluates what it answers from a stored 200, and RFC 9110 13.1.3
-    // defines the date for GET and HEAD only.
-    let applies = status == StatusCode::OK && matches!(*method, Method::GET | Method::HEAD);
+    // RFC 9110 13.2.1: preconditions count only where the answer would be a success without them,
+    // and 13.1.3 defines the date for GET and HEAD only.
+    let applies = status.is_success() && matches!(*method, Method::GET | Method::HEAD);
     let unmodified = match (none_match, modified_since) {
         _ if !applies => false,
         // RFC 9110 13.1.3: the date is ignored beside an entity tag.
@@ -123,7 +118,7 @@ fn describes_content(name: &HeaderName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::header::{CACHE_CONTROL, CONTENT_LOCATION, VARY};
+    use http::header::{CACHE_CONTROL, CONTENT_LOCATION, IF_MATCH, IF_UNMODIFIED_SINCE, VARY};
 
     const EARLY: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
     const SAME: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
@@ -223,10 +218,29 @@ mod tests {
     }
 
     #[test]
-    fn what_only_the_origin_may_evaluate_is_left_to_it() {
+    fn what_only_the_origin_may_evaluate_is_ignored() {
         for name in [IF_MATCH, IF_UNMODIFIED_SINCE] {
-            let request = [(name, "*"), (IF_NONE_MATCH, "\"a\"")];
-            check(&request, &[(ETAG, "\"a\"")], Precondition::ForOrigin);
+            let stored = [(ETAG, "\"a\"")];
+            check(&[(name.clone(), "x")], &stored, Precondition::None);
+            let both = [(name, "x"), (IF_NONE_MATCH, "\"a\"")];
+            check(&both, &stored, Precondition::NotModified);
+        }
+    }
+
+    #[test]
+    fn only_what_succeeds_is_compared() {
+        let request = fields(&[(IF_NONE_MATCH, "*")]);
+        let stored = fields(&[(ETAG, "\"a\"")]);
+        for (status, expected) in [
+            (200, Precondition::NotModified),
+            (203, Precondition::NotModified),
+            (204, Precondition::NotModified),
+            (301, Precondition::None),
+            (404, Precondition::None),
+            (503, Precondition::None),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(evaluate(&Method::GET, &request, status, &stored), expected);
         }
     }
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
 
-use super::answer;
+use super::answer::{self, Asks};
 use super::authority::{self, BadRequest, Scheme, target_of};
 use super::body::{RequestBody, ResponseBody};
 use super::cache_status::{ForwardReason, Outcome, seconds};
@@ -31,6 +31,7 @@ use super::purging::{self, Purge};
 use super::ranged;
 use super::shown::Shown;
 use super::site::{CacheOutcome, Site, SiteTable};
+use super::verdict::Verdict;
 use super::worker::{CDN_LOOP, KnownHost, Local, LocalHooks, Worker};
 use crate::cache::Lookup;
 use crate::clock::{self, Moment};
@@ -350,17 +351,24 @@ fn begin(worker: &Worker, request: &mut Parts, client: Client, form: Form) -> Be
     let cache = &worker.edge.cache;
     let primary = cache.hasher.key(scratch);
     let lookup = cache.lookup(&site.domain, primary, &request.headers);
+    let asks = Asks::of(&request.headers);
+    let verdict = Verdict::of(&lookup, (worker, site), (&request.headers, asks));
     let sender = Sender {
         worker,
         request,
+        asks,
         client: client.address,
         form,
         start,
     };
-    if let Some(answered) = sender.fresh(site, authority, target, &lookup, heads) {
+    if let (Lookup::Found(entry), Some(verdict)) = (&lookup, verdict)
+        && let Usable::Fresh { .. } = verdict.usable
+        && let Some(answered) = sender.fresh(site, authority, target, entry, heads)
+    {
         return answered;
     }
-    later(asked, Next::Fetch(miss(primary, lookup, site, hooks)))
+    let miss = miss(primary, (lookup, verdict), site, hooks);
+    later(asked, Next::Fetch(miss))
 }
 
 /// A request for a purge, if its client may ask for one.
@@ -394,29 +402,24 @@ fn purge(
 struct Sender<'a> {
     worker: &'a Worker,
     request: &'a Parts,
+    asks: Asks,
     client: IpAddr,
     form: Form,
     start: Option<Instant>,
 }
 
 impl Sender<'_> {
-    /// The answer, if `lookup` found a fresh response.
+    /// The answer by `entry`, which is fresh.
     #[inline]
     fn fresh(
         &self,
         site: &Site,
         authority: &str,
         target: &str,
-        lookup: &Lookup,
+        entry: &Entry,
         heads: &mut Heads,
     ) -> Option<Begun> {
-        let Lookup::Found(entry) = lookup else {
-            return None;
-        };
         let now = clock::coarse();
-        let Usable::Fresh { .. } = entry.lifetime()?.judge(now) else {
-            return None;
-        };
         let shown = Shown::new(self.worker, self.client, entry);
         let answered = |response: Response<ResponseBody>| {
             let bytes = response.body().size_hint().exact();
@@ -426,7 +429,7 @@ impl Sender<'_> {
             None => answered(ranged::hit(self.request, entry, now, &shown)?),
             Some(stored) => {
                 let encoded = match self.form {
-                    Form::Encoded if shown.is_nothing() => {
+                    Form::Encoded if shown.is_nothing() && !self.asks.part => {
                         encoded(self.request, entry, stored, now, heads)
                     }
                     _ => None,
@@ -457,20 +460,17 @@ impl Sender<'_> {
 }
 
 /// A lookup that ended without a fresh response.
-fn miss(primary: KeyView<'_>, lookup: Lookup, site: &Site, hooks: Option<&mut LocalHooks>) -> Miss {
+fn miss(
+    primary: KeyView<'_>,
+    (lookup, verdict): (Lookup, Option<Verdict>),
+    site: &Site,
+    hooks: Option<&mut LocalHooks>,
+) -> Miss {
     let (key, reason, stale) = match lookup {
         Lookup::Found(entry) => {
-            let judged = entry.lifetime().map(|life| life.judge(clock::coarse()));
-            // What is fresh and has not answered holds only parts.
-            let reason = match judged {
-                Some(Usable::Fresh { .. }) => ForwardReason::Partial,
-                _ => ForwardReason::Stale,
-            };
-            (
-                entry.key.clone(),
-                reason,
-                judged.map(|usable| (entry, usable)),
-            )
+            let reason = verdict.map_or(ForwardReason::Stale, Verdict::reason);
+            let stale = verdict.map(|verdict| (Arc::clone(&entry), verdict.usable));
+            (entry.key.clone(), reason, stale)
         }
         Lookup::UriMiss => (primary.to_key(), ForwardReason::UriMiss, None),
         Lookup::VaryMiss { key } => (key, ForwardReason::VaryMiss, None),
@@ -551,7 +551,8 @@ fn key(
     keyed.unwrap_or_else(native)
 }
 
-/// A whole stored response in the bytes of HTTP/1.1, if `request` asks for that and it is at hand.
+/// A whole stored response in the bytes of HTTP/1.1, if `request`, which asks for no part, is a
+/// GET and they are at hand.
 #[inline]
 fn encoded(
     request: &Parts,
@@ -560,7 +561,7 @@ fn encoded(
     now: Moment,
     heads: &mut Heads,
 ) -> Option<Bytes> {
-    if request.method != Method::GET || answer::asks_for_part(&request.headers) {
+    if request.method != Method::GET {
         return None;
     }
     let age = stored.lifetime.age(now);

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use super::answer;
 use super::ask::{self, Ask, Plan};
 use super::body::ResponseBody;
-use super::cache_status::{Forward, Outcome, seconds};
+use super::cache_status::{CACHE_STATUS, CacheStatus, Forward, ForwardReason, Outcome, seconds};
 use super::catch_up;
 use super::conditional;
 use super::exchange::{Exchange, Miss};
@@ -39,8 +39,11 @@ pub async fn fetch(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
     if let Some((entry, Usable::StaleWhileRevalidate { .. })) = &miss.stale
         && answers(&exchange, entry)
     {
-        // RFC 5861 3: answer now, validate in the background, once for all requests.
-        if let Turn::Fly(pilot) = take(&exchange, miss.key.view()) {
+        // RFC 5861 3: answer now, validate in the background, once for all requests. What came of
+        // a request with `no-store` could not be kept.
+        if !directives.has(RequestFlag::NoStore)
+            && let Turn::Fly(pilot) = take(&exchange, miss.key.view())
+        {
             fly(&exchange, &miss, Ask::Whole, pilot);
         }
         return stale(&exchange, entry);
@@ -90,12 +93,16 @@ async fn follow(exchange: Exchange, mut miss: Miss) -> Response<ResponseBody> {
             }
             Landing::Failed(failure) => {
                 failures += 1;
+                let forward = Forward {
+                    collapsed,
+                    ..Forward::new(miss.reason)
+                };
                 if let Some(entry) = usable_on_error(&exchange, &miss) {
-                    return stale(&exchange, entry);
+                    return stale_on_error(&exchange, entry, forward);
                 }
                 // Those who joined a failed flight elect one of them to try once more.
                 if !collapsed || failures > 1 {
-                    return failed(&exchange, failure);
+                    return failed(&exchange, failure, forward);
                 }
                 take_asking(&exchange, &miss.key, ask)
             }
@@ -103,7 +110,12 @@ async fn follow(exchange: Exchange, mut miss: Miss) -> Response<ResponseBody> {
                 if is_server_failure(head.status)
                     && let Some(entry) = usable_on_error(&exchange, &miss)
                 {
-                    return stale(&exchange, entry);
+                    let forward = Forward {
+                        status: Some(head.answered),
+                        collapsed,
+                        ..Forward::new(miss.reason)
+                    };
+                    return stale_on_error(&exchange, entry, forward);
                 }
                 let board = || aboard(&exchange, &miss, &flight, &head);
                 let seat = mine.map_or_else(board, Aboard::Yes);
@@ -188,7 +200,8 @@ fn fly(exchange: &Exchange, miss: &Miss, ask: Ask, pilot: Pilot) {
     }
 }
 
-/// The fresh response that was stored for this request after it had looked, if one was.
+/// The fresh response that was stored for this request after it had looked, if one was. What it
+/// found when it looked is not: the request may have turned that away.
 fn stored_since(exchange: &Exchange, miss: &Miss) -> Option<Arc<Entry>> {
     let cache = &exchange.worker.edge.cache;
     let domain = &exchange.site.domain;
@@ -196,9 +209,10 @@ fn stored_since(exchange: &Exchange, miss: &Miss) -> Option<Arc<Entry>> {
     else {
         return None;
     };
+    let known = matches!(&miss.stale, Some((known, _)) if Arc::ptr_eq(known, &entry));
     let usable = entry.lifetime()?.judge(clock::now());
     let answers = matches!(usable, Usable::Fresh { .. }) && answers(exchange, &entry);
-    answers.then_some(entry)
+    (answers && !known).then_some(entry)
 }
 
 /// Whether a request that did not start a flight may be answered by it.
@@ -243,6 +257,18 @@ fn stale(exchange: &Exchange, entry: &Entry) -> Response<ResponseBody> {
     from_entry(exchange, entry, CacheOutcome::Stale, hit, None)
 }
 
+/// Answers from a stale stored response after `forward` has failed. It was forwarded, so it is no
+/// hit (RFC 9211 2.1).
+fn stale_on_error(exchange: &Exchange, entry: &Entry, forward: Forward) -> Response<ResponseBody> {
+    let forward = |ttl| {
+        Outcome::Forward(Forward {
+            ttl: Some(ttl),
+            ..forward
+        })
+    };
+    from_entry(exchange, entry, CacheOutcome::Stale, forward, None)
+}
+
 /// Answers from a stored response that the origin has just confirmed.
 fn validated(
     exchange: &Exchange,
@@ -278,7 +304,8 @@ fn from_entry(
     own: Option<&HeaderMap>,
 ) -> Response<ResponseBody> {
     let (Some(lifetime), Some(fields)) = (entry.lifetime(), entry.headers()) else {
-        return failed(exchange, Failure::Abandoned);
+        let forward = Forward::new(ForwardReason::Miss);
+        return failed(exchange, Failure::Abandoned, forward);
     };
     let age = lifetime.age(clock::now());
     let left = seconds(lifetime.fresh_for) - seconds(age);
@@ -294,7 +321,8 @@ fn from_entry(
         headers
     };
     let Some(response) = answer::from_entry(&head.method, &head.headers, entry, filled) else {
-        return failed(exchange, Failure::Abandoned);
+        let forward = Forward::new(ForwardReason::Partial);
+        return failed(exchange, Failure::Abandoned, forward);
     };
     exchange.finish(outcome, response)
 }
@@ -372,8 +400,8 @@ fn from_flight(
     exchange.finish(outcome, answer::respond(head.status, headers, body))
 }
 
-/// The origin failed and nothing stored may stand in.
-pub fn failed(exchange: &Exchange, failure: Failure) -> Response<ResponseBody> {
+/// The origin, which `forward` went to, failed and nothing stored may stand in.
+pub fn failed(exchange: &Exchange, failure: Failure, forward: Forward) -> Response<ResponseBody> {
     let (status, message) = match failure {
         Failure::Unreachable => (StatusCode::BAD_GATEWAY, "the origin cannot be reached\n"),
         Failure::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "the origin took too long\n"),
@@ -388,5 +416,8 @@ pub fn failed(exchange: &Exchange, failure: Failure) -> Response<ResponseBody> {
     response
         .headers_mut()
         .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let status = CacheStatus::new(Outcome::Forward(forward));
+    response.headers_mut().remove(CACHE_STATUS);
+    status.append_to(response.headers_mut());
     exchange.finish(CacheOutcome::Error, response)
 }

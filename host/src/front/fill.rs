@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, DATE, ETAG, HOST, IF_RANGE, LAST_MODIFIED, RANGE, VIA};
+use http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, DATE, ETAG, HOST, IF_RANGE, LAST_MODIFIED, PRAGMA, RANGE, VIA,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 
 use super::answer;
@@ -29,12 +31,14 @@ use super::worker::{CDN_LOOP, Worker};
 use crate::cache::flight::{Failure, Flight, Head, Landing, Pilot, Shared, Validation};
 use crate::clock;
 use crate::config::Forward;
-use crate::entry::{CacheKey, Entry, StoredHead, Tag};
+use crate::entry::{CacheKey, Entry, StoredHead, Tag, Usable};
 use crate::policy::activation::Activation;
 use crate::policy::freshness::Input;
+use crate::rfc9111::date;
 use crate::rfc9111::facts::{RequestFacts, ResponseFacts};
 use crate::rfc9111::freshness::{Native, Times, native};
 use crate::rfc9111::storable::{Reason, Storable};
+use crate::rfc9111::targeted;
 use crate::rfc9111::validation::{self, Identifies};
 use crate::rfc9111::vary::Nominated;
 use crate::tier::memory::put::Reservation;
@@ -110,6 +114,13 @@ pub(super) fn outgoing_fields(exchange: &Exchange, miss: &Miss) -> HeaderMap {
     }
     for name in validation::PRECONDITIONS {
         headers.remove(name);
+    }
+    if let Some((_, Usable::StaleWhileRevalidate { .. })) = &miss.stale {
+        // In the background nothing is fetched for the client: what it accepts of a cache, a stale
+        // response above all, is not what is wanted of the caches nearer to the origin.
+        for name in [CACHE_CONTROL, PRAGMA] {
+            headers.remove(name);
+        }
     }
     set_host(&mut headers, &exchange.site, &exchange.authority);
     mark_sent(&mut headers, &exchange.worker);
@@ -314,10 +325,13 @@ impl Fill {
             return false;
         }
         fields::remove_hop_by_hop(&mut update);
+        record_date(&mut update);
         if update.contains_key(VIA) {
             fields::append_via(&mut update, Version::HTTP_11);
         }
-        let headers = validation::freshen(stored, &update);
+        let mut known = stored.clone();
+        known.extend(stale.targeted().cloned().unwrap_or_default());
+        let headers = validation::freshen(&known, &update);
         let (status, length) = match stale.response() {
             Some(stored) => (stored.status, Some(stored.body.len())),
             None => (
@@ -327,6 +341,7 @@ impl Fill {
         };
         let mut judged = self.judge(status, headers, sent, length);
         let tags = self.tag(&mut judged, Some(stale), pilot);
+        let targeted = targeted::take(&mut judged.headers);
         let withheld = withhold(&mut judged.headers, &judged.native.withheld);
         let domain = &self.site.domain;
         let lifetime = judged.decision.lifetime;
@@ -336,7 +351,8 @@ impl Fill {
             decided_by: judged.decision.decided_by,
         };
         let tags = self.of_key(&stale.key, tags);
-        let entry = Arc::new(stale.freshened(fresh, tags));
+        let entry = stale.freshened(fresh, tags).with_targeted(&targeted);
+        let entry = Arc::new(entry.in_place_of(Some(stale)));
         if lifetime.is_some() {
             self.worker
                 .edge
@@ -384,6 +400,7 @@ impl Fill {
         });
         let shared = sharing(&judged, &key);
         let mut headers = judged.headers;
+        let targeted = targeted::take(&mut headers);
         let withheld = withhold(&mut headers, &judged.native.withheld);
         let headers = kept(headers);
         let left = lifetime.map(|lifetime| {
@@ -415,6 +432,7 @@ impl Fill {
                 tags: self.of_key(&key, tags),
                 key,
                 pieces,
+                targeted,
                 response: StoredHead {
                     headers,
                     lifetime,
@@ -495,15 +513,21 @@ pub fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
     fields::remove_hop_by_hop(&mut headers);
     // The length is told by the content itself.
     headers.remove(CONTENT_LENGTH);
-    if !headers.contains_key(DATE) {
-        // RFC 9110 6.6.1: a recipient with a clock records when a response without one arrived.
-        let date = httpdate::fmt_http_date(clock::wall());
-        if let Ok(date) = HeaderValue::from_str(&date) {
-            headers.insert(DATE, date);
-        }
-    }
+    record_date(&mut headers);
     fields::append_via(&mut headers, Version::HTTP_11);
     headers
+}
+
+/// Records when a response without a usable `Date` arrived, which is now (RFC 9110 6.6.1).
+fn record_date(headers: &mut HeaderMap) {
+    let now = clock::wall();
+    let dated = |value: &HeaderValue| date::parse_near(value.as_bytes(), now).is_some();
+    if headers.get(DATE).is_some_and(dated) {
+        return;
+    }
+    if let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(now)) {
+        headers.insert(DATE, date);
+    }
 }
 
 /// Whether it is the request that forbids to store its answer, and not the answer.

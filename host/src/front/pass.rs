@@ -25,6 +25,7 @@ use crate::cache::flight::Failure;
 use crate::entry::Tag;
 use crate::rfc9111::cache_groups::{self, CACHE_GROUP_INVALIDATION};
 use crate::rfc9111::invalidation::{self, EffectiveUri};
+use crate::rfc9111::targeted;
 
 /// Passes `exchange` on for `reason`; of its fields only the `declared` ones, if that is said.
 pub async fn pass(
@@ -70,9 +71,9 @@ pub async fn pass(
         Ok(response) if !is_unasked_part(&exchange, response.status()) => response,
         Ok(_) => {
             exchange.site.metrics.origin.failed(FaultKind::Protocol);
-            return fetch::failed(&exchange, Failure::Unreachable);
+            return fetch::failed(&exchange, Failure::Unreachable, Forward::new(reason));
         }
-        Err(failure) => return fetch::failed(&exchange, failure),
+        Err(failure) => return fetch::failed(&exchange, failure, Forward::new(reason)),
     };
     unsettled.settle();
     invalidate(&exchange, response.status(), response.headers());
@@ -90,6 +91,7 @@ fn hand_on(
     let announced = head.headers.get(CONTENT_LENGTH).cloned();
     let mut headers = fill::end_to_end(head.headers);
     tagging::remove(&mut headers);
+    targeted::take(&mut headers);
     let coding = match request.method {
         Method::GET | Method::HEAD => {
             let (offered, length) = (&exchange.site.compress, body.length());

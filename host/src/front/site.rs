@@ -12,7 +12,7 @@ use http::HeaderValue;
 
 use super::origin::metrics::OriginMetrics;
 use super::origin::upstream::Upstream;
-use crate::config::{Coding, Forward};
+use crate::config::{Coding, Forward, Honour};
 use crate::entry::SiteId;
 use crate::metrics::Counter;
 use crate::policy::activation::HookSlot;
@@ -39,6 +39,8 @@ pub struct Site {
     pub forward: Forward,
     /// Codings that content is given on its way from the origin, best first.
     pub compress: Vec<Coding>,
+    /// Which demands of requests are met at the origin's expense.
+    pub honour: Honour,
     /// Default and longest lifetime.
     pub bounds: Bounds,
     /// Shortest lifetime a policy may give.

@@ -1,9 +1,9 @@
 //! Cache directives (RFC 9111 5.2), those of RFC 5861, and `Pragma` (RFC 9111 5.4).
 //!
 //! Names compare without regard to case, arguments are taken as tokens or quoted strings alike,
-//! unknown directives are ignored. Where a value is malformed or repeated with another value the
-//! reading is the one that keeps a response for a shorter time: what restricts still restricts,
-//! what permits no longer permits.
+//! unknown directives are ignored. Of a value that is given several times the first counts
+//! (RFC 9111 4.2.1), and one that cannot be read makes it zero: what restricts still restricts, what
+//! permits no longer permits.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use http::header::{CACHE_CONTROL, HeaderName, PRAGMA};
 use http::{HeaderMap, HeaderValue};
 
 use super::list::{self, Argument, Directive};
+use super::structured::{Member, Value};
 
 /// The largest number of seconds a cache tells apart; anything greater, and anything that
 /// overflows, counts as this (RFC 9111 1.2.2).
@@ -124,6 +125,29 @@ impl ResponseDirectives {
         directives
     }
 
+    /// Reads the members of a targeted field (RFC 9213 2.1). A value of a type that its directive
+    /// does not have is like a malformed one; parameters mean nothing.
+    pub fn from_members(members: &[Member<'_>]) -> Self {
+        let mut directives = Self::default();
+        for &(name, value) in members {
+            let is_one_of = |names: &[&[u8]]| names.contains(&name);
+            let argument = match value {
+                Value::Boolean(true) => Argument::None,
+                Value::Boolean(false) => continue,
+                Value::Integer(digits) if is_one_of(&LIFETIMES) => Argument::Token(digits),
+                Value::String(inside) if is_one_of(&SCOPES) => Argument::Quoted(inside),
+                Value::Integer(_) | Value::String(_) | Value::Other => Argument::Malformed,
+            };
+            directives.add(Directive { name, argument });
+        }
+        directives
+    }
+
+    /// Adds `flag`.
+    pub const fn set(&mut self, flag: ResponseFlag) {
+        self.flags |= flag.bit();
+    }
+
     /// Whether `flag` was given.
     pub const fn has(&self, flag: ResponseFlag) -> bool {
         self.flags & flag.bit() != 0
@@ -132,22 +156,33 @@ impl ResponseDirectives {
     fn add(&mut self, Directive { name, argument }: Directive<'_>) {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         if is("max-age") {
-            shorter(&mut self.max_age, argument);
+            first(&mut self.max_age, argument);
         } else if is("s-maxage") {
-            shorter(&mut self.s_maxage, argument);
+            first(&mut self.s_maxage, argument);
         } else if is("stale-while-revalidate") {
-            shorter(&mut self.stale_while_revalidate, argument);
+            first(&mut self.stale_while_revalidate, argument);
         } else if is("stale-if-error") {
-            shorter(&mut self.stale_if_error, argument);
+            first(&mut self.stale_if_error, argument);
         } else if is("no-cache") {
             self.no_cache.widen(argument);
         } else if is("private") {
             self.private.widen(argument);
         } else if let Some(flag) = restriction(name).or_else(|| permission(name, argument)) {
-            self.flags |= flag.bit();
+            self.set(flag);
         }
     }
 }
+
+/// The directives whose argument is a number of seconds.
+const LIFETIMES: [&[u8]; 4] = [
+    b"max-age",
+    b"s-maxage",
+    b"stale-while-revalidate",
+    b"stale-if-error",
+];
+
+/// The directives whose argument is a list of fields.
+const SCOPES: [&[u8]; 2] = [b"no-cache", b"private"];
 
 /// The directives that restrict. They have no argument, and one that came all the same does not
 /// lift them.
@@ -249,13 +284,13 @@ impl RequestDirectives {
     fn add(&mut self, Directive { name, argument }: Directive<'_>) {
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
         if is("max-age") {
-            shorter(&mut self.max_age, argument);
+            first(&mut self.max_age, argument);
         } else if is("max-stale") {
             self.accept_stale(argument);
         } else if is("min-fresh") {
             self.min_fresh = self.min_fresh.max(delta_seconds(argument));
         } else if is("stale-if-error") {
-            shorter(&mut self.stale_if_error, argument);
+            first(&mut self.stale_if_error, argument);
         } else if is("no-cache") {
             self.flags |= RequestFlag::NoCache.bit();
         } else if is("no-store") {
@@ -298,14 +333,14 @@ fn for_each_directive<'a>(headers: &'a HeaderMap, mut take: impl FnMut(Directive
     }
 }
 
-/// Adds one more occurrence of a lifetime. A cache should use the first of several or consider the
-/// response stale, and is encouraged to do the latter for what it cannot read (RFC 9111 4.2.1);
-/// considering it stale is right whichever the sender meant.
-fn shorter(lifetime: &mut Option<Duration>, argument: Argument<'_>) {
-    let value = delta_seconds(argument).unwrap_or_default();
-    *lifetime = Some(match *lifetime {
-        Some(earlier) if earlier != value => Duration::ZERO,
-        _ => value,
+/// Adds one more occurrence of a lifetime. Of several a cache should use the first, and it is
+/// encouraged to consider stale what says something that it cannot read (RFC 9111 4.2.1), wherever
+/// that stands.
+fn first(lifetime: &mut Option<Duration>, argument: Argument<'_>) {
+    *lifetime = Some(match (*lifetime, delta_seconds(argument)) {
+        (_, None) => Duration::ZERO,
+        (Some(earlier), Some(_)) => earlier,
+        (None, Some(value)) => value,
     });
 }
 

@@ -11,8 +11,9 @@ use http::header::{
 use http::{HeaderMap, Method, StatusCode};
 
 use super::cache_control::{self, RequestDirectives, ResponseDirectives};
+use super::validation::PRECONDITIONS;
 use super::vary::Nominated;
-use super::{date, list};
+use super::{date, list, targeted};
 
 /// What the rules know of a request.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct RequestFacts {
     pub method: Method,
     /// Whether it has an `Authorization` field.
     pub authorization: Presence,
+    /// Whether it is conditional or for a part.
+    pub part: Presence,
     /// Its cache directives.
     pub directives: RequestDirectives,
 }
@@ -50,6 +53,10 @@ impl RequestFacts {
         Self {
             method: method.clone(),
             authorization: Presence::of(&AUTHORIZATION, headers),
+            part: match PRECONDITIONS.iter().any(|name| headers.contains_key(name)) {
+                true => Presence::Present,
+                false => Presence::Absent,
+            },
             directives: RequestDirectives::parse(headers),
         }
     }
@@ -69,11 +76,11 @@ pub enum Expires {
 pub struct ResponseFacts {
     /// Its status.
     pub status: StatusCode,
-    /// Its cache directives.
+    /// Its cache directives: those addressed to this cache, or else `Cache-Control`.
     pub directives: ResponseDirectives,
     /// `Date`; `None` if absent or unusable.
     pub date: Option<SystemTime>,
-    /// `Expires`.
+    /// `Expires`, unless directives are addressed to this cache (RFC 9213 2.2).
     pub expires: Option<Expires>,
     /// `Last-Modified`; `None` if absent or unusable.
     pub last_modified: Option<SystemTime>,
@@ -90,21 +97,18 @@ pub struct ResponseFacts {
 impl ResponseFacts {
     /// Reads them. `response_time` is when the response arrived.
     pub fn new(status: StatusCode, headers: &HeaderMap, response_time: SystemTime) -> Self {
-        let time = |name| match sole(headers, name) {
-            Sole::One(value) => date::parse_near(value, response_time),
-            Sole::Absent | Sole::Conflicting => None,
-        };
+        let time = |name| date::parse_near(sole(headers, name)?, response_time);
+        let targeted = targeted::directives(headers);
+        let expires = headers.get(EXPIRES).filter(|_| targeted.is_none());
         Self {
             status,
-            directives: ResponseDirectives::parse(headers),
+            directives: targeted.unwrap_or_else(|| ResponseDirectives::parse(headers)),
             date: time(&DATE),
-            expires: match sole(headers, &EXPIRES) {
-                Sole::Absent => None,
-                Sole::One(_) => Some(time(&EXPIRES).map_or(Expires::Past, Expires::At)),
-                // Of several the first should be used or the response be considered stale
-                // (RFC 9111 4.2.1); the latter is right whichever was meant.
-                Sole::Conflicting => Some(Expires::Past),
-            },
+            // RFC 9111 4.2.1: of several the first.
+            expires: expires.map(|value| {
+                let time = date::parse_near(value.as_bytes(), response_time);
+                time.map_or(Expires::Past, Expires::At)
+            }),
             last_modified: time(&LAST_MODIFIED),
             age: age(headers),
             nominated: Nominated::parse(headers),
@@ -119,38 +123,30 @@ impl ResponseFacts {
     }
 }
 
-/// The value of a field that ought to have one line.
-enum Sole<'a> {
-    Absent,
-    One(&'a [u8]),
-    Conflicting,
-}
-
-fn sole<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Sole<'a> {
+/// The value of a field that ought to have one line, if all its lines agree.
+fn sole<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     let mut lines = headers
         .get_all(name)
         .iter()
         .map(|line| line.as_bytes().trim_ascii());
-    match lines.next() {
-        None => Sole::Absent,
-        Some(first) if lines.all(|line| line == first) => Sole::One(first),
-        Some(_) => Sole::Conflicting,
-    }
+    let first = lines.next()?;
+    lines.all(|line| line == first).then_some(first)
 }
 
 /// Reads `Age`: the first member of what may be a list, ignored if it is no non-negative integer
 /// (RFC 9111 5.1).
 fn age(headers: &HeaderMap) -> Duration {
-    let first = headers
-        .get(AGE)
-        .and_then(|line| list::elements(line.as_bytes()).next());
+    let mut lines = headers.get_all(AGE).iter();
+    let first = lines.find_map(|line| list::elements(line.as_bytes()).next());
     first.and_then(cache_control::seconds).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rfc9111::cache_control::ResponseFlag;
     use http::HeaderValue;
+    use http::header::CACHE_CONTROL;
     use std::time::UNIX_EPOCH;
 
     const EARLY: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
@@ -178,7 +174,9 @@ mod tests {
         check(&["7"], 7);
         check(&["7, 9"], 7);
         check(&["7", "9"], 7);
+        check(&["", "9"], 9);
         check(&["x, 9"], 0);
+        check(&["x", "9"], 0);
         check(&["-7"], 0);
         check(&["7.0"], 0);
         check(&["7 8"], 0);
@@ -187,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn expires_is_past_when_it_is_no_single_date() {
+    fn expires_is_the_first_date_or_past() {
         let check = |lines: &[&str], expected| {
             let fields: Vec<_> = lines.iter().map(|line| (EXPIRES, *line)).collect();
             assert_eq!(facts(&fields).expires, expected, "{lines:?}");
@@ -196,9 +194,27 @@ mod tests {
         check(&[], None);
         check(&[EARLY], Some(Expires::At(early)));
         check(&[EARLY, EARLY], Some(Expires::At(early)));
-        check(&[EARLY, LATE], Some(Expires::Past));
+        check(&[EARLY, LATE], Some(Expires::At(early)));
+        check(&[EARLY, "0"], Some(Expires::At(early)));
+        check(&["0", LATE], Some(Expires::Past));
         check(&["0"], Some(Expires::Past));
         check(&[""], Some(Expires::Past));
+    }
+
+    #[test]
+    fn a_targeted_field_replaces_what_is_for_everyone() {
+        let both = [
+            (targeted::CDN_CACHE_CONTROL, "max-age=9"),
+            (CACHE_CONTROL, "no-store"),
+            (EXPIRES, EARLY),
+        ];
+        let read = facts(&both);
+        assert_eq!(read.directives.max_age, Some(Duration::from_secs(9)));
+        assert!(!read.directives.has(ResponseFlag::NoStore));
+        assert_eq!(read.expires, None);
+        let broken = facts(&[(targeted::CDN_CACHE_CONTROL, "max-age=9,"), (EXPIRES, "0")]);
+        assert_eq!(broken.directives, ResponseDirectives::default());
+        assert_eq!(broken.expires, Some(Expires::Past));
     }
 
     #[test]

@@ -162,7 +162,7 @@ pub fn is_token(bytes: &[u8]) -> bool {
 }
 
 /// Whether a token may hold `byte`.
-const fn is_token_byte(byte: u8) -> bool {
+pub const fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,

@@ -10,63 +10,55 @@ use crate::entry::{Lifetime, Reuse, Usable};
 
 use super::cache_control::{MaxStale, RequestDirectives, RequestFlag};
 
-/// Which directives of a request are followed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Honour {
-    /// Those that cannot make the origin work more: `max-stale`, `stale-if-error`, `no-store`,
-    /// `only-if-cached`. RFC 9111 5.2.1 calls all of them advisory, and at an edge any client
-    /// could otherwise send every request through to the origin.
-    #[default]
-    Safe,
-    /// All.
-    All,
+/// A stored response, judged for one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// What it may do by its own word, and by what the request accepts of it.
+    pub usable: Usable,
+    /// What it may do if the request is obeyed that turns away what `usable` would answer with;
+    /// none if the request demands nothing more.
+    pub demanded: Option<Usable>,
 }
 
 /// Judges a stored response for a request at `now`.
 ///
 /// A stale response that the request's `max-stale` accepts is answered as one that is served while
 /// it is validated, so that the next client finds it fresh.
-pub fn judge(
-    lifetime: &Lifetime,
-    now: Moment,
-    request: &RequestDirectives,
-    honour: Honour,
-) -> Usable {
-    let usable = lifetime.judge(now);
-    if *request == RequestDirectives::default() {
-        return usable;
-    }
+pub fn judge(lifetime: &Lifetime, now: Moment, request: &RequestDirectives) -> Judged {
     let age = lifetime.age(now);
     let by = age.saturating_sub(lifetime.fresh_for);
     let to_validate = Usable::Stale {
         by,
         on_error: covers_error(lifetime, by, request),
     };
-    if honour == Honour::All && demands_validation(usable, age, request) {
-        return to_validate;
-    }
-    match usable {
+    let usable = match lifetime.judge(now) {
         Usable::Stale { .. } if lifetime.reuse == Reuse::Normal && accepts_stale(by, request) => {
             Usable::StaleWhileRevalidate { by }
         }
         Usable::Stale { .. } => to_validate,
-        Usable::Fresh { .. } | Usable::StaleWhileRevalidate { .. } => usable,
-    }
+        answers => answers,
+    };
+    let demanded = demands_validation(usable, age, request).then_some(to_validate);
+    Judged { usable, demanded }
 }
 
-/// Whether the request turns away what the response itself allows: by `no-cache`, `max-age` or
-/// `min-fresh`.
+/// Whether the request turns away what would answer it: by `no-cache`, `max-age` or `min-fresh`,
+/// or by a `max-stale` that is shorter than the window which the response gives itself.
 fn demands_validation(usable: Usable, age: Duration, request: &RequestDirectives) -> bool {
-    let (remaining, background) = match usable {
-        Usable::Fresh { remaining } => (remaining, false),
-        Usable::StaleWhileRevalidate { .. } => (Duration::ZERO, true),
-        Usable::Stale { .. } => (Duration::ZERO, false),
+    let (remaining, stale_by) = match usable {
+        Usable::Fresh { remaining } => (remaining, None),
+        Usable::StaleWhileRevalidate { by } => (Duration::ZERO, Some(by)),
+        Usable::Stale { .. } => return false,
     };
-    request.has(RequestFlag::NoCache)
+    let turns_stale_away = stale_by.is_some_and(|by| match request.max_stale {
+        // RFC 9111 5.2.1.1: beside `max-age` only `max-stale` lets in what is stale.
+        None => request.max_age.is_some(),
+        Some(_) => !accepts_stale(by, request),
+    });
+    turns_stale_away
+        || request.has(RequestFlag::NoCache)
         || request.max_age.is_some_and(|limit| age > limit)
         || request.min_fresh.is_some_and(|wanted| remaining < wanted)
-        // RFC 9111 5.2.1.1: beside `max-age` only `max-stale` lets in what is stale.
-        || (background && request.max_age.is_some() && request.max_stale.is_none())
 }
 
 /// Whether the request's `max-stale` takes a response that has been stale for `by`.
@@ -106,18 +98,11 @@ mod tests {
         reuse: Reuse::Normal,
     };
 
-    fn directives(value: &'static str) -> RequestDirectives {
+    fn judged(lifetime: &Lifetime, value: &'static str, at: u64) -> Judged {
         let value = HeaderValue::from_static(value);
-        RequestDirectives::parse(&HeaderMap::from_iter([(CACHE_CONTROL, value)]))
-    }
-
-    fn check(value: &'static str, at: u64, honour: Honour, expected: Usable) {
-        let now = Moment::from_millis(at * 1000);
-        assert_eq!(
-            judge(&LIFETIME, now, &directives(value), honour),
-            expected,
-            "{value} at {at}"
-        );
+        let headers: HeaderMap = [(CACHE_CONTROL, value)].into_iter().collect();
+        let directives = RequestDirectives::parse(&headers);
+        judge(lifetime, Moment::from_millis(at * 1000), &directives)
     }
 
     const fn fresh(remaining: u64) -> Usable {
@@ -138,32 +123,59 @@ mod tests {
     }
 
     #[test]
-    fn demands_are_followed_only_where_all_are_honoured() {
-        for value in ["no-cache", "max-age=10", "max-age=x", "min-fresh=60"] {
-            check(value, 50, Honour::Safe, fresh(50));
-            check(value, 50, Honour::All, stale(0, true));
+    fn demands_are_told_apart_from_what_would_answer() {
+        for (value, at, usable, demanded) in [
+            ("no-cache", 50, fresh(50), Some(stale(0, true))),
+            ("max-age=10", 50, fresh(50), Some(stale(0, true))),
+            ("max-age=0", 50, fresh(50), Some(stale(0, true))),
+            ("max-age=x", 50, fresh(50), Some(stale(0, true))),
+            ("min-fresh=60", 50, fresh(50), Some(stale(0, true))),
+            ("max-age=10, max-stale", 50, fresh(50), Some(stale(0, true))),
+            ("max-age=50", 50, fresh(50), None),
+            ("max-age=51", 50, fresh(50), None),
+            ("min-fresh=50", 50, fresh(50), None),
+            ("min-fresh=x", 50, fresh(50), None),
+            ("max-age=200", 105, background(5), Some(stale(5, true))),
+            ("min-fresh=1", 105, background(5), Some(stale(5, true))),
+            ("max-stale=4", 105, background(5), Some(stale(5, true))),
+            ("max-stale=5", 105, background(5), None),
+            ("max-age=200, max-stale", 105, background(5), None),
+            ("max-age=200, max-stale", 150, background(50), None),
+            (
+                "no-cache, max-stale",
+                150,
+                background(50),
+                Some(stale(50, false)),
+            ),
+            (
+                "max-stale, min-fresh=1",
+                150,
+                background(50),
+                Some(stale(50, false)),
+            ),
+            ("no-cache", 150, stale(50, false), None),
+        ] {
+            let expected = Judged { usable, demanded };
+            assert_eq!(judged(&LIFETIME, value, at), expected, "{value} at {at}");
         }
-        check("max-age=50", 50, Honour::All, fresh(50));
-        check("min-fresh=50", 50, Honour::All, fresh(50));
-        check("max-age=200", 105, Honour::All, stale(5, true));
-        check("max-age=200, max-stale", 105, Honour::All, background(5));
-        check("max-age=200, max-stale", 150, Honour::All, background(50));
-        check("max-stale, min-fresh=1", 150, Honour::All, stale(50, false));
-        check("min-fresh=1", 105, Honour::All, stale(5, true));
-        check("max-age=10, max-stale", 50, Honour::All, stale(0, true));
-        check("no-cache, max-stale", 150, Honour::All, stale(50, false));
     }
 
     #[test]
     fn stale_responses_are_accepted_on_request() {
-        for honour in [Honour::Safe, Honour::All] {
-            check("no-transform", 105, honour, background(5));
-            check("no-transform", 115, honour, stale(15, true));
-            check("no-transform", 150, honour, stale(50, false));
-            check("max-stale", 150, honour, background(50));
-            check("max-stale=50", 150, honour, background(50));
-            check("max-stale=49", 150, honour, stale(50, false));
-            check("stale-if-error=60", 150, honour, stale(50, true));
+        for (value, at, usable) in [
+            ("no-transform", 105, background(5)),
+            ("no-transform", 115, stale(15, true)),
+            ("no-transform", 150, stale(50, false)),
+            ("max-stale", 150, background(50)),
+            ("max-stale=50", 150, background(50)),
+            ("max-stale=49", 150, stale(50, false)),
+            ("max-stale=x", 150, stale(50, false)),
+            ("stale-if-error=60", 150, stale(50, true)),
+            ("stale-if-error=50", 150, stale(50, false)),
+        ] {
+            let demanded = None;
+            let expected = Judged { usable, demanded };
+            assert_eq!(judged(&LIFETIME, value, at), expected, "{value} at {at}");
         }
     }
 
@@ -171,19 +183,17 @@ mod tests {
     fn no_request_overrules_the_response() {
         for (reuse, at) in [(Reuse::FreshOnly, 150), (Reuse::AfterValidation, 50)] {
             let lifetime = Lifetime { reuse, ..LIFETIME };
-            let now = Moment::from_millis(at * 1000);
             for value in ["max-stale", "max-stale=99, stale-if-error=99"] {
-                let usable = judge(&lifetime, now, &directives(value), Honour::All);
-                assert!(
-                    matches!(
-                        usable,
-                        Usable::Stale {
-                            on_error: false,
-                            ..
-                        }
-                    ),
-                    "{value}"
+                let judged = judged(&lifetime, value, at);
+                assert_eq!(judged.demanded, None, "{value}");
+                let on_error = matches!(
+                    judged.usable,
+                    Usable::Stale {
+                        on_error: false,
+                        ..
+                    }
                 );
+                assert!(on_error, "{value}");
             }
         }
     }

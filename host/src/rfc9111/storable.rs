@@ -30,7 +30,8 @@ pub enum Reason {
     RequestNoStore,
     /// The status is not final.
     Interim,
-    /// The status depends on fields of the request that are not in the key: 206, 304, 412, 416.
+    /// The status depends on fields of the request that are not in the key: 206, 304, and 412 or
+    /// 416 in answer to a precondition or a range.
     Conditional,
     /// The response says `must-understand`, and the status is not understood.
     NotUnderstood,
@@ -83,7 +84,7 @@ fn refusal(request: &RequestFacts, response: &ResponseFacts) -> Option<Reason> {
     if request.directives.has(RequestFlag::NoStore) {
         return Some(Reason::RequestNoStore);
     }
-    if let Some(reason) = status_refusal(response) {
+    if let Some(reason) = status_refusal(request, response) {
         return Some(reason);
     }
     // RFC 9111 5.2.2.7; the qualified form withholds only the fields it names.
@@ -111,12 +112,17 @@ fn refusal(request: &RequestFacts, response: &ResponseFacts) -> Option<Reason> {
 }
 
 /// What the status and `no-store`, which `must-understand` may override, forbid.
-fn status_refusal(response: &ResponseFacts) -> Option<Reason> {
+fn status_refusal(request: &RequestFacts, response: &ResponseFacts) -> Option<Reason> {
     let directives = &response.directives;
     if response.status.is_informational() {
         return Some(Reason::Interim);
     }
-    if matches!(response.status.as_u16(), 206 | 304 | 412 | 416) {
+    let conditional = match response.status.as_u16() {
+        206 | 304 => true,
+        412 | 416 => request.part == Presence::Present,
+        _ => false,
+    };
+    if conditional {
         return Some(Reason::Conditional);
     }
     // RFC 9111 5.2.2.3: a cache that understands the status ignores the `no-store` beside it.
@@ -156,15 +162,18 @@ pub fn is_heuristically_cacheable(status: StatusCode) -> bool {
 pub fn is_understood(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
-        200..=205 | 300..=303 | 305 | 307 | 308 | 400..=411 | 413..=415 | 417 | 421..=426 | 428
-            | 429 | 431 | 451 | 500..=505 | 511
+        200..=205 | 300..=303 | 305 | 307 | 308 | 400..=417 | 421..=426 | 428 | 429 | 431 | 451
+            | 500..=505 | 511
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::header::{AUTHORIZATION, CACHE_CONTROL, EXPIRES, HeaderName, SET_COOKIE, VARY};
+    use http::header::{
+        AUTHORIZATION, CACHE_CONTROL, EXPIRES, HeaderName, IF_MATCH, IF_NONE_MATCH,
+        IF_UNMODIFIED_SINCE, RANGE, SET_COOKIE, VARY,
+    };
     use http::{HeaderMap, HeaderValue};
     use std::time::UNIX_EPOCH;
 
@@ -198,7 +207,7 @@ mod tests {
     #[test]
     fn directives_decide_for_any_final_status() {
         use Storable::{No, Yes};
-        for status in [200, 201, 299, 302, 400, 404, 418, 499, 500, 503, 599] {
+        for status in (200..=599).filter(|status| ![206, 304].contains(status)) {
             check(status, "max-age=60", Yes);
             check(status, "s-maxage=60", Yes);
             check(status, "public", Yes);
@@ -209,8 +218,16 @@ mod tests {
         }
         check(200, "private, no-store", No(Reason::NoStore));
         check(103, "max-age=60", No(Reason::Interim));
-        for status in [206, 304, 412, 416] {
+        for status in [206, 304] {
             check(status, "max-age=60", No(Reason::Conditional));
+        }
+        let fresh = fields(&[(CACHE_CONTROL, "max-age=60")]);
+        for name in [IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, RANGE] {
+            let part = fields(&[(name, "x")]);
+            for status in [412, 416] {
+                assert_eq!(judge(&part, status, &fresh), No(Reason::Conditional));
+            }
+            assert_eq!(judge(&part, 404, &fresh), Yes);
         }
     }
 

@@ -101,12 +101,13 @@ pub fn head_identifies(stored: &HeaderMap, head: &HeaderMap) -> Identifies {
 }
 
 /// The stored fields, updated from a response that freshens them: each field it has replaces the
-/// stored one, save those that must not (RFC 9111 3.2).
+/// stored one, save those that must not (RFC 9111 3.2). `Age` is that of the update and none other:
+/// from its arrival on the stored response is as old as the update was (RFC 9111 4.2.3).
 pub fn freshen(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
     let updates = |name: &HeaderName| !is_excepted(name) && !is_connection_listed(name, update);
     let mut fields = HeaderMap::with_capacity(stored.keys_len() + update.keys_len());
     for (name, value) in stored {
-        if !(update.contains_key(name) && updates(name)) {
+        if *name != AGE && !(update.contains_key(name) && updates(name)) {
             fields.append(name, value.clone());
         }
     }
@@ -133,14 +134,13 @@ fn is_excepted(name: &HeaderName) -> bool {
         PROXY_AUTHENTICATE,
         PROXY_AUTHORIZATION,
     ];
-    // Also hop by hop; and the fields that each passage through a cache computes anew.
-    const OTHER: [&str; 4] = [
+    // Also hop by hop.
+    const OTHER: [&str; 3] = [
         "keep-alive",
         "proxy-connection",
         "proxy-authentication-info",
-        "cache-status",
     ];
-    CONTENT.contains(name) || HOP.contains(name) || *name == AGE || OTHER.contains(&name.as_str())
+    CONTENT.contains(name) || HOP.contains(name) || OTHER.contains(&name.as_str())
 }
 
 /// Whether `Connection` of `message` lists `name` (RFC 9110 7.6.1).
@@ -245,6 +245,8 @@ mod tests {
             (SET_COOKIE, "b=1"),
             (custom("x-kept"), "old"),
             (custom("x-listed"), "old"),
+            (custom("cache-status"), "far; hit"),
+            (AGE, "70"),
         ]);
         let update = fields(&[
             (CONTENT_TYPE, "text/html"),
@@ -256,8 +258,12 @@ mod tests {
             (custom("x-listed"), "new"),
             (custom("keep-alive"), "5"),
             (custom("x-new"), "new"),
+            (custom("cache-status"), "far; fwd=stale"),
             (AGE, "5"),
         ]);
+        let without_age = freshen(&stored, &HeaderMap::new());
+        assert!(!without_age.contains_key(AGE));
+        assert_eq!(without_age.len(), stored.len() - 1);
         let expected = fields(&[
             (CONTENT_LENGTH, "3"),
             (CONTENT_ENCODING, "gzip"),
@@ -266,6 +272,8 @@ mod tests {
             (CONTENT_TYPE, "text/html"),
             (SET_COOKIE, "a=2"),
             (custom("x-new"), "new"),
+            (custom("cache-status"), "far; fwd=stale"),
+            (AGE, "5"),
         ]);
         assert_eq!(freshen(&stored, &update), expected);
     }

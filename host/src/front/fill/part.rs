@@ -65,6 +65,8 @@ pub(super) struct Arrived {
     pub(super) key: CacheKey,
     pub(super) tags: Vec<Tag>,
     pub(super) pieces: Vec<Bytes>,
+    /// The fields that the origin addressed to this cache.
+    pub(super) targeted: HeaderMap,
     pub(super) response: StoredHead,
 }
 
@@ -211,8 +213,10 @@ impl Fill {
             decided_by,
         });
         let entry = Entry::new(arrived.key, self.site.id, arrived.tags, content);
+        let entry = entry.with_targeted(&arrived.targeted);
+        let entry = Arc::new(entry.in_place_of(self.stale.as_deref()));
         let cache = &self.worker.edge.cache;
-        let (domain, entry) = (&self.site.domain, Arc::new(entry));
+        let domain = &self.site.domain;
         cache.store(domain, pilot.flight(), &entry, Some(reservation));
     }
 
@@ -221,10 +225,10 @@ impl Fill {
         &self,
         pilot: &Pilot,
         part: &ContentRange,
-        arrived: Arrived,
+        mut arrived: Arrived,
         reservation: Reservation,
     ) {
-        let body = StoredBody::joined(arrived.pieces);
+        let body = StoredBody::joined(std::mem::take(&mut arrived.pieces));
         if body.len() != part.range.end - part.range.start {
             return;
         }
@@ -238,7 +242,7 @@ impl Fill {
             let joined = match found.as_deref() {
                 // The whole came in between.
                 Some(found) if is_usable(found) => return,
-                Some(found) => self.join(found, &new, &arrived.response, &arrived.tags),
+                Some(found) => self.join(found, &new, &arrived),
                 None => None,
             };
             let entry = joined.unwrap_or_else(|| {
@@ -249,11 +253,12 @@ impl Fill {
                     tags,
                     content(new.clone(), response),
                 )
+                .with_targeted(&arrived.targeted)
             });
             let flights = &self.worker.edge.cache.flights;
             let may_store = || !flights.is_outdated(pilot.flight());
             let put = domain.put_over(
-                &Arc::new(entry),
+                &Arc::new(entry.in_place_of(found.as_deref())),
                 reservation.take(),
                 found.as_ref(),
                 &may_store,
@@ -266,21 +271,16 @@ impl Fill {
 
     /// The entry of the parts of `found` and `new`, if they are of the same content and not too
     /// much together.
-    fn join(
-        &self,
-        found: &Entry,
-        new: &Parts,
-        response: &StoredHead,
-        tags: &[Tag],
-    ) -> Option<Entry> {
-        let content = together(found.partial()?, new, response)?;
+    fn join(&self, found: &Entry, new: &Parts, arrived: &Arrived) -> Option<Entry> {
+        let content = together(found.partial()?, new, &arrived.response)?;
         let mut all: Vec<Tag> = Vec::new();
-        for tag in found.tags.iter().chain(tags) {
+        for tag in found.tags.iter().chain(&arrived.tags) {
             if !all.contains(tag) {
                 all.push(*tag);
             }
         }
         let entry = Entry::new(found.key.clone(), self.site.id, all, content);
+        let entry = entry.with_targeted(&arrived.targeted);
         // A tier would reject it, and drop what is stored.
         let fits = entry.charge() <= self.site.domain.usage().capacity / 4;
         fits.then_some(entry)

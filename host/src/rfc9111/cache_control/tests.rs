@@ -36,9 +36,12 @@ fn lifetimes_are_read_once_and_to_the_letter() {
     check(&["a=\"max-age=1\""], None);
     check(&["xmax-age=60", "max-age60"], None);
     check(&["max-age=60", "max-age=60"], Some(60));
-    check(&["max-age=60, max-age=61"], Some(0));
-    check(&["max-age=60, max-age=61, max-age=61"], Some(0));
+    check(&["max-age=60, max-age=61"], Some(60));
+    check(&["max-age=61", "max-age=60", "max-age=61"], Some(61));
+    check(&["max-age=0, max-age=61"], Some(0));
     check(&["max-age=60, max-age"], Some(0));
+    check(&["max-age=60, max-age=x, max-age=60"], Some(0));
+    check(&["max-age=x, max-age=60"], Some(0));
     for malformed in [
         "", "=", "=-1", "=+1", "=1.0", "=1s", "='1'", "=0x1", " =1", "= 1", "=1;a", "=\"\"", "=\"1",
     ] {
