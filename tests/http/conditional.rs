@@ -70,21 +70,3 @@ fn a_miss_that_brings_what_the_client_has_is_answered_304_and_stored_whole() {
     let second = client.get("/a");
     assert_eq!((second.text().as_str(), origin.total()), ("content", 1));
 }
-
-#[test]
-fn a_client_cannot_force_a_fetch() {
-    let origin = Origin::always(Reply::cached("content"));
-    let edge = Edge::before(&origin);
-    edge.get("/a");
-    for (name, value) in [
-        ("Cache-Control", "no-cache"),
-        ("Cache-Control", "max-age=0"),
-        ("Pragma", "no-cache"),
-    ] {
-        assert!(
-            edge.get_with("/a", &[(name, value)]).is_hit(),
-            "{name}: {value}"
-        );
-    }
-    assert_eq!(origin.total(), 1);
-}

@@ -29,6 +29,7 @@ mod purge_races;
 mod purge_soft;
 mod ranges;
 mod ranges_partial;
+mod rfc9111;
 mod stale;
 mod store;
 mod tags;
