@@ -140,7 +140,6 @@ fn large_answers_share_a_connection() {
         let requests = ["/a", "/b", "/c"]
             .map(|target| request("GET", "http", target, &[]))
             .to_vec();
-        // Read one after the other: those that are not read yet must not hold up the others.
         for answer in client.all(requests) {
             assert_eq!(answer.body.len(), 3_000_000);
             pattern::check(0, &answer.body);

@@ -125,7 +125,15 @@ impl Http2 {
             {
                 *ended = Some(end);
             }
-            work.as_mut().poll(cx)
+            let done = work.as_mut().poll(cx);
+            // What it has sent goes out before anybody waits for what comes of it.
+            if done.is_ready()
+                && ended.is_none()
+                && let Poll::Ready(end) = connection.as_mut().poll(cx)
+            {
+                *ended = Some(end);
+            }
+            done
         });
         let limited = async { tokio::time::timeout(PATIENCE, both).await };
         self.runtime.block_on(limited).expect("patience ended")
@@ -171,10 +179,24 @@ impl Http2 {
 
     /// The answers to all of `requests`, sent at once.
     pub(crate) fn all(&mut self, requests: Vec<Request<()>>) -> Vec<Answer> {
-        let sent: Vec<_> = requests.into_iter().map(|one| self.send(one)).collect();
-        sent.into_iter()
-            .map(|answer| self.answer(answer).expect("an answer"))
-            .collect()
+        let mut waited: Vec<_> = requests
+            .into_iter()
+            .map(|one| (Box::pin(whole(self.send(one))), None))
+            .collect();
+        self.run(poll_fn(|cx| {
+            for (answer, done) in &mut waited {
+                if done.is_none()
+                    && let Poll::Ready(answer) = answer.as_mut().poll(cx)
+                {
+                    *done = Some(answer.expect("an answer"));
+                }
+            }
+            match waited.iter().all(|(_, done)| done.is_some()) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        }));
+        waited.into_iter().filter_map(|(_, done)| done).collect()
     }
 
     pub(crate) fn request(

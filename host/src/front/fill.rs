@@ -123,14 +123,14 @@ pub(super) fn outgoing_fields(exchange: &Exchange, miss: &Miss) -> HeaderMap {
         }
     }
     set_host(&mut headers, &exchange.site, &exchange.authority);
-    mark_sent(&mut headers, &exchange.worker);
+    mark_sent(&mut headers, exchange);
     headers
 }
 
-/// Says that this process sends the request on.
-pub(super) fn mark_sent(headers: &mut HeaderMap, worker: &Worker) {
-    fields::append_via(headers, Version::HTTP_11);
-    headers.append(CDN_LOOP, worker.edge.loop_mark.clone());
+/// Says that this process sends the request of `exchange` on.
+pub(super) fn mark_sent(headers: &mut HeaderMap, exchange: &Exchange) {
+    fields::append_via(headers, exchange.head.version);
+    headers.append(CDN_LOOP, exchange.worker.edge.loop_mark.clone());
 }
 
 /// Takes out the fields that the keying policy has not declared. What must be said besides is said

@@ -142,7 +142,7 @@ fn outgoing(
         fill::keep_declared(&mut headers, declared);
     }
     fill::set_host(&mut headers, &exchange.site, &exchange.authority);
-    fill::mark_sent(&mut headers, &exchange.worker);
+    fill::mark_sent(&mut headers, exchange);
     let body = match std::mem::replace(&mut exchange.body, RequestBody::Empty) {
         // The semantics of GET and HEAD give a body no meaning, and a cache that let one through
         // could be made to store what it was answered with (RFC 9110 9.3.1).
