@@ -100,7 +100,7 @@ fn a_validation_under_way_brings_nothing_back() {
         let gate = Gate::default();
         let held = gate.clone();
         origin.route("/d/a", move |asked| match asked.turn {
-            0 => tagged("old").field("Cache-Control", "max-age=0"),
+            0 => tagged("old").field("Age", "60"),
             // It does not repeat the tags.
             1 => Reply::status(304)
                 .field("ETag", "\"v\"")
