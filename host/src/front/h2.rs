@@ -140,13 +140,12 @@ impl Connection {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let link = Rc::clone(&self.streams.link);
         match link.watched.order(cx.waker()) {
-            Order::GoOn => {}
             Order::Drain if self.state == State::Open => {
                 self.state = State::Draining;
                 self.h2.graceful_shutdown();
                 link.drain();
             }
-            Order::Drain => {}
+            Order::GoOn | Order::Drain => {}
             Order::Close => {
                 // It is told why, if it still listens.
                 self.end(Reason::NO_ERROR);
