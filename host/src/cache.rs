@@ -4,9 +4,11 @@
 //! It knows keys, nominated fields and flights. It knows nothing of policies: what a policy
 //! decided arrives as a key, a lifetime and tags.
 
+pub mod backoff;
 pub mod chain;
 pub mod flight;
 pub mod flights;
+pub mod outcomes;
 pub mod purges;
 pub mod receipts;
 
@@ -23,6 +25,7 @@ use crate::tier::memory::put::Reservation;
 use crate::tier::{Purged, Selection};
 use flight::Flight;
 use flights::Flights;
+use outcomes::Outcomes;
 use receipts::Receipts;
 
 /// Different sets of nominated fields that are remembered for one key, at most.
@@ -35,6 +38,8 @@ pub struct Cache {
     pub hasher: KeyHasher,
     /// The fetches under way.
     pub flights: Flights,
+    /// What became of fetches that left nothing to store.
+    pub outcomes: Outcomes,
     /// What purges came to.
     pub receipts: Receipts,
 }
@@ -194,6 +199,8 @@ impl Cache {
         if effect != Effect::None {
             // Flights first: one that commits before it is marked is found in the tier afterwards.
             self.flights.purge(selection);
+            self.outcomes
+                .purge(|site, tags| selection.covers(site, tags.iter().copied()));
         }
         let mut purged = Purged::default();
         for domain in domains {

@@ -18,6 +18,7 @@ mod rules;
 mod settings;
 mod site;
 mod source;
+mod status;
 mod text;
 mod tls;
 
@@ -32,6 +33,7 @@ pub use policy::{Policies, PolicyChoice, check_name};
 pub use settings::Key;
 pub use site::{Coding, Forward, Honour, Site, WritePolicy};
 pub use source::{ConfigError, Place, Problem, Sources, Unusable};
+pub use status::{StatusKey, StatusTtl, by_status};
 pub use text::Rejected;
 pub use tls::{Certificate, CertificateFiles, Tls};
 

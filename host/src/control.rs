@@ -22,7 +22,7 @@ pub use arrangement::{NotArranged, file_value};
 pub use purge::PurgeRequest;
 
 use crate::clock;
-use crate::config::{Access, Config, Unusable};
+use crate::config::{Access, Config, Count, Unusable};
 use crate::front::access_log::AccessLog;
 use crate::front::origin::Deadlines;
 use crate::front::site::{Site, Sites};
@@ -95,6 +95,7 @@ impl Control {
             limits: RequestLimits {
                 target: limits.target.length(),
                 body: limits.request_body.bytes(),
+                waiters: limits.waiters.map_or(usize::MAX, Count::length),
             },
             deadlines: Deadlines {
                 connect: limits.connect.duration(),

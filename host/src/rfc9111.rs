@@ -15,6 +15,7 @@
 //! | 3.2, 4.3 (validation, freshening) | [`validation`] |
 //! | 4.1 (`Vary`) | [`vary`] |
 //! | 4.2 (freshness, age), RFC 5861 | [`freshness`] |
+//! | 3, 5.2.3 (storing by an operator's word) | [`by_status`] |
 //! | 4.4 (invalidation) | [`invalidation`] |
 //! | RFC 9875 (cache groups) | [`cache_groups`] |
 //! | 5.2 (directives), 5.4 (`Pragma`) | [`cache_control`] |
@@ -22,6 +23,7 @@
 //! | RFC 9651 (their syntax) | [`structured`] |
 //! | 4, 5.2.1 (reuse for one request) | [`reuse`] |
 
+pub mod by_status;
 pub mod cache_control;
 pub mod cache_groups;
 pub mod content_range;

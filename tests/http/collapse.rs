@@ -3,17 +3,17 @@
 use std::thread::JoinHandle;
 
 use crate::support::client::{Broken, Response};
-use crate::support::edge::Edge;
+use crate::support::edge::{Edge, Setup};
 use crate::support::eventually;
 use crate::support::long;
 use crate::support::origin::Origin;
 use crate::support::pattern;
 use crate::support::reply::{Gate, Reply};
 
-type Answered = JoinHandle<Result<Response, Broken>>;
+pub(crate) type Answered = JoinHandle<Result<Response, Broken>>;
 
 /// Clients that ask for `target`, each on a thread and a connection of its own.
-fn clients(edge: &Edge, count: usize, target: &'static str) -> Vec<Answered> {
+pub(crate) fn clients(edge: &Edge, count: usize, target: &'static str) -> Vec<Answered> {
     let ask = |_| {
         let mut client = edge.client();
         std::thread::spawn(move || {
@@ -24,14 +24,14 @@ fn clients(edge: &Edge, count: usize, target: &'static str) -> Vec<Answered> {
     (0..count).map(ask).collect()
 }
 
-fn whole(answered: Answered) -> Response {
+pub(crate) fn whole(answered: Answered) -> Response {
     answered
         .join()
         .expect("the client is sound")
         .expect("a whole response")
 }
 
-fn wait_for_collapsed(edge: &Edge, count: u64) {
+pub(crate) fn wait_for_collapsed(edge: &Edge, count: u64) {
     eventually("requests to join the fetch", || {
         edge.metrics().count("larder_collapsed_total", &[]) == count
     });
@@ -64,6 +64,114 @@ fn fifty_clients_share_one_fetch() {
     }
     assert_eq!((collapsed, origin.total()), (49, 1));
     assert!(edge.get("/a").is_hit());
+}
+
+/// Lets this process have as many open files as it may. The edge does that by itself.
+fn allow_open_files(count: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let limit = getrlimit(Resource::Nofile);
+    let allowed = limit.maximum.unwrap_or(u64::MAX);
+    assert!(allowed >= count, "only {allowed} open files are allowed");
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, raised).expect("the maximum is allowed");
+}
+
+#[test]
+fn a_crowd_shares_one_fetch_and_sees_it_arrive() {
+    let count = if long() { 10_000 } else { 1_000 };
+    let head = 4_000;
+    allow_open_files(pattern::to_u64(count) + 500);
+    let origin = Origin::start();
+    let (before, within) = (Gate::default(), Gate::default());
+    let reply = Reply::pattern(pattern::to_u64(2 * head)).field("Cache-Control", "max-age=60");
+    let reply = reply
+        .behind(&before)
+        .pausing(pattern::to_u64(head), &within);
+    origin.on("/a", reply);
+    let edge = Edge::before(&origin);
+    let ask = |_| {
+        let mut client = edge.client();
+        client.send(crate::support::client::request("GET", "/a", &[], b""));
+        client
+    };
+    let mut crowd: Vec<_> = (0..count).map(ask).collect();
+    let others = pattern::to_u64(count - 1);
+    wait_for_collapsed(&edge, others);
+    let metrics = edge.metrics();
+    assert_eq!(metrics.count("larder_waiting_requests", &[]), others);
+    assert_eq!(metrics.count("larder_flights", &[]), 1);
+    before.open();
+    // Half of it reaches everyone while the other half is still at the origin.
+    for client in &mut crowd {
+        assert_eq!(client.head().status, 200);
+        pattern::check(0, &client.take(head));
+    }
+    assert_eq!(edge.metrics().count("larder_waiting_requests", &[]), 0);
+    within.open();
+    for client in &mut crowd {
+        pattern::check(pattern::to_u64(head), &client.take(head));
+    }
+    assert_eq!(origin.total(), 1);
+}
+
+#[test]
+fn a_crowd_elects_one_of_it_after_a_failure() {
+    let count = if long() { 1_000 } else { 200 };
+    let origin = Origin::start();
+    let (first, second) = (Gate::default(), Gate::default());
+    let works = Reply::cached("content").behind(&second);
+    origin.sequence("/a", vec![Reply::nothing().behind(&first), works]);
+    let edge = without_retries(&origin).start();
+    let crowd = clients(&edge, count, "/a");
+    wait_for_collapsed(&edge, pattern::to_u64(count - 1));
+    first.open();
+    origin.wait_for("/a", 2);
+    second.open();
+    let mut statuses: Vec<u16> = crowd
+        .into_iter()
+        .map(|client| whole(client).status())
+        .collect();
+    statuses.sort_unstable();
+    // The one whose own request failed is told so.
+    assert_eq!(statuses.pop(), Some(502));
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    assert_eq!(origin.total(), 2);
+}
+
+#[test]
+fn as_many_wait_for_a_fetch_as_may() {
+    let origin = Origin::start();
+    let gate = Gate::default();
+    origin.on("/a", Reply::cached("content").behind(&gate));
+    origin.on("/b", Reply::cached("other"));
+    let edge = Setup::before(&origin).set("limits.waiters", "3").start();
+    let owner = clients(&edge, 1, "/a").remove(0);
+    origin.wait_for("/a", 1);
+    let waiting = clients(&edge, 3, "/a");
+    eventually("three to wait", || {
+        edge.metrics().count("larder_waiting_requests", &[]) == 3
+    });
+    let refused = edge.get("/a");
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.field("retry-after").as_deref(), Some("1"));
+    assert_eq!(refused.field("cache-control").as_deref(), Some("no-store"));
+    assert_eq!(edge.get("/b").text(), "other", "it is about one fetch");
+    gate.open();
+    for client in waiting.into_iter().chain([owner]) {
+        assert_eq!(whole(client).text(), "content");
+    }
+    assert!(edge.get("/a").is_hit());
+    let refused = edge.metrics().count("larder_waiters_refused_total", &[]);
+    assert_eq!((refused, origin.count("/a")), (1, 1));
+}
+
+/// An edge that sends a request that the origin did not answer no second time by itself.
+pub(crate) fn without_retries(origin: &Origin) -> Setup {
+    Setup::site(origin, "retries = 0")
 }
 
 #[test]

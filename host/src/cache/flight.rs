@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -20,6 +20,9 @@ use crate::rfc9111::content_range::ContentRange;
 
 /// Bytes a flight keeps that no tier will store.
 pub const WINDOW: u64 = 8 << 20;
+
+/// Bytes a flight keeps that only the request which started it may read.
+const WINDOW_ALONE: u64 = 256 << 10;
 
 /// What became of the request to the origin.
 #[derive(Clone, Debug)]
@@ -112,10 +115,12 @@ pub struct Flight {
     /// The tags of the request: its effective URI and the URI asked of the origin.
     pub(super) tags: Vec<Tag>,
     /// The tags that were decided on with the response.
-    decided: std::sync::OnceLock<Vec<Tag>>,
+    decided: OnceLock<Vec<Tag>>,
     /// The latest purge when it began.
     pub began: u64,
     purged: AtomicBool,
+    /// The flight that tries once more after this one failed.
+    pub(super) successor: OnceLock<Arc<Self>>,
     state: Mutex<State>,
 }
 
@@ -131,6 +136,8 @@ struct State {
     arrived: u64,
     end: Option<End>,
     readers: usize,
+    /// Of them, those who wait for the landing and have not started the flight.
+    joined: usize,
     /// Number of the piece that the fastest reader takes next.
     fastest: u64,
     /// Wakers since the last change, which took all before it.
@@ -152,9 +159,10 @@ impl Flight {
             key,
             site,
             tags,
-            decided: std::sync::OnceLock::new(),
+            decided: OnceLock::new(),
             began,
             purged: AtomicBool::new(false),
+            successor: OnceLock::new(),
             state: Mutex::default(),
         });
         let pilot = Pilot {
@@ -204,10 +212,24 @@ impl Flight {
     }
 
     /// Counts as a reader from now on: who waits for the landing may come aboard then, and must
-    /// not find that the flight has ended for want of readers.
-    pub fn interest(self: &Arc<Self>) -> Interest {
-        self.lock().readers += 1;
-        Interest(Arc::clone(self))
+    /// not find that the flight has ended for want of readers. `joins` are as many as may wait for
+    /// a flight that another request has started, if it is one of them; none if there are more.
+    pub fn interest(self: &Arc<Self>, joins: Option<usize>) -> Option<Interest> {
+        let mut state = self.lock();
+        if joins.is_some_and(|most| state.joined >= most) {
+            return None;
+        }
+        state.readers += 1;
+        state.joined += usize::from(joins.is_some());
+        Some(Interest {
+            flight: Arc::clone(self),
+            joined: joins.is_some(),
+        })
+    }
+
+    /// Requests that wait for the landing and have not started the flight.
+    pub fn waiting(&self) -> usize {
+        self.lock().joined
     }
 
     /// Bytes that have arrived.
@@ -251,6 +273,14 @@ impl State {
         } else {
             *place = Some((self.changes, self.waiting.len()));
             self.waiting.push(cx.waker().clone());
+        }
+    }
+
+    /// Bytes to keep once no tier is to store what arrives.
+    fn window(&self) -> u64 {
+        match &self.landing {
+            Some(Landing::Response(head)) if head.shared == Shared::No => WINDOW_ALONE,
+            _ => WINDOW,
         }
     }
 
@@ -316,14 +346,15 @@ impl Pilot {
                 return Poll::Ready(Room::Deserted);
             }
             // The window slides over what the fastest reader has taken.
-            while state.kept > WINDOW && state.first < state.fastest {
+            let window = state.window();
+            while state.kept > window && state.first < state.fastest {
                 let Some(piece) = state.pieces.pop_front() else {
                     break;
                 };
                 state.kept = state.kept.saturating_sub(length(&piece));
                 state.first += 1;
             }
-            if state.kept <= WINDOW {
+            if state.kept <= window {
                 return Poll::Ready(Room::Yes);
             }
             state.pilot = Some(cx.waker().clone());
@@ -432,11 +463,18 @@ impl Drop for Reader {
 /// Someone who may come aboard.
 #[derive(Debug)]
 #[must_use = "dropping it ends the interest"]
-pub struct Interest(Arc<Flight>);
+pub struct Interest {
+    flight: Arc<Flight>,
+    joined: bool,
+}
 
 impl Drop for Interest {
     fn drop(&mut self) {
-        self.0.leave();
+        if self.joined {
+            let mut state = self.flight.lock();
+            state.joined = state.joined.saturating_sub(1);
+        }
+        self.flight.leave();
     }
 }
 
@@ -493,7 +531,7 @@ mod tests {
     #[test]
     fn who_waits_to_come_aboard_keeps_a_flight_up() {
         let (flight, pilot) = flight();
-        let interest = flight.interest();
+        let interest = flight.interest(None);
         assert_eq!(room(&pilot), Poll::Ready(Room::Yes));
         drop(interest);
         assert_eq!(room(&pilot), Poll::Ready(Room::Deserted));

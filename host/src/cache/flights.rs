@@ -1,4 +1,5 @@
-//! The flights under way, by key: at most one for each key; and the purges that they must not undo.
+//! The flights under way, by key: at most one that can be joined for each key, and those alone; and
+//! the purges that they must not undo.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
@@ -16,6 +17,8 @@ pub struct Flights {
     shards: [Mutex<Shard>; 16],
     /// The purges that flights under way may have missed.
     pub purges: Purges,
+    /// Flights that nobody finds, by their address.
+    alone: Mutex<HashMap<usize, Arc<Flight>>>,
 }
 
 type Shard = HashMap<CacheKey, Arc<Flight>, BuildHasherDefault<KeyedAlready>>;
@@ -84,6 +87,46 @@ impl Flights {
         }
     }
 
+    /// The flight for `key`, if one can be joined.
+    pub fn find(&self, key: KeyView<'_>) -> Option<Arc<Flight>> {
+        let found = self.shard(key.hash).get(&key.to_key()).map(Arc::clone);
+        found.filter(|flight| !self.may_be_outdated(flight))
+    }
+
+    /// Starts a flight for `key` that nobody else joins, beside whatever is under way.
+    pub fn alone(&self, key: &CacheKey, site: SiteId, tags: Vec<Tag>) -> Pilot {
+        let began = self.purges.latest();
+        let (flight, pilot) = Flight::new(key.clone(), site, tags, began);
+        self.lock_alone().insert(address(&flight), flight);
+        pilot
+    }
+
+    /// The one flight that tries again after `failed`, for all who waited for that: who comes
+    /// first starts it, unless there is another one by then.
+    pub fn retry(&self, failed: &Arc<Flight>) -> Turn {
+        let began = self.purges.latest();
+        let mut shard = self.shard(failed.key.view().hash);
+        if let Some(next) = failed.successor.get() {
+            return Turn::Join(Arc::clone(next));
+        }
+        let (next, turn) = match shard.entry(failed.key.clone()) {
+            Place::Occupied(place)
+                if !Arc::ptr_eq(place.get(), failed) && !self.may_be_outdated(place.get()) =>
+            {
+                let next = Arc::clone(place.get());
+                (Arc::clone(&next), Turn::Join(next))
+            }
+            place => {
+                let tags = failed.tags.clone();
+                let (flight, pilot) = Flight::new(failed.key.clone(), failed.site, tags, began);
+                place.insert_entry(Arc::clone(&flight));
+                (flight, Turn::Fly(pilot))
+            }
+        };
+        failed.successor.get_or_init(|| next);
+        turn
+    }
+
     /// Lets `flight` be found under `key` too, unless another one is.
     pub fn alias(&self, flight: &Arc<Flight>, key: &CacheKey) {
         self.shard(key.view().hash)
@@ -99,6 +142,9 @@ impl Flights {
             .is_some_and(|found| Arc::ptr_eq(found, flight))
         {
             shard.remove(key);
+        } else {
+            drop(shard);
+            self.lock_alone().remove(&address(flight));
         }
     }
 
@@ -116,6 +162,13 @@ impl Flights {
                 !covered
             });
         }
+        self.lock_alone().retain(|_, flight| {
+            let covered = selection.covers(flight.site, flight.tags());
+            if covered {
+                flight.purge();
+            }
+            !covered
+        });
     }
 
     /// Adds the tags of what `pilot`'s flight brings, at most once a flight. If a purge that came
@@ -142,9 +195,18 @@ impl Flights {
         !flight.is_decided() && self.purges.latest_of_responses() > flight.began
     }
 
+    /// Requests that wait for a flight which another one has started.
+    pub fn waiting(&self) -> usize {
+        let waiting = |shard: &Mutex<Shard>| -> usize {
+            lock(shard).values().map(|flight| flight.waiting()).sum()
+        };
+        self.shards.iter().map(waiting).sum()
+    }
+
     /// Flights under way.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).len()).sum()
+        let joinable: usize = self.shards.iter().map(|shard| lock(shard).len()).sum();
+        joinable + self.lock_alone().len()
     }
 
     /// Whether no flight is under way.
@@ -152,11 +214,20 @@ impl Flights {
         self.len() == 0
     }
 
+    fn lock_alone(&self) -> MutexGuard<'_, HashMap<usize, Arc<Flight>>> {
+        self.alone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
         // The table below uses the low bits.
         let index = usize::try_from(hash >> 60).unwrap_or_default();
         lock(self.shards.get(index).unwrap_or(&self.shards[0]))
     }
+}
+
+/// What a flight alone is known by: nobody else has its address while it is kept.
+fn address(flight: &Arc<Flight>) -> usize {
+    Arc::as_ptr(flight).addr()
 }
 
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {

@@ -159,6 +159,11 @@ fn site_rows(site: &Site) -> impl Iterator<Item = (&'static str, Option<String>)
             format!("{choice} {params}")
         })
     };
+    let by_status = site.status_ttl.iter();
+    let by_status: Vec<_> = by_status
+        .map(|(status, ttl)| format!("{status} = {ttl}"))
+        .collect();
+    let by_status = (!by_status.is_empty()).then(|| by_status.join(", "));
     let hosts = (!site.hosts.is_empty()).then(|| site.hosts.join(", "));
     [
         ("name", Some(site.name.clone())),
@@ -168,6 +173,16 @@ fn site_rows(site: &Site) -> impl Iterator<Item = (&'static str, Option<String>)
         ("forward", Some(site.forward.to_string())),
         ("honour", Some(site.honour.to_string())),
         ("default_ttl", site.default_ttl.map(|ttl| ttl.to_string())),
+        ("status_ttl", by_status),
+        (
+            "stale_while_revalidate",
+            site.stale_while_revalidate.map(|time| time.to_string()),
+        ),
+        (
+            "stale_if_error",
+            site.stale_if_error.map(|time| time.to_string()),
+        ),
+        ("hit_for_miss", Some(site.hit_for_miss.to_string())),
         ("ttl_min", site.ttl_min.map(|ttl| ttl.to_string())),
         ("ttl_max", site.ttl_max.map(|ttl| ttl.to_string())),
         ("write_policy", Some(site.write_policy.to_string())),

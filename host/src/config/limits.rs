@@ -24,6 +24,9 @@ pub struct Limits {
     /// Client connections at once; further ones wait to be accepted. 1 to 4294967295. Default
     /// (unset): four fifths of the open-file limit.
     pub connections: Option<Count>,
+    /// Requests that wait for one fetch that another one has started; further ones are answered
+    /// 503. 1 to 4294967295. Default (unset): no bound.
+    pub waiters: Option<Count>,
     /// Time to connect to an origin; then 504. 1ms to 1d, default 5s.
     pub connect: TimeSpan,
     /// Time from the request sent until the head of the origin's response; then 504. 1ms to 1d,
@@ -56,6 +59,7 @@ impl Default for Limits {
             request_fields: Count::new(100),
             request_body: ByteSize::mib(1024),
             connections: None,
+            waiters: None,
             connect: TimeSpan::seconds(5),
             first_byte: TimeSpan::seconds(30),
             origin_idle: TimeSpan::seconds(30),

@@ -108,6 +108,9 @@ impl Rules<'_> {
                 Count::new(u32::MAX),
             );
         }
+        if let Some(waiters) = limits.waiters {
+            self.range("waiters", waiters, Count::new(1), Count::new(u32::MAX));
+        }
         let (shortest, day) = (TimeSpan::millis(1), TimeSpan::seconds(86_400));
         self.range("connect", limits.connect, shortest, day);
         self.range("first_byte", limits.first_byte, shortest, day);
@@ -276,6 +279,14 @@ impl Rules<'_> {
         {
             let clause = format!("\"{min}\" is more than ttl_max, which is \"{max}\"");
             self.wrong(key("ttl_min"), clause);
+        }
+        let longest = TimeSpan::seconds(86_400);
+        if site.hit_for_miss > longest {
+            let clause = format!(
+                "\"{}\" is out of range; write 0s to {longest}",
+                site.hit_for_miss
+            );
+            self.wrong(key("hit_for_miss"), clause);
         }
         let policy = &site.policy;
         self.native(key("policy.keying"), &policy.keying, "native:default");

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::number::{ByteSize, Count, TimeSpan};
 use super::origin::{Origin, OriginProtocol, Origins};
 use super::policy::Policies;
+use super::status::StatusTtl;
 use super::text::words;
 
 /// One site.
@@ -54,6 +55,22 @@ pub struct Site {
     /// none.
     #[serde(default)]
     pub default_ttl: Option<TimeSpan>,
+    /// Lifetimes by status, such as `404 = "10s"` or `5xx = "1s"`, of responses that say nothing
+    /// of it, in place of a guess; within `ttl_min` and `ttl_max`. Default (empty): none.
+    #[serde(default)]
+    pub status_ttl: StatusTtl,
+    /// How long a response that says nothing of it may be used stale while it is validated.
+    /// Default (unset): not at all.
+    #[serde(default)]
+    pub stale_while_revalidate: Option<TimeSpan>,
+    /// How long a response that says nothing of it may be used stale while the origin fails.
+    /// Default (unset): not at all.
+    #[serde(default)]
+    pub stale_if_error: Option<TimeSpan>,
+    /// How long it is remembered that the response to a key was not for sharing, so that requests
+    /// for it do not wait for one another; 0s never. At most 1d, default 2m.
+    #[serde(default = "hit_for_miss")]
+    pub hit_for_miss: TimeSpan,
     /// Shortest lifetime a policy may give. Default (unset): no bound.
     #[serde(default)]
     pub ttl_min: Option<TimeSpan>,
@@ -70,6 +87,10 @@ pub struct Site {
     /// Who decides.
     #[serde(default)]
     pub policy: Policies,
+}
+
+const fn hit_for_miss() -> TimeSpan {
+    TimeSpan::seconds(120)
 }
 
 const fn retries() -> Count {
@@ -91,6 +112,10 @@ impl Site {
             compress: Vec::new(),
             honour: Honour::default(),
             default_ttl: None,
+            status_ttl: StatusTtl::new(),
+            stale_while_revalidate: None,
+            stale_if_error: None,
+            hit_for_miss: hit_for_miss(),
             ttl_min: None,
             ttl_max: None,
             write_policy: WritePolicy::default(),

@@ -520,6 +520,8 @@ fn site(
 ) -> Site {
     let ttl = |ttl: Option<config::TimeSpan>| ttl.map(config::TimeSpan::duration);
     let longest = Duration::from_millis(crate::policy::freshness::LIFETIME_MAX_MS);
+    let ttl_max = ttl(configured.ttl_max).unwrap_or(longest);
+    let ttl_min = ttl(configured.ttl_min).unwrap_or_default();
     Site {
         id,
         name: configured.name.clone(),
@@ -537,10 +539,14 @@ fn site(
         compress: configured.compress.clone(),
         honour: configured.honour,
         bounds: crate::rfc9111::freshness::Bounds {
+            by_status: config::by_status(&configured.status_ttl, ttl_min, ttl_max),
             default_ttl: ttl(configured.default_ttl),
-            ttl_max: ttl(configured.ttl_max).unwrap_or(longest),
+            stale_while_revalidate: ttl(configured.stale_while_revalidate),
+            stale_if_error: ttl(configured.stale_if_error),
+            ttl_max,
         },
-        ttl_min: ttl(configured.ttl_min).unwrap_or_default(),
+        ttl_min,
+        hit_for_miss: configured.hit_for_miss.duration(),
         hooks,
         domain,
         metrics,

@@ -4,6 +4,7 @@ use super::Control;
 use super::report::MEMORY;
 use crate::front::origin::health::Standing;
 use crate::front::origin::metrics::OriginMetrics;
+use crate::front::origin::outage;
 use crate::metrics::Exposition;
 use crate::tier::Usage;
 use crate::tier::memory::stats::Stats;
@@ -20,6 +21,7 @@ impl Control {
         );
         self.requests(&mut out);
         self.origins(&mut out);
+        self.fetches(&mut out);
         self.connections(&mut out);
         self.purges(&mut out);
         let (usage, stats) = self.memory();
@@ -137,9 +139,69 @@ impl Control {
                 out.sample(name, &labels, u64::from(standing == Standing::Up));
             }
         }
-        out.gauges("larder_flights", "Fetches under way.");
-        let flights = u64::try_from(self.edge.cache.flights.len()).unwrap_or(u64::MAX);
-        out.sample("larder_flights", &[], flights);
+        let name = "larder_origin_down";
+        out.gauges(name, "1 if the origin of a site fails and is left alone.");
+        for site in table.sites() {
+            let down = site.upstream.outage.standing() == outage::Standing::Down;
+            out.sample(name, &[("site", &site.name)], u64::from(down));
+        }
+        let name = "larder_origin_outages_total";
+        out.counters(name, "Times that the origin of a site went down.");
+        for site in table.sites() {
+            let downs = site.upstream.outage.downs.get();
+            out.sample(name, &[("site", &site.name)], downs);
+        }
+        let name = "larder_spared_requests_total";
+        out.counters(
+            name,
+            "Requests that a failing origin was not asked: answered stale, or refused.",
+        );
+        for site in table.sites() {
+            let (stale, refused) = (&site.metrics.spared, &site.metrics.refused);
+            for (by, count) in [("stale", stale), ("refusal", refused)] {
+                let labels = [("site", site.name.as_str()), ("by", by)];
+                out.sample(name, &labels, count.get());
+            }
+        }
+    }
+
+    fn fetches(&self, out: &mut Exposition) {
+        let (cache, metrics) = (&self.edge.cache, &self.edge.metrics);
+        let mut gauge = |name, help, value: usize| {
+            out.gauges(name, help);
+            out.sample(name, &[], u64::try_from(value).unwrap_or(u64::MAX));
+        };
+        gauge("larder_flights", "Fetches under way.", cache.flights.len());
+        gauge(
+            "larder_waiting_requests",
+            "Requests that wait for a fetch that another one has started.",
+            cache.flights.waiting(),
+        );
+        gauge(
+            "larder_remembered_keys",
+            "Keys of which it is remembered that they fail or are not for sharing.",
+            cache.outcomes.len(),
+        );
+        counter(
+            out,
+            "larder_remembered_keys_displaced_total",
+            "Keys that were forgotten before their time for want of room.",
+            cache.outcomes.displaced.get(),
+        );
+        counter(
+            out,
+            "larder_waiters_refused_total",
+            "Requests refused because too many waited for the same fetch.",
+            metrics.waiters_refused.get(),
+        );
+        let name = "larder_hit_for_miss_total";
+        out.counters(
+            name,
+            "Requests that waited for no other because what their key brought was not for sharing.",
+        );
+        for site in self.edge.sites.table().sites() {
+            out.sample(name, &[("site", &site.name)], site.metrics.beside.get());
+        }
     }
 
     fn connections(&self, out: &mut Exposition) {

@@ -69,6 +69,9 @@ impl Control {
                 "timed_out": self.edge.metrics.connections_timed_out.get(),
             },
             "flights": self.edge.cache.flights.len(),
+            "waiting_requests": self.edge.cache.flights.waiting(),
+            "remembered_keys": self.edge.cache.outcomes.len(),
+            "refused_waiters": self.edge.metrics.waiters_refused.get(),
             "refused_requests": self.edge.metrics.refused.get(),
         })
     }
@@ -127,6 +130,11 @@ impl Control {
             "hosts": site.hosts,
             "origin": site.upstream.origins().to_string(),
             "origin_addresses": addresses(site),
+            "origin_standing": site.upstream.outage.standing().as_str(),
+            "origin_outages": site.upstream.outage.downs.get(),
+            "spared_by_stale": site.metrics.spared.get(),
+            "spared_by_refusal": site.metrics.refused.get(),
+            "hit_for_miss": site.metrics.beside.get(),
             "requests": requests,
             "hits": site.metrics.outcome(CacheOutcome::Hit),
             "outcomes": counts,

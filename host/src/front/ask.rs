@@ -10,7 +10,8 @@ use http::header::{IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::conditional::{self, Precondition};
-use super::exchange::{Exchange, Miss};
+use super::exchange::Exchange;
+use super::miss::Miss;
 use super::range::set::Spec;
 use super::range::{self, RangeAnswer};
 use super::ranged;

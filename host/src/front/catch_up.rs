@@ -8,9 +8,10 @@ use http::header::{CONTENT_ENCODING, CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIE
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::body::{CatchUp, Rest};
-use super::exchange::{Exchange, Miss};
+use super::exchange::Exchange;
 use super::fill::{has_validator, outgoing_fields, request};
 use super::interim::Interim;
+use super::miss::Miss;
 use super::origin::Outgoing;
 use crate::cache::flight::{Failure, Head};
 

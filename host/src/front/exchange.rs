@@ -25,6 +25,7 @@ use super::fetch;
 use super::forwarded;
 use super::heads::Heads;
 use super::interim::{self, Interim, InterimResponses};
+use super::miss::Miss;
 use super::pass;
 use super::primary_key::{Effective, compose};
 use super::purging::{self, Purge};
@@ -35,8 +36,7 @@ use super::verdict::Verdict;
 use super::worker::{CDN_LOOP, KnownHost, Local, LocalHooks, Worker};
 use crate::cache::Lookup;
 use crate::clock::{self, Moment};
-use crate::entry::{CacheKey, Entry, KeyView, StoredResponse, Usable};
-use crate::policy::activation::Activation;
+use crate::entry::{Entry, KeyView, StoredResponse, Usable};
 use crate::policy::keying::{Input, Keyed};
 use http_body::Body;
 
@@ -243,7 +243,7 @@ fn later(
     };
     Answer::Later(Answering {
         answer: match next {
-            Next::Pass(reason) => Box::pin(pass::pass(exchange, reason, None)),
+            Next::Pass(reason) => Box::pin(pass::pass(exchange, reason)),
             Next::Fetch(miss) => Box::pin(fetch::fetch(exchange, miss)),
         },
         interim: responses,
@@ -269,22 +269,6 @@ struct KeyedRequest {
 enum Next {
     Pass(ForwardReason),
     Fetch(Miss),
-}
-
-/// A request whose key is known and which no fresh stored response answers.
-pub struct Miss {
-    /// Its primary key.
-    pub primary: CacheKey,
-    /// The key under which its response is expected.
-    pub key: CacheKey,
-    /// Why it goes to the origin.
-    pub reason: ForwardReason,
-    /// The stored response that cannot be used as it is.
-    pub stale: Option<(Arc<Entry>, Usable)>,
-    /// The freshness policy it began with.
-    pub freshness: Arc<Activation>,
-    /// The request fields that the keying policy declared, where only those are forwarded.
-    pub declared: Vec<http::HeaderName>,
 }
 
 /// Answered with 421 (RFC 9110 15.5.20).
@@ -488,6 +472,8 @@ fn miss(
         key,
         reason,
         stale,
+        probe: Cell::default(),
+        note: None,
         freshness,
         declared,
     }

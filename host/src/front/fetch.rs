@@ -6,16 +6,19 @@ use std::sync::Arc;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
-use super::answer;
+use super::answer::{self, Asks};
 use super::ask::{self, Ask, Plan};
 use super::body::ResponseBody;
 use super::cache_status::{CACHE_STATUS, CacheStatus, Forward, ForwardReason, Outcome, seconds};
 use super::catch_up;
 use super::conditional;
-use super::exchange::{Exchange, Miss};
+use super::exchange::Exchange;
 use super::fill;
+use super::miss::Miss;
+use super::outlook::Outlook;
 use super::pass;
 use super::ranged::{self, Ranged};
+use super::refused;
 use super::shown::Shown;
 use super::site::CacheOutcome;
 use super::slices::Cut;
@@ -31,22 +34,26 @@ use crate::rfc9111::cache_control::{RequestDirectives, RequestFlag};
 const FLIGHTS_MAX: usize = 3;
 
 /// Answers `exchange`, whose lookup ended in `miss`.
-pub async fn fetch(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
+pub async fn fetch(exchange: Exchange, mut miss: Miss) -> Response<ResponseBody> {
     if exchange.is_looped() {
         return exchange.looped();
     }
     let directives = RequestDirectives::parse(&exchange.head.headers);
-    if let Some((entry, Usable::StaleWhileRevalidate { .. })) = &miss.stale
-        && answers(&exchange, entry)
-    {
+    let outlook = Outlook::of(&exchange, &miss);
+    miss.note = outlook.note();
+    if let Some(entry) = usable_at_once(&exchange, &miss, outlook) {
         // RFC 5861 3: answer now, validate in the background, once for all requests. What came of
         // a request with `no-store` could not be kept.
-        if !directives.has(RequestFlag::NoStore)
+        if outlook.is_worth_trying()
+            && !directives.has(RequestFlag::NoStore)
             && let Turn::Fly(pilot) = take(&exchange, miss.key.view())
         {
             fly(&exchange, &miss, Ask::Whole, pilot);
         }
-        return stale(&exchange, entry);
+        if outlook.trouble.is_some() {
+            exchange.site.metrics.spared.increment();
+        }
+        return stale(&exchange, &miss, entry);
     }
     if directives.has(RequestFlag::OnlyIfCached) {
         let message = "nothing usable is stored and the request forbids to fetch\n";
@@ -55,18 +62,62 @@ pub async fn fetch(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
             answer::own(StatusCode::GATEWAY_TIMEOUT, message),
         );
     }
-    follow(exchange, miss).await
+    if let Some(down) = outlook.refused() {
+        return refused::unavailable(&exchange, &miss, down);
+    }
+    let ask = Ask::of(&exchange, &miss);
+    let turn = if outlook.not_shared {
+        exchange.site.metrics.beside.increment();
+        beside(&exchange, &miss, ask)
+    } else if directives.has(RequestFlag::NoStore) {
+        // What it brings is for nobody else: it joins, and nobody joins it.
+        let flights = &exchange.worker.edge.cache.flights;
+        let found = flights.find(
+            ask.flight_key(&exchange.worker.edge.cache, &miss.key)
+                .view(),
+        );
+        found
+            .map(Turn::Join)
+            .or_else(|| beside(&exchange, &miss, ask))
+    } else {
+        Some(take_asking(&exchange, &miss.key, ask))
+    };
+    match turn {
+        Some(turn) => follow(exchange, miss, ask, turn).await,
+        None => go_alone(exchange, miss).await,
+    }
+}
+
+/// The stored response that answers at once although it is stale.
+fn usable_at_once<'a>(
+    exchange: &Exchange,
+    miss: &'a Miss,
+    outlook: Outlook,
+) -> Option<&'a Arc<Entry>> {
+    match &miss.stale {
+        Some((entry, Usable::StaleWhileRevalidate { .. })) if answers(exchange, entry) => {
+            Some(entry)
+        }
+        // RFC 5861 4: the origin has failed, and nobody need wait for it to fail again.
+        _ => usable_on_error(exchange, miss).filter(|_| outlook.trouble.is_some()),
+    }
 }
 
 /// Joins or starts flights until one answers.
-async fn follow(exchange: Exchange, mut miss: Miss) -> Response<ResponseBody> {
-    let mut ask = Ask::of(&exchange, &miss);
-    let mut turn = take_asking(&exchange, &miss.key, ask);
+async fn follow(
+    exchange: Exchange,
+    mut miss: Miss,
+    mut ask: Ask,
+    mut turn: Turn,
+) -> Response<ResponseBody> {
     let mut failures = 0;
     for flights in 0..FLIGHTS_MAX {
         let (flight, mine) = embark(&exchange, &miss, ask, turn);
-        let _interest = flight.interest();
         let collapsed = mine.is_none();
+        let joins = collapsed.then_some(exchange.worker.edge.limits.waiters);
+        let Some(_interest) = flight.interest(joins) else {
+            return refused::crowded(&exchange, miss.reason);
+        };
         if collapsed && flights == 0 {
             exchange.worker.edge.metrics.collapsed.increment();
         }
@@ -79,11 +130,16 @@ async fn follow(exchange: Exchange, mut miss: Miss) -> Response<ResponseBody> {
                 };
                 if let Some(entry) = mine {
                     let hit = |ttl| Outcome::Hit { ttl };
-                    return from_entry(&exchange, &entry, CacheOutcome::Hit, hit, None);
+                    return from_entry(&exchange, &entry, CacheOutcome::Hit, hit, (None, None));
                 }
                 take_asking(&exchange, &miss.key, ask)
             }
-            Landing::Validated(validation) if collapsed && !validation.shared => break,
+            Landing::Validated(validation) if collapsed && !validation.shared => {
+                match unshared(&exchange, &miss, ask, &flight) {
+                    Some(turn) => turn,
+                    None => break,
+                }
+            }
             Landing::Validated(validation) if !answers(&exchange, &validation.entry) => {
                 ask = ask_more(&exchange, &mut miss, &validation.entry);
                 take_asking(&exchange, &miss.key, ask)
@@ -98,13 +154,18 @@ async fn follow(exchange: Exchange, mut miss: Miss) -> Response<ResponseBody> {
                     ..Forward::new(miss.reason)
                 };
                 if let Some(entry) = usable_on_error(&exchange, &miss) {
-                    return stale_on_error(&exchange, entry, forward);
+                    return stale_on_error(&exchange, &miss, entry, forward);
                 }
-                // Those who joined a failed flight elect one of them to try once more.
                 if !collapsed || failures > 1 {
                     return failed(&exchange, failure, forward);
                 }
-                take_asking(&exchange, &miss.key, ask)
+                let outlook = Outlook::of(&exchange, &miss);
+                if let Some(down) = outlook.refused() {
+                    miss.note = outlook.note();
+                    return refused::unavailable(&exchange, &miss, down);
+                }
+                // Those who joined a failed flight elect one of them to try once more.
+                exchange.worker.edge.cache.flights.retry(&flight)
             }
             Landing::Response(head) => {
                 if is_server_failure(head.status)
@@ -115,13 +176,17 @@ async fn follow(exchange: Exchange, mut miss: Miss) -> Response<ResponseBody> {
                         collapsed,
                         ..Forward::new(miss.reason)
                     };
-                    return stale_on_error(&exchange, entry, forward);
+                    return stale_on_error(&exchange, &miss, entry, forward);
                 }
                 let board = || aboard(&exchange, &miss, &flight, &head);
                 let seat = mine.map_or_else(board, Aboard::Yes);
                 let plan = ask::plan(&exchange, ask, &flight, &head);
                 match (seat, plan) {
-                    (Aboard::NotShared, _) | (Aboard::Yes(_), Plan::Alone) => break,
+                    (Aboard::NotShared, _) => match unshared(&exchange, &miss, ask, &flight) {
+                        Some(turn) => turn,
+                        None => break,
+                    },
+                    (Aboard::Yes(_), Plan::Alone) => break,
                     (Aboard::Other(key), _) => take_asking(&exchange, &key, ask),
                     (Aboard::Yes(_) | Aboard::Late, Plan::Ask(next)) => {
                         ask = next;
@@ -136,10 +201,35 @@ async fn follow(exchange: Exchange, mut miss: Miss) -> Response<ResponseBody> {
             }
         };
     }
-    // What is not for sharing is fetched by each request for itself, all at the same time.
+    go_alone(exchange, miss).await
+}
+
+/// What comes next for a request that joined `flight` and may not share what that brings.
+fn unshared(exchange: &Exchange, miss: &Miss, ask: Ask, flight: &Arc<Flight>) -> Option<Turn> {
+    if exchange.site.hit_for_miss.is_zero() || Outlook::of(exchange, miss).not_shared {
+        return beside(exchange, miss, ask);
+    }
+    // It was the other request's doing, by its credentials for example.
+    Some(exchange.worker.edge.cache.flights.replace(flight))
+}
+
+/// A flight for this request alone, beside whatever is under way. What it brings is stored if that
+/// may be, so it asks for the whole; none for a request that wants something else, which the
+/// origin had better hear of.
+fn beside(exchange: &Exchange, miss: &Miss, ask: Ask) -> Option<Turn> {
+    let head = &exchange.head;
+    let whole = ask == Ask::Whole && head.method == Method::GET && !Asks::of(&head.headers).part;
+    let flights = &exchange.worker.edge.cache.flights;
+    let pilot = || flights.alone(&miss.key, exchange.site.id, exchange.tags());
+    whole.then(|| Turn::Fly(pilot()))
+}
+
+/// Has the origin answer this request for itself. Nothing of that is stored.
+async fn go_alone(exchange: Exchange, miss: Miss) -> Response<ResponseBody> {
+    let _probe = miss.probe.take();
     let reason = miss.reason;
     let declared = (exchange.site.forward == config::Forward::Declared).then_some(miss.declared);
-    pass::pass(exchange, reason, declared).await
+    pass::forward(exchange, reason, declared).await
 }
 
 /// Joins or starts the one flight for `key`.
@@ -171,7 +261,11 @@ fn answers(exchange: &Exchange, entry: &Entry) -> bool {
 /// The flight of `turn`, and a reader of it if this request has started it.
 fn embark(exchange: &Exchange, miss: &Miss, ask: Ask, turn: Turn) -> (Arc<Flight>, Option<Reader>) {
     match turn {
-        Turn::Join(flight) => (flight, None),
+        Turn::Join(flight) => {
+            // Another request tries.
+            drop(miss.probe.take());
+            (flight, None)
+        }
         Turn::Fly(pilot) => {
             let flight = Arc::clone(pilot.flight());
             // Aboard before anything moves: a flight that nobody reads may end itself.
@@ -247,26 +341,33 @@ fn usable_on_error<'a>(exchange: &Exchange, miss: &'a Miss) -> Option<&'a Arc<En
 }
 
 /// The statuses for which a stale response may stand in (RFC 5861 4).
-fn is_server_failure(status: StatusCode) -> bool {
+pub(super) fn is_server_failure(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
 /// Answers from a stale stored response.
-fn stale(exchange: &Exchange, entry: &Entry) -> Response<ResponseBody> {
+fn stale(exchange: &Exchange, miss: &Miss, entry: &Entry) -> Response<ResponseBody> {
     let hit = |ttl| Outcome::Hit { ttl };
-    from_entry(exchange, entry, CacheOutcome::Stale, hit, None)
+    let told = (None, miss.note);
+    from_entry(exchange, entry, CacheOutcome::Stale, hit, told)
 }
 
 /// Answers from a stale stored response after `forward` has failed. It was forwarded, so it is no
 /// hit (RFC 9211 2.1).
-fn stale_on_error(exchange: &Exchange, entry: &Entry, forward: Forward) -> Response<ResponseBody> {
+fn stale_on_error(
+    exchange: &Exchange,
+    miss: &Miss,
+    entry: &Entry,
+    forward: Forward,
+) -> Response<ResponseBody> {
     let forward = |ttl| {
         Outcome::Forward(Forward {
             ttl: Some(ttl),
             ..forward
         })
     };
-    from_entry(exchange, entry, CacheOutcome::Stale, forward, None)
+    let told = (None, miss.note);
+    from_entry(exchange, entry, CacheOutcome::Stale, forward, told)
 }
 
 /// Answers from a stored response that the origin has just confirmed.
@@ -291,17 +392,18 @@ fn validated(
         &validation.entry,
         CacheOutcome::Validated,
         forward,
-        own,
+        (own, miss.note),
     )
 }
 
-/// Answers from `entry`, with the fields in `own` for this client alone.
+/// Answers from `entry`, with the fields in `own` for this client alone, and a `note` for it if it
+/// is trusted.
 fn from_entry(
     exchange: &Exchange,
     entry: &Entry,
     outcome: CacheOutcome,
     status: impl FnOnce(i64) -> Outcome,
-    own: Option<&HeaderMap>,
+    (own, note): (Option<&HeaderMap>, Option<&str>),
 ) -> Response<ResponseBody> {
     let (Some(lifetime), Some(fields)) = (entry.lifetime(), entry.headers()) else {
         let forward = Forward::new(ForwardReason::Miss);
@@ -309,7 +411,7 @@ fn from_entry(
     };
     let age = lifetime.age(clock::now());
     let left = seconds(lifetime.fresh_for) - seconds(age);
-    let shown = Shown::new(&exchange.worker, exchange.client.address, entry);
+    let shown = Shown::new(&exchange.worker, exchange.client.address, entry).noting(note);
     let status = shown.status(status(left));
     let head = &exchange.head;
     let filled = || {
@@ -360,7 +462,8 @@ fn from_flight(
         exchange.client.address,
         &miss.key,
         &miss.freshness.label,
-    );
+    )
+    .noting(miss.note);
     let status = shown.status(Outcome::Forward(forward));
     let age = (head.age > 0 || collapsed).then_some(head.age);
     answer::fill_places(&mut headers, age, &status);

@@ -4,6 +4,7 @@
 //! The fill is a task of its worker and belongs to no client: the one that caused it may leave. It
 //! goes on if a tier will store what it brings, and otherwise for as long as somebody reads.
 
+mod lessons;
 mod part;
 mod tags;
 
@@ -21,9 +22,11 @@ use super::answer;
 use super::ask::Ask;
 use super::carry::{HEAD_BYTES, STEP, carry};
 use super::coding;
-use super::exchange::{Exchange, Miss};
+use super::exchange::Exchange;
 use super::fields;
 use super::interim::Interim;
+use super::miss::Miss;
+use super::origin::outage::Probe;
 use super::origin::{OriginBody, Outgoing};
 use super::site::Site;
 use super::storing::{self, Decision, PolicyBounds};
@@ -59,7 +62,11 @@ struct Fill {
     /// Scheme and authority that the request came for (RFC 9110 4.3.1).
     uri_origin: String,
     primary: CacheKey,
+    /// The key that requests like this one find nothing under.
+    expected: CacheKey,
     stale: Option<Arc<Entry>>,
+    /// The right to try an origin that is in trouble, until that is done.
+    probe: Option<Probe>,
     ask: Ask,
     freshness: Arc<Activation>,
     tags: Vec<Tag>,
@@ -80,6 +87,8 @@ pub fn start(exchange: &Exchange, miss: &Miss, ask: Ask, pilot: Pilot) {
         original_target: exchange.original_target().to_owned(),
         uri_origin: exchange.uri_origin(),
         primary: miss.primary.clone(),
+        expected: miss.key.clone(),
+        probe: miss.probe.take(),
         stale: miss
             .stale
             .as_ref()
@@ -206,7 +215,7 @@ struct Judged {
 }
 
 impl Fill {
-    async fn fly(self, pilot: Pilot) {
+    async fn fly(mut self, pilot: Pilot) {
         let flight = Arc::clone(pilot.flight());
         let listed = Listed {
             worker: Rc::clone(&self.worker),
@@ -214,6 +223,7 @@ impl Fill {
             alias: None,
         };
         let mut ask = self.ask;
+        let mut probe = self.probe.take();
         let stale = self.stale.as_ref().filter(|_| ask == Ask::Whole);
         let mut conditional = stale.filter(|stored| stored.headers().is_some_and(has_validator));
         loop {
@@ -223,8 +233,12 @@ impl Fill {
                 validation::make_conditional(&mut headers, stored);
             }
             ask.write(&mut headers, self.parts().map(|parts| &parts.headers));
-            match self.send(headers).await {
+            let answer = self.send(headers).await;
+            drop(probe.take());
+            match answer {
                 Err(failure) => {
+                    // Before anyone hears of it, and tries again.
+                    self.learn_failure(failure);
                     drop(listed);
                     return pilot.land(Landing::Failed(failure));
                 }
@@ -341,6 +355,7 @@ impl Fill {
         };
         let mut judged = self.judge(status, headers, sent, length);
         let tags = self.tag(&mut judged, Some(stale), pilot);
+        self.learn(pilot.flight(), status, &judged);
         let targeted = targeted::take(&mut judged.headers);
         let withheld = withhold(&mut judged.headers, &judged.native.withheld);
         let domain = &self.site.domain;
@@ -392,6 +407,10 @@ impl Fill {
         let mut judged = self.judge(content.judged_as, content.headers, sent, content.complete);
         let joined = self.stale.as_deref().filter(|_| content.joins);
         let tags = self.tag(&mut judged, joined, &pilot);
+        if self.is_stood_in_for(content.judged_as) {
+            judged.decision.lifetime = None;
+        }
+        self.learn(pilot.flight(), content.judged_as, &judged);
         let lifetime = judged.decision.lifetime;
         let key = self.response_key(&judged, &mut listed);
         let mut reservation = lifetime.and_then(|_| {

@@ -13,6 +13,7 @@ mod course;
 pub mod fault;
 pub mod health;
 pub mod metrics;
+pub mod outage;
 pub mod outgoing;
 pub mod pool;
 pub mod resolve;
@@ -106,7 +107,9 @@ impl OriginClient {
                 interim.send(response.status(), response.headers());
             });
         }
+        let began = clock::now();
         let answer = self.try_addresses(site, request).await;
+        site.upstream.note(began, answer.as_ref().err());
         answer.map_err(|fault| {
             let reason = Chain(&fault);
             tracing::debug!(site = site.name, %reason, "the origin did not answer");

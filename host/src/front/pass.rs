@@ -17,18 +17,33 @@ use super::fetch;
 use super::fields;
 use super::fill;
 use super::origin::fault::FaultKind;
+use super::origin::outage::Admission;
 use super::origin::{OriginBody, Outgoing};
+use super::refused;
 use super::site::{CacheOutcome, Site};
 use super::tagging;
 use super::worker::Worker;
 use crate::cache::flight::Failure;
+use crate::clock;
 use crate::entry::Tag;
 use crate::rfc9111::cache_groups::{self, CACHE_GROUP_INVALIDATION};
 use crate::rfc9111::invalidation::{self, EffectiveUri};
 use crate::rfc9111::targeted;
 
-/// Passes `exchange` on for `reason`; of its fields only the `declared` ones, if that is said.
-pub async fn pass(
+/// Passes `exchange` on for `reason`, unless its origin is down.
+pub async fn pass(exchange: Exchange, reason: ForwardReason) -> Response<ResponseBody> {
+    // What nothing stored can answer may try an origin of which there is only doubt.
+    let _probe = match exchange.site.upstream.outage.admit(clock::now()) {
+        Admission::Down(down) => return refused::unpassed(&exchange, reason, down),
+        Admission::Probe(probe) => Some(probe),
+        Admission::Open | Admission::Doubtful => None,
+    };
+    forward(exchange, reason, None).await
+}
+
+/// Sends `exchange` to its origin for `reason`; of its fields only the `declared` ones, if that is
+/// said.
+pub async fn forward(
     mut exchange: Exchange,
     reason: ForwardReason,
     declared: Option<Vec<HeaderName>>,

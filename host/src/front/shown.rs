@@ -18,26 +18,37 @@ impl Shown {
     #[inline]
     pub fn new(worker: &Worker, client: IpAddr, entry: &Entry) -> Self {
         if !worker.edge.trusts(client) {
-            return Self {
-                key: Vec::new(),
-                detail: Vec::new(),
-            };
+            return Self::nothing();
         }
         Self::of_key(worker, client, &entry.key, entry.decided_by())
+    }
+
+    /// Nothing.
+    pub fn nothing() -> Self {
+        Self {
+            key: Vec::new(),
+            detail: Vec::new(),
+        }
     }
 
     /// Of a response that is not stored yet and expected under `key`.
     pub fn of_key(worker: &Worker, client: IpAddr, key: &CacheKey, decided_by: &str) -> Self {
         if !worker.edge.trusts(client) {
-            return Self {
-                key: Vec::new(),
-                detail: Vec::new(),
-            };
+            return Self::nothing();
         }
         Self {
             key: readable(key.view().bytes),
             detail: decided_by.as_bytes().to_vec(),
         }
+    }
+
+    /// The same with a `note`, if there is one, for a client that is shown anything.
+    pub fn noting(mut self, note: Option<&str>) -> Self {
+        if let Some(note) = note.filter(|_| !self.is_nothing()) {
+            self.detail.extend_from_slice(b", ");
+            self.detail.extend_from_slice(note.as_bytes());
+        }
+        self
     }
 
     /// Whether there is nothing to show.

@@ -45,6 +45,8 @@ pub struct Site {
     pub bounds: Bounds,
     /// Shortest lifetime a policy may give.
     pub ttl_min: Duration,
+    /// How long it is remembered that a response was not for sharing; zero: not at all.
+    pub hit_for_miss: Duration,
     /// What runs at each hook.
     pub hooks: SiteHooks,
     /// The memory that its entries compete for.
@@ -144,6 +146,12 @@ pub struct SiteMetrics {
     requests: [[Counter; 5]; CacheOutcome::ALL.len()],
     /// What went to the origin.
     pub origin: Arc<OriginMetrics>,
+    /// Requests that were fetched beside others because of what their key brought lately.
+    pub beside: Counter,
+    /// Requests that were answered by a stale response without asking a failing origin.
+    pub spared: Counter,
+    /// Requests that were refused without asking a failing origin.
+    pub refused: Counter,
 }
 
 impl SiteMetrics {

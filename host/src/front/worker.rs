@@ -70,6 +70,8 @@ pub struct RequestLimits {
     pub target: usize,
     /// Bytes of a request body.
     pub body: u64,
+    /// Requests that wait for one fetch that another one has started.
+    pub waiters: usize,
 }
 
 /// Counts that belong to no site.
@@ -79,6 +81,8 @@ pub struct EdgeMetrics {
     pub request_seconds: Histogram,
     /// Requests answered by a fetch that another one had begun.
     pub collapsed: Counter,
+    /// Requests refused because too many waited for the same fetch.
+    pub waiters_refused: Counter,
     /// Requests refused before they reached a site.
     pub refused: Counter,
     /// Responses not stored because they have more tags than are kept, or longer ones.

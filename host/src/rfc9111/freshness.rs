@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderName;
 
+use super::by_status::LifetimesByStatus;
 use super::cache_control::{MAX_SECS, ResponseFlag, Scope};
 use super::facts::{Expires, RequestFacts, ResponseFacts};
-use super::storable::{self, Storable};
+use super::storable::{self, Reason, Storable};
 use crate::clock::Moment;
 use crate::entry::{Lifetime, Reuse};
 
@@ -30,10 +31,16 @@ pub struct Times {
 }
 
 /// What a site lets native freshness do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounds {
+    /// Lifetimes by status of responses that give none, in place of a guess.
+    pub by_status: LifetimesByStatus,
     /// Lifetime of a successful or redirecting response that gives no basis for one.
     pub default_ttl: Option<Duration>,
+    /// `stale-while-revalidate` of a response that has a lifetime and does not say.
+    pub stale_while_revalidate: Option<Duration>,
+    /// `stale-if-error` of such a response.
+    pub stale_if_error: Option<Duration>,
     /// No lifetime is longer.
     pub ttl_max: Duration,
 }
@@ -41,7 +48,10 @@ pub struct Bounds {
 impl Default for Bounds {
     fn default() -> Self {
         Self {
+            by_status: LifetimesByStatus::default(),
             default_ttl: None,
+            stale_while_revalidate: None,
+            stale_if_error: None,
             ttl_max: Duration::from_secs(MAX_SECS),
         }
     }
@@ -54,6 +64,8 @@ pub enum Basis {
     Explicit,
     /// A share of the time since `Last-Modified`.
     Heuristic,
+    /// The site's lifetime for the status.
+    Status,
     /// The site's default.
     Default,
     /// Nothing; the lifetime is zero.
@@ -66,6 +78,7 @@ impl Basis {
         match self {
             Self::Explicit => "explicit",
             Self::Heuristic => "heuristic",
+            Self::Status => "status",
             Self::Default => "default",
             Self::None => "none",
         }
@@ -120,8 +133,11 @@ pub fn native(
     let (basis, lifetime) = lifetime(response, times, bounds);
     let reuse = reuse(response);
     let directives = &response.directives;
-    let window = |given: Option<Duration>| match reuse {
-        Reuse::Normal => given.unwrap_or_default(),
+    // A site's own windows are for what is meant to be kept: neither for what has no lifetime, nor
+    // for errors, which would go on being told after they are over.
+    let defaults = basis != Basis::None && !response.status.is_server_error();
+    let window = |given: Option<Duration>, of_site: Option<Duration>| match reuse {
+        Reuse::Normal => given.or(of_site.filter(|_| defaults)).unwrap_or_default(),
         // RFC 9111 4.2.4: no stale response against a directive that forbids it.
         Reuse::FreshOnly | Reuse::AfterValidation => Duration::ZERO,
     };
@@ -135,13 +151,19 @@ pub fn native(
         storable: storable::storable(request, response),
         lifetime: lifetime.min(bounds.ttl_max),
         basis,
-        stale_while_revalidate: window(directives.stale_while_revalidate),
-        stale_if_error: window(directives.stale_if_error),
+        stale_while_revalidate: window(
+            directives.stale_while_revalidate,
+            bounds.stale_while_revalidate,
+        ),
+        stale_if_error: window(directives.stale_if_error, bounds.stale_if_error),
         reuse,
         initial_age: initial_age(response, times),
         has_validator: response.has_validator(),
         withheld,
     };
+    if native.storable == Storable::No(Reason::NotCacheable) && basis == Basis::Status {
+        native.storable = Storable::Yes;
+    }
     if native.storable == Storable::Yes && !native.is_of_use() {
         native.storable = Storable::Pointless;
     }
@@ -172,6 +194,9 @@ fn lifetime(response: &ResponseFacts, times: Times, bounds: &Bounds) -> (Basis, 
             Expires::Past => Duration::ZERO,
         };
         return (Basis::Explicit, lifetime.min(Duration::from_secs(MAX_SECS)));
+    }
+    if let Some(lifetime) = bounds.by_status.get(response.status) {
+        return (Basis::Status, lifetime);
     }
     // RFC 9111 4.2.2: heuristics need a status that allows them, or `public`.
     let cacheable = storable::is_heuristically_cacheable(response.status);

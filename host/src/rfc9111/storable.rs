@@ -99,14 +99,15 @@ fn refusal(request: &RequestFacts, response: &ResponseFacts) -> Option<Reason> {
         return Some(Reason::VaryAny);
     }
     let explicit = has_explicit_expiration(response) || directives.has(ResponseFlag::Public);
-    // RFC 9111 3, last item: some sign that the response may be stored.
-    if !explicit && !is_heuristically_cacheable(response.status) {
-        return Some(Reason::NotCacheable);
-    }
     // RFC 9111 7.3 leaves cookies to the directives. A lifetime that is only a guess must not
     // hand one client's cookie to others.
     if !explicit && response.set_cookie == Presence::Present {
         return Some(Reason::SetCookie);
+    }
+    // RFC 9111 3, last item: some sign that the response may be stored. It is asked last, because
+    // an operator's word may stand in for it.
+    if !explicit && !is_heuristically_cacheable(response.status) {
+        return Some(Reason::NotCacheable);
     }
     None
 }

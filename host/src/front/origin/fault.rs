@@ -107,6 +107,18 @@ impl Fault {
         }
     }
 
+    /// Whether it speaks of the origin as a whole, and not perhaps of this request alone.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Name(_)
+            | Self::Connect(_)
+            | Self::ConnectTimedOut
+            | Self::Tls(_)
+            | Self::TimedOut => true,
+            Self::Closed(_) | Self::Broken(_) | Self::Unsound(_) | Self::Client(_) => false,
+        }
+    }
+
     /// What clients are told.
     pub fn failure(&self) -> Failure {
         match self {

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::budget::RetryBudget;
 use super::fault::{Chain, Fault};
 use super::health::{Change, Health, Sign, Standing};
+use super::outage::Outage;
 use super::pool::EndpointId;
 use super::resolve::Addresses;
 use super::tls;
@@ -47,6 +48,8 @@ pub struct Upstream {
     pub(super) looked_up: Notify,
     /// What requests may be sent once more.
     pub budget: RetryBudget,
+    /// Whether any of them can be reached.
+    pub outage: Arc<Outage>,
     turn: AtomicUsize,
 }
 
@@ -113,9 +116,30 @@ impl Upstream {
             addresses: Mutex::new(Addresses::of(&settings.origins, settings.host.as_deref())),
             looked_up: Notify::new(),
             budget: RetryBudget::default(),
+            outage: Arc::default(),
             turn: AtomicUsize::new(0),
             settings,
         }))
+    }
+
+    /// Learns from a request that began at `began` and was answered, or ended with `fault`.
+    pub(super) fn note(&self, began: Moment, fault: Option<&Fault>) {
+        let now = clock::now();
+        match fault {
+            None => {
+                if self.outage.answered(now) {
+                    tracing::info!(site = self.site, "the origin answers again");
+                }
+            }
+            Some(fault) if fault.is_outage() => {
+                let random = RandomState::new().hash_one(now.as_millis());
+                if self.outage.failed(fault.failure(), began, now, random) {
+                    let reason = Chain(fault);
+                    tracing::warn!(site = self.site, %reason, "the origin is down");
+                }
+            }
+            Some(_) => {}
+        }
     }
 
     /// With or without TLS.

@@ -1,8 +1,11 @@
 //! Tables and laws of native freshness.
 
+use super::super::by_status::Statuses;
 use super::*;
 use crate::entry::Usable;
-use http::header::{AGE, CACHE_CONTROL, DATE, ETAG, EXPIRES, HeaderName, LAST_MODIFIED};
+use http::header::{
+    AGE, CACHE_CONTROL, DATE, ETAG, EXPIRES, HeaderName, LAST_MODIFIED, SET_COOKIE, VARY,
+};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use proptest::prelude::*;
 use std::time::UNIX_EPOCH;
@@ -156,6 +159,115 @@ fn a_default_lifetime_is_the_last_resort_and_not_for_errors() {
 }
 
 #[test]
+fn a_site_may_give_lifetimes_by_status() {
+    let bounds = Bounds {
+        by_status: LifetimesByStatus::new([
+            (Statuses::One(404), secs(10)),
+            (Statuses::Class(5), secs(2)),
+            (Statuses::One(302), secs(5)),
+        ]),
+        default_ttl: Some(secs(30)),
+        ..Bounds::default()
+    };
+    let check = |status, fields: &[(HeaderName, String)], expected| {
+        let native = judge_with(status, fields, Duration::ZERO, &bounds);
+        let found = (native.storable, native.basis, native.lifetime.as_secs());
+        assert_eq!(found, expected, "{status} {fields:?}");
+    };
+    let no = Storable::No;
+    let modified = || (LAST_MODIFIED, ago(1000));
+    let cookie = || (SET_COOKIE, "a=b".to_owned());
+    let any = || (VARY, "*".to_owned());
+    let (given, of_origin) = (Basis::Status, Basis::Explicit);
+    check(404, &[], (Storable::Yes, given, 10));
+    check(404, &[modified()], (Storable::Yes, given, 10));
+    check(503, &[], (Storable::Yes, given, 2));
+    check(302, &[], (Storable::Yes, given, 5));
+    check(200, &[], (Storable::Yes, Basis::Default, 30));
+    check(403, &[], (no(Reason::NotCacheable), Basis::None, 0));
+    // What a response says of itself counts for more.
+    check(
+        404,
+        &[cache_control("max-age=60")],
+        (Storable::Yes, of_origin, 60),
+    );
+    check(
+        404,
+        &[cache_control("max-age=0")],
+        (Storable::Pointless, of_origin, 0),
+    );
+    check(
+        404,
+        &[(EXPIRES, ago(1))],
+        (Storable::Pointless, of_origin, 0),
+    );
+    // What it forbids stays forbidden.
+    check(
+        404,
+        &[cache_control("no-store")],
+        (no(Reason::NoStore), given, 10),
+    );
+    check(
+        503,
+        &[cache_control("private")],
+        (no(Reason::Private), given, 2),
+    );
+    check(404, &[cookie()], (no(Reason::SetCookie), given, 10));
+    check(503, &[cookie()], (no(Reason::SetCookie), given, 2));
+    check(503, &[any()], (no(Reason::VaryAny), given, 2));
+    check(
+        404,
+        &[cache_control("no-cache")],
+        (Storable::Pointless, given, 10),
+    );
+    check(
+        404,
+        &[(AGE, "10".to_owned())],
+        (Storable::Pointless, given, 10),
+    );
+}
+
+#[test]
+fn a_site_may_open_stale_windows_that_a_response_does_not_speak_of() {
+    let bounds = Bounds {
+        by_status: LifetimesByStatus::new([(Statuses::Class(5), secs(2))]),
+        stale_while_revalidate: Some(secs(20)),
+        stale_if_error: Some(secs(40)),
+        ..Bounds::default()
+    };
+    let check = |status, value: &str, expected| {
+        let fields = match value {
+            "" => Vec::new(),
+            _ => vec![cache_control(value)],
+        };
+        let native = judge_with(status, &fields, Duration::ZERO, &bounds);
+        let found = (
+            native.stale_while_revalidate.as_secs(),
+            native.stale_if_error.as_secs(),
+        );
+        assert_eq!(found, expected, "{status} {value}");
+    };
+    check(200, "max-age=60", (20, 40));
+    check(404, "max-age=60", (20, 40));
+    check(200, "max-age=60, stale-while-revalidate=3", (3, 40));
+    check(200, "max-age=60, stale-if-error=0", (20, 0));
+    for forbids in [
+        "must-revalidate",
+        "proxy-revalidate",
+        "no-cache",
+        "s-maxage=60",
+    ] {
+        check(200, &format!("max-age=60, {forbids}"), (0, 0));
+    }
+    // Nothing says that these are to be kept.
+    check(200, "", (0, 0));
+    check(200, "public", (0, 0));
+    check(503, "max-age=60", (0, 0));
+    check(503, "", (0, 0));
+    check(503, "max-age=60, stale-if-error=5", (0, 5));
+}
+
+#[test]
 fn no_lifetime_is_longer_than_the_site_allows() {
     let bounds = Bounds {
         ttl_max: secs(10),
@@ -257,10 +369,7 @@ fn what_could_never_answer_is_pointless_to_store() {
         &[cache_control("max-age=60, no-cache"), tag()],
         Storable::Yes,
     );
-    check(
-        &[cache_control("no-store")],
-        Storable::No(storable::Reason::NoStore),
-    );
+    check(&[cache_control("no-store")], Storable::No(Reason::NoStore));
 }
 
 /// How far an answer is from fresh; it never decreases as time passes.
