@@ -479,9 +479,8 @@ mod tests {
         let key = KeyHasher::default().key(b"k").to_key();
         let content = Content::Nominations(Nominations::default());
         let entry = Entry::new(key.clone(), SiteId(0), Vec::new(), content.clone());
-        let granted = |entry: &Entry, at| {
-            entry.grant_demand(Moment::from_millis(at), Duration::from_millis(1_000))
-        };
+        let granted =
+            |entry: &Entry, at| entry.grant_demand(Moment::from_millis(at), Duration::from_secs(1));
         assert!(granted(&entry, 0), "the first, at whatever time");
         assert!(!granted(&entry, 999));
         assert!(granted(&entry, 1_000));

@@ -21,7 +21,9 @@ fn stale(body: &str) -> Reply {
 
 fn standing(edge: &Edge) -> String {
     let stats = edge.stats();
-    let standing = stats["sites"][0]["origin_standing"].as_str();
+    let standing = stats
+        .pointer("/sites/0/origin_standing")
+        .and_then(serde_json::Value::as_str);
     standing.expect("a word").to_owned()
 }
 

@@ -138,7 +138,7 @@ fn reply(status: u16, fields: Fields<'_>) -> Reply {
 
 /// `value`, or the date that it stands for.
 fn moment(value: &str) -> String {
-    let offset = value.strip_prefix('@').map(|text| text.parse::<i64>());
+    let offset = value.strip_prefix('@').map(str::parse::<i64>);
     let Some(offset) = offset else {
         return value.to_owned();
     };

@@ -100,7 +100,9 @@ fn a_purge_ends_it() {
         let crowd = clients(&edge, 2, "/a");
         wait_for_collapsed(&edge, 1);
         gate.open();
-        crowd.into_iter().for_each(|one| drop(whole(one)));
+        for one in crowd {
+            drop(whole(one));
+        }
     }
 }
 

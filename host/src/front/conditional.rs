@@ -143,7 +143,7 @@ mod tests {
         }
         let other = match expected {
             Precondition::NotModified => Precondition::None,
-            other => other,
+            other @ Precondition::None => other,
         };
         assert_eq!(
             evaluate(&Method::GET, &request, StatusCode::NOT_FOUND, &stored),

@@ -116,21 +116,21 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn failing(retry_in: Duration, refused: Option<Failure>) -> Option<Failing> {
-        Some(Failing { retry_in, refused })
+    fn failing(retry_in: Duration, refused: Option<Failure>) -> Failing {
+        Failing { retry_in, refused }
     }
 
     #[test]
     fn a_key_that_is_left_alone_says_nothing_to_its_origin() {
         let never = || panic!("the origin is not to be asked about");
         for (refused, expected) in [(None, None), (Some(Failure::TimedOut), Some(3))] {
-            let (found, probe) = trouble(failing(3 * SECOND, refused), never);
+            let (found, probe) = trouble(Some(failing(3 * SECOND, refused)), never);
             let found = found.expect("it fails");
             assert!(!found.due && probe.is_none());
             let retry_in = found.refused.map(|down| down.retry_in.as_secs());
             assert_eq!(retry_in, expected);
         }
-        let (found, _) = trouble(failing(SECOND / 10, Some(Failure::TimedOut)), never);
+        let (found, _) = trouble(Some(failing(SECOND / 10, Some(Failure::TimedOut))), never);
         let refused = found.and_then(|found| found.refused);
         assert_eq!(refused.map(|down| down.retry_in), Some(SECOND), "at least");
     }
@@ -142,7 +142,7 @@ mod tests {
             retry_in: SECOND,
         };
         let due = failing(Duration::ZERO, Some(Failure::TimedOut));
-        for key in [None, due] {
+        for key in [None, Some(due)] {
             let (found, _) = trouble(key, || Admission::Open);
             assert_eq!(
                 found.map(|found| (found.due, found.refused)),

@@ -109,7 +109,11 @@ fn hand_on(
     targeted::take(&mut headers);
     let coding = match request.method {
         Method::GET | Method::HEAD => {
-            let (offered, length) = (&exchange.site.compress, body.length());
+            let offered = &exchange.site.compress;
+            let length = match &announced {
+                Some(length) => length.to_str().ok().and_then(|length| length.parse().ok()),
+                None => body.length(),
+            };
             coding::apply(offered, &request.headers, head.status, &mut headers, length)
         }
         _ => None,

@@ -8,7 +8,7 @@ use http::{HeaderValue, Response, StatusCode};
 
 use super::answer;
 use super::body::ResponseBody;
-use super::cache_status::{Forward, ForwardReason, Outcome};
+use super::cache_status::{CACHE_STATUS, Forward, ForwardReason, Outcome};
 use super::exchange::Exchange;
 use super::miss::Miss;
 use super::origin::outage::Down;
@@ -45,6 +45,7 @@ fn answer_down(
     let message = "the origin has failed and was not asked again; try again later\n";
     let mut response = answer::own(status, message);
     let outcome = Outcome::Forward(Forward::new(reason));
+    response.headers_mut().remove(CACHE_STATUS);
     shown.status(outcome).append_to(response.headers_mut());
     come_back(exchange, response, down.retry_in)
 }
@@ -56,6 +57,7 @@ pub fn crowded(exchange: &Exchange, reason: ForwardReason) -> Response<ResponseB
     let mut response = answer::own(StatusCode::SERVICE_UNAVAILABLE, message);
     let outcome = Outcome::Forward(Forward::new(reason));
     let shown = Shown::nothing();
+    response.headers_mut().remove(CACHE_STATUS);
     shown.status(outcome).append_to(response.headers_mut());
     come_back(exchange, response, CROWDED)
 }

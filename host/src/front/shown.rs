@@ -43,6 +43,7 @@ impl Shown {
     }
 
     /// The same with a `note`, if there is one, for a client that is shown anything.
+    #[must_use]
     pub fn noting(mut self, note: Option<&str>) -> Self {
         if let Some(note) = note.filter(|_| !self.is_nothing()) {
             self.detail.extend_from_slice(b", ");

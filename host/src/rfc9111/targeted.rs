@@ -50,7 +50,7 @@ fn combined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
     let lines: Vec<_> = headers
         .get_all(name)
         .iter()
-        .map(|line| line.as_bytes())
+        .map(http::HeaderValue::as_bytes)
         .collect();
     (!lines.is_empty()).then(|| lines.join(&b", "[..]))
 }

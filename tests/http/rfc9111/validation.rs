@@ -191,6 +191,10 @@ fn clients_are_answered_by_their_own_validators() {
         ),
     ] {
         for (place, age) in [("fresh", "0"), ("stale", "100"), ("missing", "0")] {
+            if (given.0, place) == ("Date", "stale") {
+                // Stale without a validator is not stored at all, so the origin answers.
+                continue;
+            }
             let target = format!("/{}", rig.origin.total());
             let fields = [given, ("Cache-Control", "max-age=60"), ("Age", age)];
             rig.origin
