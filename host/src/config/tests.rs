@@ -52,6 +52,10 @@ fn the_documented_file_is_read() {
         forward = "declared"
         honour = "all"
         default_ttl = "1m"
+        status_ttl = { 404 = "10s", 5xx = "1s" }
+        stale_while_revalidate = "1m"
+        stale_if_error = "1d"
+        hit_for_miss = "0s"
         ttl_min = "1s"
         ttl_max = "1h"
         write_policy = "all"
@@ -84,6 +88,15 @@ fn the_documented_file_is_read() {
     assert_eq!(site.honour, Honour::All);
     assert_eq!(site.write_policy, WritePolicy::All);
     assert_eq!(site.ttl_max, Some(TimeSpan::seconds(3600)));
+    let by_status = site.status_ttl.iter();
+    let by_status: Vec<_> = by_status
+        .map(|(status, ttl)| format!("{status} {ttl}"))
+        .collect();
+    assert_eq!(by_status, ["404 10s", "5xx 1s"]);
+    assert_eq!(site.stale_while_revalidate, Some(TimeSpan::seconds(60)));
+    assert_eq!(site.stale_if_error, Some(TimeSpan::seconds(86_400)));
+    assert_eq!(site.hit_for_miss, TimeSpan::millis(0));
+    assert_eq!(other.hit_for_miss, TimeSpan::seconds(120));
     assert_eq!(site.memory, Some(ByteSize::mib(512)));
     assert_eq!(site.policy.keying.params["drop"][0], "session");
     assert_eq!(
@@ -391,6 +404,10 @@ fn contradictions_are_told() {
         "larder.toml:3: limits.target: \"9KiB\" is out of range; write 64B to 8KiB",
     );
     refused(
+        &format!("[limits]\nwaiters = 0\n{SITE}"),
+        "larder.toml:2: limits.waiters: \"0\" is out of range; write 1 to 4294967295",
+    );
+    refused(
         &format!("[limits]\nconnections = 0\n{SITE}"),
         "larder.toml:2: limits.connections: \"0\" is out of range; write 1 to 4294967295",
     );
@@ -447,6 +464,15 @@ fn contradictions_of_sites_are_told() {
         &site("host = \"a b\""),
         "larder.toml:3: site[0].host: \"a b\" is not a host; write a DNS name, an IPv4 address or \
          an IPv6 address in brackets, and a port if one is needed",
+    );
+    refused(
+        &site("status_ttl = { 4xx = \"1s\", 206 = \"1s\" }"),
+        "larder.toml:3: site[0].status_ttl: \"206\" is not a status; write a status from 200 to 599, \
+         other than 206, 304, 412 and 416, or a class such as 4xx",
+    );
+    refused(
+        &site("hit_for_miss = \"2d\""),
+        "larder.toml:3: site[0].hit_for_miss: \"2d\" is out of range; write 0s to 1d",
     );
     refused(
         &site("ttl_min = \"2h\"\nttl_max = \"1h\""),
