@@ -4,14 +4,22 @@
 //! asks for victims in lots, on a thread of its own; a policy's cost is therefore the cost of one
 //! event, and decoding adds a few instructions to it and no path that can panic.
 
+mod buckets;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) mod event;
+mod ghosts;
+mod index;
+mod queue;
 mod slots;
 
 use std::cell::RefCell;
 use std::thread::LocalKey;
 use std::time::Duration;
 
+pub use buckets::Buckets;
+pub use ghosts::Ghosts;
+pub use index::Index;
+pub use queue::{Link, Links, Queue};
 pub use slots::Slots;
 
 use crate::Params;
@@ -72,6 +80,15 @@ pub struct Insert {
     pub size_bytes: u64,
     /// How long it stays fresh; `None`: without end.
     pub lifetime: Option<Duration>,
+}
+
+impl Insert {
+    /// 32 bits of the hash, in which all of it has a share: enough to know a key again, and even
+    /// in every bit whatever the host's hash is like.
+    pub fn half_hash(&self) -> u32 {
+        let mixed = (self.hash ^ (self.hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        u32::try_from(mixed >> 32).unwrap_or_default()
+    }
 }
 
 const SLOT_BITS: u32 = 32;

@@ -4,9 +4,11 @@
 //! would refuse fails here with a message that says why. Requests and responses are written as
 //! plain text, the way they look on the wire. These functions panic where a test should fail.
 
+mod operations;
 mod shard;
 mod text;
 
+pub use operations::{Operation, victims_of};
 pub use shard::{Answer, Shard};
 
 use std::time::Duration;

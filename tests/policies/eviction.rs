@@ -101,8 +101,18 @@ fn mixed(round: &str) -> impl Fn(usize) -> String + Sync {
 fn the_shipped_policies_evict_and_keep_what_is_asked_for() {
     let origin = objects();
     let edge = small(&origin);
-    for policy in ["s3-fifo", "lru"] {
-        if policy == "lru" {
+    let policies = [
+        "s3-fifo",
+        "lru",
+        "sieve",
+        "two-q",
+        "arc",
+        "w-tinylfu",
+        "gdsf",
+        "adaptive",
+    ];
+    for policy in policies {
+        if policy != "s3-fifo" {
             use_policy(&edge, "eviction", policy, &json!({}));
         }
         assert!(active(&edge, "eviction").starts_with(policy));

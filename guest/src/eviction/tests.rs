@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Eviction, Insert, Limits, Slots, Victims, apply, event};
+use super::{Eviction, Ghosts, Index, Insert, Limits, Slots, Victims, apply, event};
 use crate::Params;
 
 /// Writes down what it is told.
@@ -125,4 +125,61 @@ fn slots_grow_by_chunks_up_to_their_bound() {
     }
     assert_eq!(slots.get_mut(u32::MAX), None);
     assert_eq!(slots.get(9), Some(&1));
+}
+
+#[test]
+fn ghosts_are_remembered_while_the_table_grows_and_no_longer_than_asked() {
+    const LENGTH: u32 = 10_000;
+    let hash = |index: u32| {
+        let bits = u64::from(index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let bits = (bits ^ (bits >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32;
+        u32::try_from(bits).unwrap()
+    };
+    let mut ghosts = Ghosts::new();
+    for index in 0..3 * LENGTH {
+        ghosts.insert(hash(index), LENGTH);
+    }
+    let mut remembered = |from: u32| {
+        let range = from..from + LENGTH;
+        range
+            .filter(|index| ghosts.take(hash(*index), LENGTH))
+            .count()
+    };
+    assert_eq!(remembered(0) + remembered(LENGTH), 0);
+    let share = remembered(2 * LENGTH);
+    assert!(share > 9_700, "only {share} of {LENGTH}");
+    // What was taken is forgotten.
+    assert_eq!(remembered(2 * LENGTH), 0);
+}
+
+#[test]
+fn an_index_finds_what_was_entered_and_not_removed() {
+    let mut index = Index::new();
+    let hash = |id: u32| id.wrapping_mul(0x9e37_79b1);
+    for id in 0..20_000 {
+        assert!(index.insert(id, hash(id)));
+    }
+    for id in (0..20_000).step_by(3) {
+        index.remove(id, hash(id));
+        index.remove(id, hash(id));
+    }
+    for id in 0..20_000 {
+        assert_eq!(index.find(hash(id)), (id % 3 != 0).then_some(id), "{id}");
+    }
+    // Who removed may enter anew under another hash.
+    assert!(index.insert(0, 7));
+    assert_eq!((index.find(7), index.find(hash(0))), (Some(0), None));
+}
+
+#[test]
+fn an_index_takes_only_so_many_that_collide() {
+    let mut index = Index::new();
+    // Equal in the low bits, which choose the chain.
+    let hash = |id: u32| id << 20;
+    let taken = (0..1_000).filter(|id| index.insert(*id, hash(*id))).count();
+    let found = (0..1_000)
+        .filter(|id| index.find(hash(*id)) == Some(*id))
+        .count();
+    assert!(taken < 100, "{taken}");
+    assert_eq!(found, taken);
 }

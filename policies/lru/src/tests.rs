@@ -1,8 +1,11 @@
 //! The policy names the same victims, in the same order, as a list that is kept the naive way.
 
 use larder_guest::eviction::{Insert, Limits, Victims};
-use larder_guest::testing::{Answer, Shard};
+use larder_guest::testing::{Answer, Operation, Shard, victims_of};
 use larder_guest::{Eviction, Params};
+use proptest::collection::vec;
+use proptest::prelude::{any, proptest};
+use proptest::prop_assert;
 
 use super::Lru;
 
@@ -149,4 +152,18 @@ fn takes_no_parameters() {
     };
     let error = Shard::<Lru>::new(r#"{"small": 10}"#, limits).unwrap_err();
     assert_eq!(error, "unknown parameter `small`; this policy takes none");
+}
+
+proptest! {
+    #[test]
+    fn survives_what_a_host_may_say(draws in vec(any::<u64>(), 0..500)) {
+        let limits = Limits {
+            capacity_bytes: 2_000,
+            max_entries: 80,
+        };
+        let operations: Vec<_> = draws.into_iter().map(Operation::extreme).collect();
+        for named in victims_of::<Lru>("{}", limits, &operations) {
+            prop_assert!(named.iter().all(|slot| *slot < limits.max_entries));
+        }
+    }
 }

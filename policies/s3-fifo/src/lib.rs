@@ -12,15 +12,17 @@
 //! main queue directly, as it would flush the small one; a replaced entry keeps its place and
 //! counts as hit. The ghost queue is as long as the main queue has entries when it has its share.
 //!
+//! libCacheSim 0.3.5 decides otherwise: it does not admit what is larger than the small queue. That
+//! misses fewer requests in caches of tens of objects, where it amounts to a preference for small
+//! ones, and stores nothing in a small queue of no bytes. Compared to it this policy misses between
+//! 2 points less and 2 points more of requests in caches of 100 objects and more, and on block
+//! traffic up to 6 points more bytes; without sizes it is the same to 0.2 points, or up to 2 better
+//! where ghosts matter, of which it keeps as many as the main queue has entries.
+//!
 //! Parameters: `small`, the small queue's share in percent, 1 to 99, by default 10.
 
-mod ghosts;
-mod queue;
-
-use ghosts::Ghosts;
-use larder_guest::eviction::{Insert, Limits, Slots, Victims};
+use larder_guest::eviction::{Ghosts, Insert, Limits, Link, Links, Queue, Slots, Victims};
 use larder_guest::{Eviction, Params};
-use queue::{Link, Links, Queue};
 
 /// Hits that are counted for an entry; more say nothing more.
 const HITS_MAX: u8 = 3;
@@ -97,7 +99,7 @@ impl Eviction for S3Fifo {
         } = insert;
         let facts = Facts {
             size_bytes,
-            hash: half(insert.hash),
+            hash: insert.half_hash(),
         };
         if self.states.get(slot).is_some_and(|state| *state != VACANT) {
             if self.replace(slot, facts) {
@@ -195,13 +197,13 @@ impl S3Fifo {
             Some(IN_MAIN) => &mut self.main,
             _ => return false,
         };
-        queue.bytes = queue.bytes - known.size_bytes + facts.size_bytes;
+        queue.resize(known.size_bytes, facts.size_bytes);
         *known = facts;
         true
     }
 
     fn small_is_over_its_share(&self) -> bool {
-        let all_bytes = self.small.bytes + self.main.bytes;
+        let all_bytes = self.small.bytes.saturating_add(self.main.bytes);
         let is_over =
             self.small.bytes.saturating_mul(100) >= self.small_percent.saturating_mul(all_bytes);
         self.small.len > 0 && (is_over || self.main.len == 0)
@@ -212,15 +214,6 @@ impl S3Fifo {
         let residents = u64::from(self.small.len) + u64::from(self.main.len);
         u32::try_from(residents * (100 - self.small_percent) / 100).unwrap_or(u32::MAX)
     }
-}
-
-#[expect(
-    clippy::as_conversions,
-    clippy::cast_possible_truncation,
-    reason = "a half of the hash is wanted"
-)]
-fn half(hash: u64) -> u32 {
-    hash as u32
 }
 
 #[cfg(test)]

@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 
 use larder_guest::eviction::{Insert, Limits, Victims};
-use larder_guest::testing::{Answer, Shard};
+use larder_guest::testing::{Answer, Operation, Shard, victims_of};
 use larder_guest::{Eviction, Params};
+use proptest::collection::vec;
+use proptest::prelude::{any, proptest};
+use proptest::prop_assert;
 
-use super::ghosts::Ghosts;
-use super::{S3Fifo, half};
+use super::S3Fifo;
 
 /// S3-FIFO with two queues of entries and a list of all that ever became ghosts.
 struct Model {
@@ -349,26 +351,16 @@ fn the_share_of_the_small_queue_is_a_percentage() {
     );
 }
 
-#[test]
-fn ghosts_are_remembered_while_the_table_grows_and_no_longer_than_asked() {
-    const LENGTH: u32 = 10_000;
-    let hash = |index: u32| {
-        let bits = u64::from(index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        half((bits ^ (bits >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 31)
-    };
-    let mut ghosts = Ghosts::new();
-    for index in 0..3 * LENGTH {
-        ghosts.insert(hash(index), LENGTH);
+proptest! {
+    #[test]
+    fn survives_what_a_host_may_say(draws in vec(any::<u64>(), 0..500)) {
+        let limits = Limits {
+            capacity_bytes: 2_000,
+            max_entries: 80,
+        };
+        let operations: Vec<_> = draws.into_iter().map(Operation::extreme).collect();
+        for named in victims_of::<S3Fifo>("{}", limits, &operations) {
+            prop_assert!(named.iter().all(|slot| *slot < limits.max_entries));
+        }
     }
-    let mut remembered = |from: u32| {
-        let range = from..from + LENGTH;
-        range
-            .filter(|index| ghosts.take(hash(*index), LENGTH))
-            .count()
-    };
-    assert_eq!(remembered(0) + remembered(LENGTH), 0);
-    let share = remembered(2 * LENGTH);
-    assert!(share > 9_700, "only {share} of {LENGTH}");
-    // What was taken is forgotten.
-    assert_eq!(remembered(2 * LENGTH), 0);
 }

@@ -1,0 +1,122 @@
+//! Eviction: by size and frequency, adapting to the traffic. No paper has it as a whole.
+//!
+//! Entries are ranked as in GreedyDual-Size-Frequency: what an entry is worth, on top of the age of
+//! the shard when it was used last (see `ranking`). What repeated use counts for, and whether size
+//! counts at all, is a *rule* (see `rule`), and no rule is right for all traffic: newcomers on
+//! probation save a cache from scans and loops and harm it where all is recent; worth by size
+//! serves the most requests and may serve fewer bytes. So seven rules, LRU among them, are tried
+//! all the time on a sample of the keys, in shadows that hold no contents (see `trial`), and the
+//! one that is best for the objective (see `objective`) ranks the entries.
+//!
+//! Whatever the rule, who left is remembered with its uses until four times the capacity has left
+//! after it (see `memory`), and a newcomer worth less than the victims it needs is refused.
+//!
+//! Parameters: `objective`. `"requests"`: to miss the fewest requests. `"bytes"`: the fewest bytes.
+//! `"balanced"`, the default: the fewest requests as long as that costs no bytes against LRU, else
+//! the fewest bytes.
+//!
+//! Keeps 54 bytes for each entry, ghosts included. The shadows keep 70 for each of theirs: usually
+//! there are seven times a 64th as many of them as the shard may have entries, and never more than
+//! four times that; 1,024 take the place of the 64th in shards of more than 65,536 entries.
+//!
+//! An event costs the same however many entries there are. A shadow costs about as much as the
+//! shard itself, so that a shard of fewer entries than the sample costs eight times as much for an
+//! event as one of many.
+
+mod memory;
+mod objective;
+mod ranking;
+mod rule;
+mod trial;
+mod wheel;
+
+use larder_guest::eviction::{Insert, Limits, Victims};
+use larder_guest::{Eviction, Params};
+use objective::Objective;
+use ranking::{Key, Ranking};
+use rule::{Unit, Worth};
+use trial::{Shard, Trial};
+
+/// The policy; see the crate's documentation.
+#[derive(Debug)]
+pub struct Adaptive {
+    ranking: Ranking,
+    trial: Trial,
+    unit: Unit,
+    capacity_bytes: u64,
+    /// What the shard held when room was made last, which may be less.
+    full_bytes: u64,
+}
+
+impl Eviction for Adaptive {
+    fn configure(params: &Params, limits: Limits) -> Result<Self, String> {
+        let objective = match params.string("objective")?.unwrap_or("balanced") {
+            "requests" => Objective::Requests,
+            "bytes" => Objective::Bytes,
+            "balanced" => Objective::Balanced,
+            other => {
+                return Err(format!(
+                    "parameter `objective`: expected requests, bytes or balanced, found {other:?}"
+                ));
+            }
+        };
+        Ok(Self {
+            ranking: Ranking::new(limits.max_entries),
+            trial: Trial::new(objective, limits.max_entries),
+            unit: Unit::new(),
+            capacity_bytes: limits.capacity_bytes,
+            full_bytes: limits.capacity_bytes,
+        })
+    }
+
+    fn hit(&mut self, slot: u32) {
+        if let Some(key) = self.ranking.hit(slot) {
+            self.requested(key);
+        }
+    }
+
+    fn insert(&mut self, insert: Insert) {
+        let key = Key {
+            hash: insert.half_hash(),
+            size_bytes: u32::try_from(insert.size_bytes).unwrap_or(u32::MAX),
+        };
+        self.unit.newcomer(key.size_bytes);
+        self.ranking.insert(self.worth(), insert.slot, key);
+        self.requested(key);
+    }
+
+    fn remove(&mut self, slot: u32) {
+        self.ranking.remove(slot);
+    }
+
+    fn victims(&mut self, victims: &mut Victims) {
+        let full_bytes = self.ranking.bytes().saturating_sub(victims.missing_bytes());
+        self.full_bytes = full_bytes.min(self.capacity_bytes);
+        let worth = self.worth();
+        self.ranking.victims(worth, self.capacity_bytes, victims);
+    }
+}
+
+larder_guest::eviction!(Adaptive);
+
+impl Adaptive {
+    fn worth(&self) -> Worth {
+        Worth {
+            rule: self.trial.rule(),
+            unit_bytes: self.unit.bytes(),
+        }
+    }
+
+    #[inline]
+    fn requested(&mut self, key: Key) {
+        let shard = Shard {
+            residents: self.ranking.len(),
+            capacity_bytes: self.full_bytes,
+            unit_bytes: self.unit.bytes(),
+        };
+        self.trial.request(key, shard);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,321 @@
+//! The ranking against a plain list, the parts by themselves, and the whole on made-up traffic.
+
+use larder_guest::eviction::{Insert, Limits, Victims};
+use larder_guest::testing::{Answer, Operation, Shard, victims_of};
+use proptest::collection::vec;
+use proptest::prelude::{any, proptest};
+use proptest::{prop_assert, prop_assert_eq};
+
+use super::Adaptive;
+use super::memory::{Left, Memory};
+use super::objective::{Objective, Score};
+use super::ranking::{Key, Ranking};
+use super::rule::{Unit, Worth};
+use super::trial::RULES;
+
+const LIMITS: Limits = Limits {
+    capacity_bytes: 2_000,
+    max_entries: 80,
+};
+
+/// The same as a ranking, with a list of entries that is searched for the least.
+struct Model {
+    entries: Vec<(u32, Entry)>,
+    memory: Memory,
+    age: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    key: Key,
+    uses: u8,
+    age: u64,
+}
+
+impl Model {
+    fn hit(&mut self, slot: u32) {
+        let age = self.age;
+        for (_, entry) in self.entries.iter_mut().filter(|(known, _)| *known == slot) {
+            entry.uses = entry.uses.saturating_add(1);
+            entry.age = age;
+        }
+    }
+
+    fn insert(&mut self, slot: u32, key: Key) {
+        let known = self.entries.iter_mut().find(|(known, _)| *known == slot);
+        if let Some((_, known)) = known.filter(|(_, known)| known.key.hash == key.hash) {
+            known.key = key;
+            self.hit(slot);
+            return;
+        }
+        self.remove(slot);
+        let uses = self.memory.take(key.hash).saturating_add(1);
+        let age = self.age;
+        self.entries.push((slot, Entry { key, uses, age }));
+    }
+
+    fn remove(&mut self, slot: u32) {
+        self.entries.retain(|(known, _)| *known != slot);
+    }
+
+    /// Whether `slot` is one of those that are worth the least; it leaves.
+    fn gives(&mut self, worth: Worth, slot: u32) -> bool {
+        let due = |entry: &Entry| entry.age + worth.ticks(entry.uses, entry.key.size_bytes);
+        let least = self.entries.iter().map(|(_, entry)| due(entry)).min();
+        let Some((_, entry)) = self.entries.iter().find(|(known, _)| *known == slot) else {
+            return false;
+        };
+        let entry = *entry;
+        self.remove(slot);
+        self.age = self.age.max(due(&entry));
+        let left = Left {
+            hash: entry.key.hash,
+            uses: entry.uses,
+            size_bytes: entry.key.size_bytes,
+        };
+        let residents = u32::try_from(self.entries.len()).unwrap();
+        self.memory.keep(left, residents, LIMITS.capacity_bytes);
+        least == Some(due(&entry))
+    }
+}
+
+proptest! {
+    #[test]
+    fn names_an_entry_that_is_worth_the_least(
+        draws in vec(any::<u64>(), 0..2_000),
+        rule in 0..RULES.len(),
+    ) {
+        let worth = Worth { rule: RULES[rule], unit_bytes: 16.0 };
+        let mut ranking = Ranking::new(LIMITS.max_entries);
+        let mut model = Model { entries: Vec::new(), memory: Memory::new(), age: 0 };
+        for operation in draws.into_iter().map(Operation::drawn) {
+            match operation {
+                Operation::Hit(slot) => {
+                    ranking.hit(slot);
+                    model.hit(slot);
+                }
+                Operation::Insert(insert) if insert.slot < LIMITS.max_entries => {
+                    // A size of its own for each key: an entry that shrinks stays where it is.
+                    let hash = insert.half_hash();
+                    let key = Key { hash, size_bytes: 1 + hash % 97 };
+                    ranking.insert(worth, insert.slot, key);
+                    model.insert(insert.slot, key);
+                }
+                Operation::Insert(_) => {}
+                Operation::Remove(slot) => {
+                    ranking.remove(slot);
+                    model.remove(slot);
+                }
+                Operation::Victims(_) => {
+                    // One byte: one victim, and nobody to spare.
+                    let mut victims = Victims::new(1);
+                    ranking.victims(worth, LIMITS.capacity_bytes, &mut victims);
+                    let named = victims.into_slots();
+                    prop_assert_eq!(named.len(), 1.min(model.entries.len()));
+                    for slot in named {
+                        prop_assert!(model.gives(worth, slot));
+                    }
+                }
+            }
+            let bytes: u64 = model.entries.iter().map(|(_, e)| u64::from(e.key.size_bytes)).sum();
+            prop_assert_eq!(ranking.bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn survives_what_a_host_may_say(draws in vec(any::<u64>(), 0..500)) {
+        let operations: Vec<_> = draws.into_iter().map(Operation::extreme).collect();
+        for named in victims_of::<Adaptive>("{}", LIMITS, &operations) {
+            prop_assert!(named.iter().all(|slot| *slot < LIMITS.max_entries));
+        }
+    }
+}
+
+fn hash(index: u32) -> u32 {
+    let insert = Insert {
+        slot: 0,
+        hash: u64::from(index)
+            .wrapping_mul(0xbf58_476d_1ce4_e5b9)
+            .rotate_left(31),
+        size_bytes: 0,
+        lifetime: None,
+    };
+    insert.half_hash()
+}
+
+#[test]
+fn keys_are_remembered_until_four_capacities_have_left() {
+    const RESIDENTS: u32 = 1_000;
+    let mut memory = Memory::new();
+    for index in 0..20 * RESIDENTS {
+        let left = Left {
+            hash: hash(index),
+            uses: 3,
+            size_bytes: 10,
+        };
+        memory.keep(left, RESIDENTS, 10 * u64::from(RESIDENTS));
+    }
+    let mut remembered = |from: u32| {
+        let range = from * RESIDENTS..(from + 1) * RESIDENTS;
+        range.filter(|index| memory.take(hash(*index)) >= 3).count()
+    };
+    // Strangers, and those that left too long ago, share 12 bits with one of fifteen now and then.
+    assert!(remembered(100) < 10);
+    assert!((0..15).map(&mut remembered).sum::<usize>() < 150);
+    let share = (16..20).map(&mut remembered).sum::<usize>();
+    assert!(share > 3_400, "only {share} of 4,000");
+    // What was taken is forgotten.
+    assert!((16..20).map(&mut remembered).sum::<usize>() < 40);
+}
+
+#[test]
+fn the_unit_follows_the_mean_in_large_steps() {
+    let mut unit = Unit::new();
+    unit.newcomer(1_000);
+    let first = unit.bytes();
+    for _ in 0..100 {
+        unit.newcomer(2_500);
+    }
+    assert_eq!((first, unit.bytes()), (1_024.0, 1_024.0));
+    for _ in 0..20 {
+        unit.newcomer(20_000);
+    }
+    assert_eq!(unit.bytes(), 4_096.0);
+}
+
+#[test]
+fn the_objective_decides_which_rule_is_best() {
+    let score = |requests, bytes| Score { requests, bytes };
+    let lru = score(100.0, 100.0);
+    // Indices: 0 LRU, 1 to 3 by bytes, 4 to 6 by requests.
+    let check = |objective: Objective, used, changed: &[(usize, Score)], expected| {
+        let mut scores = [lru; 7];
+        for (rule, score) in changed {
+            scores[*rule] = *score;
+        }
+        assert_eq!(
+            objective.best(scores, used),
+            expected,
+            "{objective:?} {changed:?}"
+        );
+    };
+    let costs_bytes = [(5, score(70.0, 110.0)), (2, score(95.0, 90.0))];
+    check(Objective::Requests, 0, &costs_bytes, 5);
+    check(Objective::Bytes, 0, &costs_bytes, 2);
+    check(Objective::Balanced, 5, &costs_bytes, 2);
+    let costs_none = [(5, score(70.0, 100.0)), (2, score(95.0, 90.0))];
+    check(Objective::Balanced, 2, &costs_none, 5);
+    check(Objective::Bytes, 5, &costs_none, 2);
+    // By less than the margin nothing changes.
+    let hardly = [(4, score(99.8, 99.8))];
+    for objective in [Objective::Requests, Objective::Bytes] {
+        check(objective, 3, &hardly, 3);
+    }
+    check(Objective::Balanced, 6, &[(6, score(90.0, 100.4))], 6);
+    check(Objective::Balanced, 0, &[(6, score(90.0, 100.4))], 0);
+}
+
+/// Numbers below `below` that look random and are the same in every run.
+fn random(state: &mut u64, below: u64) -> u64 {
+    *state = state
+        .wrapping_mul(6_364_136_223_846_793_005)
+        .wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 33) % below
+}
+
+#[test]
+fn what_is_asked_for_once_does_not_push_out_what_is_used() {
+    let limits = Limits {
+        capacity_bytes: 1_000,
+        max_entries: 100_000,
+    };
+    let mut shard = Shard::<Adaptive>::new("{}", limits).unwrap().with_lots(16);
+    let state = &mut 7;
+    let mut hits = 0;
+    for request in 0..80_000 {
+        // One request in four is for one of 900 keys, which LRU would have lost by then.
+        let is_used = request % 4 == 0;
+        let key = if is_used {
+            random(state, 900)
+        } else {
+            1_000 + request
+        };
+        let answer = shard.request(key, 1);
+        hits += u32::from(is_used && request >= 40_000 && answer == Answer::Hit);
+    }
+    assert!(hits > 9_000, "{hits} of 10,000");
+    assert_eq!(shard.shortfalls(), 0);
+    assert!(shard.bytes() <= limits.capacity_bytes);
+}
+
+#[test]
+fn the_objective_trades_requests_for_bytes() {
+    let missed = |objective: &str| {
+        let limits = Limits {
+            capacity_bytes: 100_000,
+            max_entries: 100_000,
+        };
+        let params = format!("{{\"objective\": \"{objective}\"}}");
+        let mut shard = Shard::<Adaptive>::new(&params, limits)
+            .unwrap()
+            .with_lots(500);
+        let state = &mut 7;
+        let (mut requests, mut bytes) = (0_u64, 0_u64);
+        for request in 0..100_000 {
+            // As many requests for each of 80 large objects as for each of 4,000 small ones.
+            let (key, size_bytes) = match random(state, 4_080) {
+                key @ 0..80 => (key, 2_000),
+                key => (key, 40),
+            };
+            if shard.request(key, size_bytes) != Answer::Hit && request > 50_000 {
+                requests += 1;
+                bytes += size_bytes;
+            }
+        }
+        (requests, bytes)
+    };
+    let (by_requests, by_bytes) = (missed("requests"), missed("bytes"));
+    assert!(
+        by_requests.0 * 10 < by_bytes.0 * 9,
+        "{by_requests:?} {by_bytes:?}"
+    );
+    assert!(by_requests.1 >= by_bytes.1, "{by_requests:?} {by_bytes:?}");
+}
+
+#[test]
+fn a_large_newcomer_worth_less_is_refused_and_nobody_else_leaves() {
+    let limits = Limits {
+        capacity_bytes: 1_000,
+        max_entries: 1_000,
+    };
+    let params = r#"{"objective": "requests"}"#;
+    let mut shard = Shard::<Adaptive>::new(params, limits).unwrap();
+    for key in 0..100 {
+        shard.request(key, 10);
+        shard.request(key, 10);
+    }
+    assert_eq!(shard.request(200, 500), Answer::Miss { evicted: vec![200] });
+}
+
+#[test]
+fn the_objective_is_one_of_three() {
+    let check = |params, expected: Option<&str>| {
+        let shard = Shard::<Adaptive>::new(params, LIMITS);
+        assert_eq!(shard.err().as_deref(), expected);
+    };
+    for params in [
+        "{}",
+        r#"{"objective": "bytes"}"#,
+        r#"{"objective": "requests"}"#,
+    ] {
+        check(params, None);
+    }
+    check(
+        r#"{"objective": "hits"}"#,
+        Some("parameter `objective`: expected requests, bytes or balanced, found \"hits\""),
+    );
+    check(
+        r#"{"objectiv": "bytes"}"#,
+        Some("unknown parameter `objectiv`; accepted: objective"),
+    );
+}
