@@ -78,7 +78,8 @@ impl Operation {
         let mut rest = draw;
         let mut one_of = |values: &[u64]| {
             let count = u64::try_from(values.len()).unwrap_or(1);
-            let value = usize::try_from(rest % count).map_or(0, |at| values[at]);
+            let value =
+                usize::try_from(rest % count).map_or(0, |at| values.get(at).copied().unwrap_or(0));
             rest /= count;
             value
         };
