@@ -196,7 +196,10 @@ fn replay(engine: &Engine, policy: &str, traffic: Traffic, bound: Option<f64>) -
 /// else.
 fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or_default(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
 }
 
 /// A host in small, with the time its order takes.
@@ -274,7 +277,7 @@ impl Replay {
             let start = cpu_time();
             let need = (u64::from(LOT) * mean).max(size).min(self.bytes);
             let victims = self.order.victims(need).expect("victims");
-            self.guest += cpu_time() - start;
+            self.guest += cpu_time().saturating_sub(start);
             assert!(!victims.is_empty(), "no victims");
             for victim in victims {
                 self.events += 1;
@@ -295,7 +298,7 @@ impl Replay {
     fn observe(&mut self) {
         let start = cpu_time();
         self.order.observe(0, &self.words).expect("observed");
-        self.guest += cpu_time() - start;
+        self.guest += cpu_time().saturating_sub(start);
         self.words.clear();
     }
 }
