@@ -14,6 +14,7 @@ mod fields;
 mod framing;
 mod freshness;
 mod http1;
+mod http1_abuse;
 mod http2;
 mod http2_limits;
 mod large;

@@ -44,6 +44,9 @@ pub(super) async fn carry(
             Some(Err(_)) => return Err(BrokenOff),
             Some(Ok(piece)) => {
                 taken = taken.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+                if length.is_some_and(|length| taken > length) {
+                    return Err(BrokenOff);
+                }
                 if !covers(reservation.as_mut(), length, taken) {
                     *reservation = None;
                 }

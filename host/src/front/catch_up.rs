@@ -4,19 +4,20 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONTENT_ENCODING, CONTENT_RANGE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::header::{CONTENT_ENCODING, ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
+use http::{HeaderValue, Method, StatusCode};
 
 use super::body::{CatchUp, Rest};
 use super::exchange::Exchange;
-use super::fill::{has_validator, outgoing_fields, request};
+use super::fill::{outgoing_fields, request};
 use super::interim::Interim;
 use super::miss::Miss;
 use super::origin::Outgoing;
 use crate::cache::flight::{Failure, Head};
+use crate::rfc9111::content_range::{ContentRange, strong_validator};
 
 /// How a reader that the flight left behind gets the rest: by a request of its own for the same
-/// representation. None if there is no way to tell that it is the same.
+/// representation. None if there is no way to tell that it is the same, byte for byte.
 pub fn catch_up(exchange: &Exchange, miss: &Miss, head: &Arc<Head>) -> Option<CatchUp> {
     // Where the flight's content begins and ends in the whole.
     let (start, last, complete) = match &head.part {
@@ -30,9 +31,10 @@ pub fn catch_up(exchange: &Exchange, miss: &Miss, head: &Arc<Head>) -> Option<Ca
     };
     let encoded_here =
         !exchange.site.compress.is_empty() && head.headers.contains_key(CONTENT_ENCODING);
-    if !has_validator(&head.headers) || encoded_here {
+    if encoded_here {
         return None;
     }
+    let validator = strong_validator(&head.headers)?.clone();
     let worker = Rc::clone(&exchange.worker);
     let site = Arc::clone(&exchange.site);
     let target = exchange.asked_target().to_owned();
@@ -41,11 +43,9 @@ pub fn catch_up(exchange: &Exchange, miss: &Miss, head: &Arc<Head>) -> Option<Ca
     Some(Box::new(move |position| {
         let position = start.saturating_add(position);
         Box::pin(async move {
-            if let Ok(range) = HeaderValue::from_str(&format!("bytes={position}-{last}"))
-                && let Some(tag) = strong_tag(&head.headers)
-            {
+            if let Ok(range) = HeaderValue::from_str(&format!("bytes={position}-{last}")) {
                 headers.insert(RANGE, range);
-                headers.insert(IF_RANGE, tag);
+                headers.insert(IF_RANGE, validator);
             }
             let request = request(&Method::GET, &target, headers, Outgoing::Empty)?;
             let interim = Interim::default();
@@ -53,17 +53,22 @@ pub fn catch_up(exchange: &Exchange, miss: &Miss, head: &Arc<Head>) -> Option<Ca
             let same = [ETAG, LAST_MODIFIED]
                 .iter()
                 .all(|name| response.headers().get(name) == head.headers.get(name));
-            let starts = format!("bytes {position}-");
-            let continues = response
-                .headers()
-                .get(CONTENT_RANGE)
-                .is_some_and(|range| range.as_bytes().starts_with(starts.as_bytes()));
+            let length = response.body().length();
+            // An origin may send less than it was asked for (RFC 9110 15.3.7).
+            let continues = ContentRange::of(response.headers(), length).is_some_and(|rest| {
+                let ends = match (&head.part, head.length) {
+                    (Some(part), _) => rest.range.end == part.range.end,
+                    (None, Some(length)) => rest.range.end == length,
+                    (None, None) => length.is_some() && rest.complete == Some(rest.range.end),
+                };
+                rest.range.start == position && ends
+            });
             match response.status() {
                 StatusCode::PARTIAL_CONTENT if same && continues => Ok(Rest {
                     body: response.into_body(),
                     skip: 0,
                 }),
-                StatusCode::OK if same && response.body().length() == complete => Ok(Rest {
+                StatusCode::OK if same && length == complete => Ok(Rest {
                     body: response.into_body(),
                     skip: position,
                 }),
@@ -71,11 +76,4 @@ pub fn catch_up(exchange: &Exchange, miss: &Miss, head: &Arc<Head>) -> Option<Ca
             }
         })
     }))
-}
-
-fn strong_tag(headers: &HeaderMap) -> Option<HeaderValue> {
-    headers
-        .get(ETAG)
-        .filter(|tag| !tag.as_bytes().starts_with(b"W/"))
-        .cloned()
 }

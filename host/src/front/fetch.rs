@@ -477,7 +477,11 @@ fn from_flight(
         return exchange.finish(outcome, response);
     }
     if request.method == Method::HEAD {
-        if let Some(length) = head.length {
+        // RFC 9110 8.6: a 204 has none.
+        if let Some(length) = head
+            .length
+            .filter(|_| head.status != StatusCode::NO_CONTENT)
+        {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         return exchange.finish(

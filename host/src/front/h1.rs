@@ -145,7 +145,10 @@ impl Connection {
                     }
                     Poll::Pending => {
                         self.pass_on_interim(cx);
+                        // The answers before this one, even if the client has left meanwhile.
+                        let flushed = self.poll_flush(cx)?;
                         self.poll_upload(cx)?;
+                        std::task::ready!(flushed);
                         std::task::ready!(self.poll_flush(cx))?;
                         return Poll::Pending;
                     }
@@ -173,6 +176,9 @@ impl Connection {
     /// Reads and answers requests, until one must be waited for.
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
         loop {
+            if self.outbox.len() >= OUTBOX_MAX {
+                std::task::ready!(self.poll_flush(cx))?;
+            }
             if !self.inbox.is_empty() {
                 let mut inbox = std::mem::take(&mut self.inbox);
                 let taken = self.take_request(&inbox);
@@ -186,7 +192,7 @@ impl Connection {
                 if taken > 0 && !matches!(self.state, State::Head) {
                     return Poll::Ready(Ok(()));
                 }
-                if taken > 0 && !self.inbox.is_empty() && self.outbox.len() < OUTBOX_MAX {
+                if taken > 0 && !self.inbox.is_empty() {
                     // The next pipelined request, whose answer goes out with this one's.
                     continue;
                 }
@@ -229,8 +235,10 @@ impl Connection {
                 self.watched.head_arrives(true);
                 return 0;
             }
-            // Searched again from here.
+            // Searched again from here. Empty lines are the beginning of a head, too, or they
+            // would keep a connection for ever.
             Ok((empty, None)) => {
+                self.watched.head_arrives(true);
                 self.search = Search::default();
                 return empty;
             }
@@ -359,7 +367,6 @@ impl Connection {
             let State::Sending(body, delimited) = &mut self.state else {
                 return Poll::Ready(Ok(()));
             };
-            let delimited = *delimited;
             match Pin::new(body).poll_frame(cx) {
                 Poll::Pending => {
                     self.poll_upload(cx)?;
@@ -368,17 +375,17 @@ impl Connection {
                 }
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Ok(piece) = frame.into_data() {
+                        if !delimited.admits(piece.len()) {
+                            return Poll::Ready(Err(Ended));
+                        }
+                        let delimited = *delimited;
                         self.push(piece, delimited);
                     }
                 }
-                Poll::Ready(Some(Err(_))) => {
-                    // What was sent must not look whole: content without a length ends with its
-                    // connection, so that one is reset.
-                    self.transport.reset_at_close();
-                    return Poll::Ready(Err(Ended));
-                }
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Ended)),
+                Poll::Ready(None) if !delimited.is_met() => return Poll::Ready(Err(Ended)),
                 Poll::Ready(None) => {
-                    if delimited == Delimited::Chunks {
+                    if *delimited == Delimited::Chunks {
                         self.outbox.push(Bytes::from_static(encode::LAST_CHUNK));
                     }
                     self.watched.set_working(false);
@@ -547,6 +554,15 @@ impl Future for Connection {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.get_mut().run(cx).map(|_| ())
+        let connection = self.get_mut();
+        let ended = connection.run(cx).map(|_| ());
+        let is_cut_short =
+            matches!(connection.state, State::Sending(..)) || !connection.outbox.is_empty();
+        if ended.is_ready() && is_cut_short {
+            // What was sent must not look whole: content without a length ends with its
+            // connection, so that one is reset.
+            connection.transport.reset_at_close();
+        }
+        ended
     }
 }

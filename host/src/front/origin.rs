@@ -21,8 +21,6 @@ pub mod soundness;
 pub mod tls;
 pub mod upstream;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::header::HOST;
@@ -42,6 +40,7 @@ pub use body::OriginBody;
 use connect::{Dialled, dial};
 use course::Course;
 use fault::{Chain, Fault};
+use outgoing::Progress;
 pub use outgoing::{Outgoing, OutgoingError};
 use pool::{Lease, Pool, Sender};
 use soundness::Soundness;
@@ -213,17 +212,16 @@ impl OriginClient {
         left: &mut Deadlines,
     ) -> Result<Response<OriginBody>, Lost> {
         let method = request.method().clone();
-        let upload = request.body().sent();
-        let sent = upload.clone();
+        let upload = request.body().progress();
         let mut sender = link.sender;
         let answer = ask(&mut sender, upstream.scheme(), request);
         let deadline = left.first_byte;
-        let waiting = |_| within_deadline(answer, deadline, upload);
+        let waiting = |_| within_deadline(answer, deadline, upload.as_deref());
         let Some(answered) = spend(&mut left.first_byte, waiting).await else {
             return Err(Lost::Sent(Fault::TimedOut));
         };
         let (head, body) = answered?.into_parts();
-        let uploaded = sent.is_none_or(|sent| sent.load(Ordering::Relaxed));
+        let uploaded = upload.as_ref().is_none_or(|upload| upload.is_sent());
         let sound = match &sender {
             Sender::Http2(_) => true,
             Sender::Http1(_) => match soundness::judge(&method, &head) {
@@ -300,25 +298,21 @@ async fn spend<T, F: Future<Output = T>>(
     done
 }
 
-/// Waits for `answer`. The deadline begins when `upload` has been sent on: until then it is the
-/// client's turn, whose connection has a deadline of its own.
+/// Waits for `answer`. The deadline does not run while `upload` moves or waits for the client, whose
+/// connection has a deadline of its own.
 async fn within_deadline<T>(
     answer: impl Future<Output = T>,
     deadline: Duration,
-    upload: Option<Arc<AtomicBool>>,
+    upload: Option<&Progress>,
 ) -> Option<T> {
-    let sent = || {
-        upload
-            .as_ref()
-            .is_none_or(|sent| sent.load(Ordering::Relaxed))
-    };
+    let of_origin = || upload.map_or(Some(0), Progress::of_origin);
     let mut answer = std::pin::pin!(answer);
     loop {
-        let before = sent();
+        let before = of_origin();
         let answered = tokio::time::timeout(deadline, answer.as_mut()).await;
         match answered {
             Ok(answered) => return Some(answered),
-            Err(_) if before => return None,
+            Err(_) if before.is_some() && before == of_origin() => return None,
             Err(_) => {}
         }
     }

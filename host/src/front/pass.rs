@@ -129,7 +129,9 @@ fn hand_on(
     };
     status.append_to(&mut headers);
     let body = if request.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED {
-        let length = announced.filter(|_| coding.is_none());
+        // RFC 9110 8.6: a 204 has none.
+        let length =
+            announced.filter(|_| coding.is_none() && head.status != StatusCode::NO_CONTENT);
         headers.extend(length.map(|length| (CONTENT_LENGTH, length)));
         ResponseBody::Empty
     } else {

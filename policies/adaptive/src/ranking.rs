@@ -1,6 +1,6 @@
 //! Residents in the order of their worth, and what is remembered of those that left.
 //!
-//! GreedyDual with frequency and size (Cherkasova, HP Labs 1998): an entry's priority is its worth
+//! `GreedyDual` with frequency and size (Cherkasova, HP Labs 1998): an entry's priority is its worth
 //! on top of the *age* of the shard when it was last used, and the age is the priority of the last
 //! that had to leave. Three things are added. Who left is remembered with its uses, and
 //! has them again on return. A newcomer that is worth the least is refused. And who turns out not to be needed once a larger entry was named stays.

@@ -32,7 +32,7 @@ fn bytes(queue: &VecDeque<Insert>) -> u64 {
 impl Model {
     /// The ghosts that still count: the last half as many as there are residents.
     fn remembered(&mut self) -> &mut [Option<u64>] {
-        let length = (self.a1in.len() + self.am.len()) / 2;
+        let length = usize::midpoint(self.a1in.len(), self.am.len());
         let forgotten = self.a1out.len().saturating_sub(length);
         &mut self.a1out[forgotten..]
     }

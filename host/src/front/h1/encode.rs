@@ -32,6 +32,22 @@ impl Delimited {
             None => Self::Chunks,
         }
     }
+
+    /// Whether `bytes` more of content fit; they count against the length.
+    pub fn admits(&mut self, bytes: usize) -> bool {
+        let Self::Length(left) = self else {
+            return true;
+        };
+        let rest = u64::try_from(bytes)
+            .ok()
+            .and_then(|bytes| left.checked_sub(bytes));
+        rest.map(|rest| *left = rest).is_some()
+    }
+
+    /// Whether all of the content may have been there.
+    pub fn is_met(self) -> bool {
+        !matches!(self, Self::Length(1..))
+    }
 }
 
 /// Appends a head to `out`. `headers` holds end-to-end fields.
@@ -117,6 +133,18 @@ mod tests {
             assert_eq!(of(Method::GET, status, Some(5), false), Delimited::Nothing);
         }
         assert_eq!(of(Method::HEAD, 200, Some(0), false), Delimited::Nothing);
+    }
+
+    #[test]
+    fn a_length_is_kept_exactly() {
+        let mut delimited = Delimited::Length(5);
+        assert!(delimited.admits(4) && !delimited.is_met());
+        assert!(!delimited.admits(2));
+        assert!(delimited.admits(1) && delimited.is_met());
+        assert!(!delimited.admits(1));
+        for mut other in [Delimited::Nothing, Delimited::Chunks, Delimited::Close] {
+            assert!(other.admits(9) && other.is_met());
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -22,9 +22,31 @@ pub enum Outgoing {
         body: RequestBody,
         /// Bytes it may still send.
         left: u64,
-        /// Whether all of it was sent on.
-        sent: Arc<AtomicBool>,
+        /// How far it has come.
+        progress: Arc<Progress>,
     },
+}
+
+/// How far a client's body has come on its way to an origin.
+#[derive(Debug, Default)]
+pub struct Progress {
+    pieces: AtomicU64,
+    awaits_client: AtomicBool,
+    sent: AtomicBool,
+}
+
+impl Progress {
+    /// Whether all of it was sent on.
+    pub(super) fn is_sent(&self) -> bool {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// How many pieces the origin's connection has taken, unless it waits for the client. An origin
+    /// for which this stays the same has taken nothing, though there was something to take.
+    pub(super) fn of_origin(&self) -> Option<u64> {
+        let awaits_client = self.awaits_client.load(Ordering::Relaxed);
+        (!awaits_client).then(|| self.pieces.load(Ordering::Relaxed))
+    }
 }
 
 /// A client's body cannot be passed on.
@@ -41,19 +63,20 @@ pub enum OutgoingError {
 impl Outgoing {
     /// The body of a client, of at most `limit` bytes.
     pub fn client(body: RequestBody, limit: u64) -> Self {
-        let sent = Arc::new(AtomicBool::new(body.is_end_stream()));
+        let progress = Progress::default();
+        progress.sent.store(body.is_end_stream(), Ordering::Relaxed);
         Self::Client {
             body,
             left: limit,
-            sent,
+            progress: Arc::new(progress),
         }
     }
 
-    /// Becomes true when all of the body was sent on; none without a body.
-    pub(super) fn sent(&self) -> Option<Arc<AtomicBool>> {
+    /// How far the body has come; none without a body.
+    pub(super) fn progress(&self) -> Option<Arc<Progress>> {
         match self {
             Self::Empty => None,
-            Self::Client { sent, .. } => Some(Arc::clone(sent)),
+            Self::Client { progress, .. } => Some(Arc::clone(progress)),
         }
     }
 }
@@ -66,12 +89,23 @@ impl Body for Outgoing {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, OutgoingError>>> {
-        let Self::Client { body, left, sent } = self.get_mut() else {
+        let Self::Client {
+            body,
+            left,
+            progress,
+        } = self.get_mut()
+        else {
             return Poll::Ready(None);
         };
-        let frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
+        let frame = Pin::new(&mut *body).poll_frame(cx);
+        let awaits_client = frame.is_pending();
+        progress
+            .awaits_client
+            .store(awaits_client, Ordering::Relaxed);
+        let frame = std::task::ready!(frame);
+        progress.pieces.fetch_add(1, Ordering::Relaxed);
         if frame.is_none() || body.is_end_stream() {
-            sent.store(true, Ordering::Relaxed);
+            progress.sent.store(true, Ordering::Relaxed);
         }
         Poll::Ready(frame.map(|frame| {
             let frame = frame.map_err(OutgoingError::Client)?;
