@@ -180,7 +180,11 @@ mod tests {
         assert!(stable.everything().len() > 1);
         for text in ["lur", "native:fifo", "ttl-by-path", "lru@1"] {
             let told = stable.activation(text).unwrap_err().to_string();
-            assert!(told.contains("write native:lru, one of lru, "), "{told}");
+            assert!(told.contains("write native:lru, one of "), "{told}");
+            assert!(
+                told.contains(" lru, ") && told.contains(" s3-fifo, "),
+                "{told}"
+            );
         }
         let told = stable.activation("none.wasm").unwrap_err().to_string();
         assert!(told.starts_with("none.wasm: "), "{told}");
