@@ -191,7 +191,21 @@ impl OriginClient {
             alone = alone.filter(|_| upstream.may_share(endpoint));
         }
         let dialling = |limit| dial(upstream, endpoint, share(limit), &site.metrics.origin);
-        let sender = match spend(left, dialling).await? {
+        let mut dialled = std::pin::pin!(spend(left, dialling));
+        let dialled = loop {
+            tokio::select! {
+                biased;
+                dialled = &mut dialled => break dialled?,
+                // A connection that has come back is there sooner than one that is being made: an
+                // origin that accepts slowly must not hold up whom it could answer already.
+                () = self.pool.returned(), if !fresh => {
+                    if let Some(sender) = self.pool.take(endpoint.id) {
+                        return Ok(used(sender));
+                    }
+                }
+            }
+        };
+        let sender = match dialled {
             Dialled::Http1(alone) => Sender::Http1(alone),
             Dialled::Http2(sender) => Sender::Http2(self.pool.share(endpoint.id, sender)),
         };

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use hyper::rt::Executor;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::outgoing::Outgoing;
@@ -109,7 +109,7 @@ impl Lease {
 
 /// The connections of one worker.
 #[derive(Clone, Debug, Default)]
-pub struct Pool(Rc<RefCell<Idle>>);
+pub struct Pool(Rc<RefCell<Idle>>, Rc<Notify>);
 
 #[derive(Debug, Default)]
 struct Idle {
@@ -176,7 +176,13 @@ impl Pool {
         resting.push(Resting { alone, since });
         idle.count += 1;
         drop(idle);
+        self.1.notify_waiters();
         self.watch();
+    }
+
+    /// Waits until a connection has come back, to whatever endpoint.
+    pub(super) async fn returned(&self) {
+        self.1.notified().await;
     }
 
     /// Shares a new connection to `endpoint`; a place on it.
