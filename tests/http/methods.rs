@@ -195,3 +195,29 @@ fn a_change_whose_client_leaves_before_the_answer_invalidates_all_the_same() {
     }
     gate.open();
 }
+
+#[test]
+fn what_may_not_be_forwarded_any_more_is_answered_here() {
+    let origin = Origin::always(Reply::ok("origin"));
+    let edge = Edge::before(&origin);
+    let mut client = edge.client();
+    for (method, left, status, forwarded) in [
+        ("OPTIONS", "0", 200, None),
+        ("TRACE", "0", 501, None),
+        ("OPTIONS", "1", 200, Some("0")),
+        ("TRACE", "7", 200, Some("6")),
+        ("POST", "0", 200, Some("0")),
+    ] {
+        let before = origin.total();
+        let response = client.request(method, "/a", &[("Max-Forwards", left)], b"");
+        assert_eq!(response.status(), status, "{method} {left}");
+        let asked = origin.asked();
+        assert_eq!(asked.len() > before, forwarded.is_some(), "{method} {left}");
+        if forwarded.is_some() {
+            let told = asked.last().and_then(|asked| asked.field("max-forwards"));
+            assert_eq!(told.as_deref(), forwarded, "{method} {left}");
+        } else {
+            assert_eq!(response.cache_status(), "larder");
+        }
+    }
+}

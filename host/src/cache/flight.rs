@@ -48,6 +48,8 @@ pub struct Validation {
     pub stored: bool,
     /// Fields for the client that asked, which no other may see.
     pub withheld: HeaderMap,
+    /// The status by which the origin confirmed it: 304, or 200 in answer to HEAD.
+    pub answered: StatusCode,
 }
 
 /// How the origin failed.

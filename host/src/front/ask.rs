@@ -24,6 +24,8 @@ use crate::rfc9111::content_range::{ContentRange, strong_validator};
 /// The first byte of the key of a flight that asks for a part. Keys of responses begin with the
 /// high byte of a site's number, `0xfe` or `0xff`.
 const PART: u8 = 0xfd;
+/// The same for a flight that asks for fields only.
+const FIELDS: u8 = 0xfc;
 
 /// What the origin is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,20 +36,32 @@ pub enum Ask {
     Part(Stretch),
     /// What is missing between the parts that are stored, so that they become whole.
     Rest(Stretch),
+    /// By HEAD for the fields, of which some content is stored.
+    Fields,
 }
 
 impl Ask {
     /// What to ask for in answer to `exchange`, which what is stored does not answer.
     pub fn of(exchange: &Exchange, miss: &Miss) -> Self {
         let stale = miss.stale.as_ref().map(|(entry, _)| &**entry);
-        first(&exchange.head.method, &exchange.head.headers, stale)
+        let ask = first(&exchange.head.method, &exchange.head.headers, stale);
+        match ask {
+            // What is compressed here is not what the origin speaks of.
+            Self::Fields if !exchange.site.compress.is_empty() => Self::Whole,
+            ask => ask,
+        }
     }
 
     /// The key of the flight that asks for it, where the response is expected under `key`. Equal
     /// ranges share a flight.
     pub fn flight_key(self, cache: &Cache, key: &CacheKey) -> CacheKey {
-        let Self::Part(stretch) = self else {
-            return key.clone();
+        let stretch = match self {
+            Self::Part(stretch) => stretch,
+            Self::Fields => {
+                let bytes = [&[FIELDS], key.view().bytes].concat();
+                return cache.hasher.key(&bytes).to_key();
+            }
+            Self::Whole | Self::Rest(_) => return key.clone(),
         };
         let end = stretch.end.unwrap_or(u64::MAX).to_be_bytes();
         let bytes = [
@@ -95,7 +109,10 @@ fn first(method: &Method, request: &HeaderMap, stored: Option<&Entry>) -> Ask {
         };
     };
     let Some(partial) = stored.partial() else {
-        return Ask::Whole;
+        return match *method {
+            Method::HEAD => Ask::Fields,
+            _ => Ask::Whole,
+        };
     };
     if ranged::covers(method, request, partial) {
         // To be validated.

@@ -379,7 +379,7 @@ fn validated(
 ) -> Response<ResponseBody> {
     let forward = |ttl| {
         Outcome::Forward(Forward {
-            status: Some(StatusCode::NOT_MODIFIED),
+            status: Some(validation.answered),
             ttl: validation.stored.then_some(ttl),
             stored: validation.stored,
             collapsed,

@@ -11,11 +11,11 @@ use http::header::{
     CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE,
     DATE, ETAG, EXPECT, EXPIRES, FORWARDED, HOST, HeaderName, HeaderValue, IF_MATCH,
     IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, LOCATION,
-    ORIGIN, PRAGMA, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, REFERER, RETRY_AFTER,
-    SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
-    VARY, VIA, WWW_AUTHENTICATE,
+    MAX_FORWARDS, ORIGIN, PRAGMA, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, REFERER,
+    RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    USER_AGENT, VARY, VIA, WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, Version};
+use http::{HeaderMap, Method, Version};
 
 use crate::rfc9111::list;
 
@@ -150,6 +150,37 @@ pub fn remove_from_proxies_only(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether a request may be passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Onward {
+    /// It may.
+    Yes,
+    /// Its sender wants the answer of the recipient that it reaches first, which is this host.
+    No,
+}
+
+/// Counts this passage against `Max-Forwards` (RFC 9110 7.6.2). The field is for OPTIONS and TRACE
+/// only, and ignored where it is no number.
+pub fn spend_forward(method: &Method, headers: &mut HeaderMap) -> Onward {
+    if !matches!(*method, Method::OPTIONS | Method::TRACE) {
+        return Onward::Yes;
+    }
+    let left = headers.get(MAX_FORWARDS).and_then(|value| {
+        let text = value.to_str().ok()?;
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        // More than can be counted is as good as any large number.
+        digits.then(|| text.parse::<u32>().unwrap_or(u32::MAX))
+    });
+    match left {
+        None => Onward::Yes,
+        Some(0) => Onward::No,
+        Some(left) => {
+            headers.insert(MAX_FORWARDS, HeaderValue::from(left - 1));
+            Onward::Yes
+        }
+    }
+}
+
 /// Says that we passed the message on, which we received in `version` (RFC 9110 7.6.3).
 pub fn append_via(headers: &mut HeaderMap, version: Version) {
     headers.append(VIA, via(version));
@@ -211,6 +242,36 @@ mod tests {
         let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         names
+    }
+
+    #[test]
+    fn forwards_are_counted_down_for_two_methods() {
+        for (method, before, onward, after) in [
+            (Method::OPTIONS, "3", Onward::Yes, "2"),
+            (Method::TRACE, "1", Onward::Yes, "0"),
+            (Method::TRACE, "0", Onward::No, "0"),
+            (Method::OPTIONS, "00", Onward::No, "00"),
+            (Method::OPTIONS, "99999999999", Onward::Yes, "4294967294"),
+            (Method::OPTIONS, "-1", Onward::Yes, "-1"),
+            (Method::OPTIONS, "x", Onward::Yes, "x"),
+            (Method::GET, "0", Onward::Yes, "0"),
+            (Method::POST, "1", Onward::Yes, "1"),
+        ] {
+            let mut headers = fields(&[("max-forwards", before)]);
+            assert_eq!(
+                spend_forward(&method, &mut headers),
+                onward,
+                "{method} {before}"
+            );
+            assert_eq!(
+                headers,
+                fields(&[("max-forwards", after)]),
+                "{method} {before}"
+            );
+        }
+        let mut none = HeaderMap::new();
+        assert_eq!(spend_forward(&Method::TRACE, &mut none), Onward::Yes);
+        assert!(none.is_empty());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! The fill is a task of its worker and belongs to no client: the one that caused it may leave. It
 //! goes on if a tier will store what it brings, and otherwise for as long as somebody reads.
 
+mod freshening;
 mod lessons;
 mod part;
 mod tags;
@@ -14,7 +15,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, DATE, ETAG, HOST, IF_RANGE, LAST_MODIFIED, PRAGMA, RANGE, VIA,
+    CACHE_CONTROL, CONTENT_LENGTH, DATE, ETAG, HOST, IF_RANGE, LAST_MODIFIED, PRAGMA, RANGE,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 
@@ -31,7 +32,7 @@ use super::origin::{OriginBody, Outgoing};
 use super::site::Site;
 use super::storing::{self, Decision, PolicyBounds};
 use super::worker::{CDN_LOOP, Worker};
-use crate::cache::flight::{Failure, Flight, Head, Landing, Pilot, Shared, Validation};
+use crate::cache::flight::{Failure, Flight, Head, Landing, Pilot, Shared};
 use crate::clock;
 use crate::config::Forward;
 use crate::entry::{CacheKey, Entry, StoredHead, Tag, Usable};
@@ -42,7 +43,7 @@ use crate::rfc9111::facts::{RequestFacts, ResponseFacts};
 use crate::rfc9111::freshness::{Native, Times, native};
 use crate::rfc9111::storable::{Reason, Storable};
 use crate::rfc9111::targeted;
-use crate::rfc9111::validation::{self, Identifies};
+use crate::rfc9111::validation;
 use crate::rfc9111::vary::Nominated;
 use crate::tier::memory::put::Reservation;
 use part::{Arrived, Brought};
@@ -224,7 +225,8 @@ impl Fill {
         };
         let mut ask = self.ask;
         let mut probe = self.probe.take();
-        let stale = self.stale.as_ref().filter(|_| ask == Ask::Whole);
+        let whole = matches!(ask, Ask::Whole | Ask::Fields);
+        let stale = self.stale.as_ref().filter(|_| whole);
         let mut conditional = stale.filter(|stored| stored.headers().is_some_and(has_validator));
         loop {
             let sent = clock::wall();
@@ -233,7 +235,7 @@ impl Fill {
                 validation::make_conditional(&mut headers, stored);
             }
             ask.write(&mut headers, self.parts().map(|parts| &parts.headers));
-            let answer = self.send(headers).await;
+            let answer = self.send(ask, headers).await;
             drop(probe.take());
             match answer {
                 Err(failure) => {
@@ -251,6 +253,9 @@ impl Fill {
                     }
                     // The 304 was about something else: ask again for the whole.
                 }
+                Ok(response) if ask == Ask::Fields => {
+                    return self.receive_head(&response, sent, pilot, listed);
+                }
                 Ok(response) => match self.brings(ask, &response) {
                     Some(brought) => {
                         let arrival = (response, brought, sent);
@@ -263,8 +268,12 @@ impl Fill {
         }
     }
 
-    async fn send(&self, headers: HeaderMap) -> Result<Response<OriginBody>, Failure> {
-        let request = request(&Method::GET, &self.target, headers, Outgoing::Empty)?;
+    async fn send(&self, ask: Ask, headers: HeaderMap) -> Result<Response<OriginBody>, Failure> {
+        let method = match ask {
+            Ask::Fields => Method::HEAD,
+            Ask::Whole | Ask::Part(_) | Ask::Rest(_) => Method::GET,
+        };
+        let request = request(&method, &self.target, headers, Outgoing::Empty)?;
         let interim = self.interim.clone();
         self.worker.client.send(&self.site, request, interim).await
     }
@@ -320,70 +329,6 @@ impl Fill {
             decision,
             nominated: response.nominated,
         }
-    }
-
-    /// Freshens `stale` by a 304, if the 304 is about it (RFC 9111 4.3.4).
-    fn freshen(
-        &self,
-        stale: &Arc<Entry>,
-        update: &HeaderMap,
-        sent: SystemTime,
-        pilot: &Pilot,
-    ) -> bool {
-        let Some(stored) = stale.headers() else {
-            return false;
-        };
-        let mut update = update.clone();
-        coding::amend_update(&self.site.compress, stored, &mut update);
-        if validation::identifies(stored, &update) == Identifies::Another {
-            return false;
-        }
-        fields::remove_hop_by_hop(&mut update);
-        record_date(&mut update);
-        if update.contains_key(VIA) {
-            fields::append_via(&mut update, Version::HTTP_11);
-        }
-        let mut known = stored.clone();
-        known.extend(stale.targeted().cloned().unwrap_or_default());
-        let headers = validation::freshen(&known, &update);
-        let (status, length) = match stale.response() {
-            Some(stored) => (stored.status, Some(stored.body.len())),
-            None => (
-                StatusCode::OK,
-                self.parts().and_then(|stored| stored.parts.complete()),
-            ),
-        };
-        let mut judged = self.judge(status, headers, sent, length);
-        let tags = self.tag(&mut judged, Some(stale), pilot);
-        self.learn(pilot.flight(), status, &judged);
-        let targeted = targeted::take(&mut judged.headers);
-        let withheld = withhold(&mut judged.headers, &judged.native.withheld);
-        let domain = &self.site.domain;
-        let lifetime = judged.decision.lifetime;
-        let fresh = StoredHead {
-            headers: kept(judged.headers),
-            lifetime: lifetime.unwrap_or_else(|| judged.native.to_lifetime(clock::now())),
-            decided_by: judged.decision.decided_by,
-        };
-        let tags = self.of_key(&stale.key, tags);
-        let entry = stale.freshened(fresh, tags).with_targeted(&targeted);
-        let entry = Arc::new(entry.in_place_of(Some(stale)));
-        if lifetime.is_some() {
-            self.worker
-                .edge
-                .cache
-                .store(domain, pilot.flight(), &entry, None);
-        } else if !is_of_the_request(judged.native.storable) {
-            // What the origin no longer lets anyone store is not kept either.
-            domain.remove_if(stale.key.view(), &|found| Arc::ptr_eq(found, stale));
-        }
-        pilot.land(Landing::Validated(Arc::new(Validation {
-            entry,
-            shared: lifetime.is_some(),
-            stored: lifetime.is_some() && !pilot.flight().is_purged(),
-            withheld,
-        })));
-        true
     }
 
     /// A response with its end-to-end fields, in the coding that the site wants it stored in.

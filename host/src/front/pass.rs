@@ -14,7 +14,7 @@ use super::cache_status::{CacheStatus, Forward, ForwardReason, Outcome};
 use super::coding;
 use super::exchange::Exchange;
 use super::fetch;
-use super::fields;
+use super::fields::{self, Onward};
 use super::fill;
 use super::origin::fault::FaultKind;
 use super::origin::outage::Admission;
@@ -58,6 +58,17 @@ pub async fn forward(
             answer::own(StatusCode::NOT_IMPLEMENTED, message),
         );
     }
+    let method = exchange.head.method.clone();
+    if fields::spend_forward(&method, &mut exchange.head.headers) == Onward::No {
+        let (status, message) = match method {
+            Method::OPTIONS => (StatusCode::OK, ""),
+            _ => (
+                StatusCode::NOT_IMPLEMENTED,
+                "this host reflects no requests\n",
+            ),
+        };
+        return exchange.finish(CacheOutcome::Error, answer::own(status, message));
+    }
     let limit = exchange.worker.edge.limits.body;
     if announced(&exchange.head.headers).is_some_and(|length| length > limit) {
         let message = "the request body is too large\n";
@@ -67,7 +78,6 @@ pub async fn forward(
         );
     }
     let (headers, body) = outgoing(&mut exchange, limit, declared.as_deref());
-    let method = exchange.head.method.clone();
     let unsettled = Unsettled::new(&exchange);
     // What is done to a resource is done to the one that the client named.
     let target = match reason {

@@ -235,3 +235,103 @@ fn preconditions_mean_nothing_for_what_is_no_success() {
         assert_eq!(rig.origin.count(&target), 1);
     }
 }
+
+#[test]
+fn the_answer_to_head_freshens_or_outdates_the_stored_response() {
+    let rig = Rig::new();
+    let other = ("ETag", "\"b\"");
+    let demand: Fields<'_> = &[("Cache-Control", "no-cache")];
+    // What is stored, what HEAD is answered with, and whether a GET is a hit then.
+    for (stored, status, update, body, hit) in [
+        (Some(TAG), 304, &[TAG][..], "", true),
+        (Some(TAG), 200, &[TAG], "old", true),
+        (Some(TAG), 200, &[TAG], "older", false),
+        (Some(TAG), 200, &[other], "old", false),
+        (None, 200, &[], "old", true),
+        (None, 200, &[], "older", false),
+        (None, 200, &[other], "old", false),
+        // RFC 9111 4.3.5 speaks of 200.
+        (None, 404, &[], "gone", true),
+        (None, 503, &[], "down", true),
+    ] {
+        let target = format!("/{}", rig.origin.total());
+        let told = super::reply(status, update)
+            .body(body)
+            .field("Cache-Control", "max-age=90")
+            .field("X-From", "head");
+        let first = Reply::cached("old").field("X-From", "get");
+        let first = stored
+            .into_iter()
+            .fold(first, |reply, (name, value)| reply.field(name, value));
+        rig.origin
+            .sequence(&target, vec![first, told, Reply::cached("new")]);
+        rig.edge.get(&target);
+        let mut client = rig.edge.client();
+        let row = format!("{stored:?} {status} {update:?} {body}");
+        let head = client.request("HEAD", &target, demand, b"");
+        let expected = if status == 304 { 200 } else { status };
+        assert_eq!(head.status(), expected, "{row}");
+        assert_eq!(head.field("x-from").as_deref(), Some("head"), "{row}");
+        let length = if status == 304 { "old" } else { body }.len().to_string();
+        assert_eq!(head.field("content-length"), Some(length), "{row}");
+        let start = format!("larder; fwd=request; fwd-status={status}");
+        assert!(head.cache_status().starts_with(&start), "{row}");
+        let asked = &rig.origin.asked_for(&target)[1];
+        assert_eq!(asked.method, "HEAD", "{row}");
+        assert_eq!(
+            asked.field("if-none-match").as_deref(),
+            stored.map(|(_, tag)| tag),
+            "{row}"
+        );
+        let get = rig.edge.get(&target);
+        let text = if hit { "old" } else { "new" };
+        assert_eq!((get.is_hit(), get.text().as_str()), (hit, text), "{row}");
+        let updated = hit && matches!(status, 200 | 304);
+        let from = match (updated, hit) {
+            (true, _) => Some("head"),
+            (false, true) => Some("get"),
+            (false, false) => None,
+        };
+        assert_eq!(get.field("x-from").as_deref(), from, "{row}");
+    }
+}
+
+#[test]
+fn heads_share_a_question_and_get_does_not_wait_for_it() {
+    use crate::support::client::request;
+    use crate::support::eventually;
+    use crate::support::reply::Gate;
+
+    let rig = Rig::new();
+    let gate = Gate::default();
+    let (old, shut) = (super::reply(200, OLD).body("old"), gate.clone());
+    rig.origin.route("/a", move |asked| {
+        match (asked.turn, asked.method.as_str()) {
+            (0, _) => old.clone(),
+            (_, "HEAD") => Reply::status(304)
+                .field("ETag", "\"a\"")
+                .field("Cache-Control", "max-age=60")
+                .behind(&shut),
+            _ => Reply::cached("new"),
+        }
+    });
+    rig.edge.get("/a");
+    let ask = || {
+        let mut client = rig.edge.client();
+        client.send(request("HEAD", "/a", &[], b""));
+        client
+    };
+    let mut clients = vec![ask()];
+    rig.origin.wait_for("/a", 2);
+    clients.extend((0..3).map(|_| ask()));
+    eventually("the others to join", || {
+        rig.edge.metrics().count("larder_collapsed_total", &[]) == 3
+    });
+    assert_eq!(rig.edge.get("/a").text(), "new");
+    gate.open();
+    for mut client in clients {
+        let head = client.response("HEAD");
+        assert_eq!((head.status(), head.body.len()), (200, 0));
+    }
+    assert_eq!(rig.origin.total(), 3);
+}

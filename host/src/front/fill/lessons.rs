@@ -52,6 +52,15 @@ impl Fill {
         }
     }
 
+    /// The origin answered with `status`, and only the fields were asked for.
+    pub(super) fn learn_status(&self, status: StatusCode) {
+        if is_server_failure(status) {
+            self.note_failure(None);
+        } else {
+            self.worker.edge.cache.outcomes.answered(self.place());
+        }
+    }
+
     /// Whether a stored response stands in for one with `status` (RFC 5861 4), which therefore
     /// must not take its place.
     pub(super) fn is_stood_in_for(&self, status: StatusCode) -> bool {

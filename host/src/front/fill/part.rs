@@ -81,7 +81,7 @@ impl Fill {
     pub(super) fn brings(&self, ask: Ask, response: &Response<OriginBody>) -> Option<Brought> {
         let rest = match ask {
             Ask::Rest(rest) => Some(rest),
-            Ask::Whole | Ask::Part(_) => None,
+            Ask::Whole | Ask::Part(_) | Ask::Fields => None,
         };
         match response.status() {
             StatusCode::PARTIAL_CONTENT => {}
