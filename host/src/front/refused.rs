@@ -43,23 +43,16 @@ fn answer_down(
         _ => StatusCode::BAD_GATEWAY,
     };
     let message = "the origin has failed and was not asked again; try again later\n";
-    let mut response = answer::own(status, message);
-    let outcome = Outcome::Forward(Forward::new(reason));
-    response.headers_mut().remove(CACHE_STATUS);
-    shown.status(outcome).append_to(response.headers_mut());
-    come_back(exchange, response, down.retry_in)
+    let response = answer::own(status, message);
+    come_back(exchange, response, (reason, shown), down.retry_in)
 }
 
 /// As many as may wait for the same fetch do.
 pub fn crowded(exchange: &Exchange, reason: ForwardReason) -> Response<ResponseBody> {
     exchange.worker.edge.metrics.waiters_refused.increment();
     let message = "too many requests wait for this; try again later\n";
-    let mut response = answer::own(StatusCode::SERVICE_UNAVAILABLE, message);
-    let outcome = Outcome::Forward(Forward::new(reason));
-    let shown = Shown::nothing();
-    response.headers_mut().remove(CACHE_STATUS);
-    shown.status(outcome).append_to(response.headers_mut());
-    come_back(exchange, response, CROWDED)
+    let response = answer::own(StatusCode::SERVICE_UNAVAILABLE, message);
+    come_back(exchange, response, (reason, &Shown::nothing()), CROWDED)
 }
 
 /// `response`, for this request alone and with the time after which to come back, in whole seconds
@@ -67,11 +60,15 @@ pub fn crowded(exchange: &Exchange, reason: ForwardReason) -> Response<ResponseB
 fn come_back(
     exchange: &Exchange,
     mut response: Response<ResponseBody>,
+    (reason, shown): (ForwardReason, &Shown),
     retry_in: Duration,
 ) -> Response<ResponseBody> {
     let seconds = retry_in.as_millis().div_ceil(1_000);
     let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
     let headers = response.headers_mut();
+    headers.remove(CACHE_STATUS);
+    let outcome = Outcome::Forward(Forward::new(reason));
+    shown.status(outcome).append_to(headers);
     headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     exchange.finish(CacheOutcome::Error, response)
