@@ -341,8 +341,7 @@ impl Accepting<'_> {
                         return;
                     };
                     metrics.connections.increment();
-                    // Small responses must not wait for the acknowledgement of the one before.
-                    if let Err(error) = stream.set_nodelay(true) {
+                    if let Err(error) = transport::prepare(&stream) {
                         tracing::debug!(%error, "a client left at once");
                     }
                     let accepted = Accepted {

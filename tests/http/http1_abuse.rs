@@ -2,7 +2,7 @@
 //! and what was cut short never looks whole.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use crate::ranges::range_of;
@@ -111,6 +111,43 @@ fn content_of_unknown_length_that_its_client_cuts_short_ends_in_a_reset() {
     stream.shutdown(Shutdown::Write).expect("connected");
     assert_reset(stream);
     gate.open();
+}
+
+/// Bytes that the system holds for `client` because it does not read them.
+fn held_for(client: &TcpStream) -> u64 {
+    let port =
+        |end: std::io::Result<SocketAddr>| format!(":{:04X}", end.expect("connected").port());
+    let (edge, client) = (port(client.peer_addr()), port(client.local_addr()));
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
+    let mut lines = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let line = lines
+        .find(|line| line[1].ends_with(&edge) && line[2].ends_with(&client))
+        .expect("a connection");
+    let (waiting, _) = line[4].split_once(':').expect("two queues");
+    u64::from_str_radix(waiting, 16).expect("hexadecimal")
+}
+
+#[test]
+fn little_is_held_by_the_system_for_a_client_that_does_not_read() {
+    let origin = Origin::always(Reply::pattern(30_000_000).field("Cache-Control", "max-age=60"));
+    let edge = Edge::before(&origin);
+    edge.get("/");
+    let client = edge.client();
+    client.read_slowly();
+    let mut client = client.into_stream();
+    client
+        .write_all(&request("GET", "/", &[], b""))
+        .expect("the edge reads");
+    let mut before = 0;
+    eventually("what is held to stop growing", || {
+        let held = held_for(&client);
+        let still = held > 0 && held == before;
+        before = held;
+        still
+    });
+    assert!(before <= MIB / 2, "{} KiB", before >> 10);
 }
 
 #[test]

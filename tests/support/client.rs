@@ -330,6 +330,11 @@ impl Client {
             .expect("a socket option");
     }
 
+    /// The connection, of which nothing was read yet.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Makes the receive window small, for a client that does not keep up.
     pub(crate) fn read_slowly(&self) {
         let socket = socket2::SockRef::from(&self.stream);

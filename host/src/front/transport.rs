@@ -14,6 +14,20 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+/// Bytes that the system takes in advance of what the network can carry. Without a bound that is
+/// megabytes for every client that does not read, and the time to copy them.
+const UNSENT_MAX: u32 = 128 << 10;
+
+/// Sets the options of a connection that was accepted.
+///
+/// # Errors
+/// The client has left.
+pub fn prepare(stream: &TcpStream) -> io::Result<()> {
+    // Small responses must not wait for the acknowledgement of the one before.
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_MAX)
+}
+
 /// The byte stream of one client connection.
 #[derive(Debug)]
 pub enum Transport {
