@@ -4,6 +4,7 @@
 //! shares the body. Cloning a body or handing it to a client copies no byte of it.
 
 pub mod body;
+pub mod kept;
 pub mod partial;
 pub mod tag;
 
@@ -14,24 +15,53 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, StatusCode};
 
 pub use body::StoredBody;
+pub use kept::{Kept, Unreadable};
 pub use partial::{PartialResponse, Parts, Stretch};
 pub use tag::Tag;
 
 use crate::clock::Moment;
 
-/// A site of the configuration, by its position there.
+/// A site, by a number that comes from its name alone: the same after a restart, and on every node
+/// that knows the name. Below 2^63, so that no key of a site begins with a byte above `0x7f`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SiteId(pub u32);
+pub struct SiteId(pub u64);
 
-/// Hashes keys and tags. Seeded at random once a process, so that no client can aim at one shard
-/// or build a collision (`SipHash`).
-#[derive(Clone, Debug, Default)]
-pub struct KeyHasher(RandomState);
+impl SiteId {
+    /// The site called `name`.
+    pub fn of(name: &str) -> Self {
+        let hash = blake3::Hasher::new_derive_key("larder 2026 site")
+            .update(name.as_bytes())
+            .finalize();
+        let (first, _) = hash
+            .as_bytes()
+            .split_first_chunk()
+            .unwrap_or((&[0; 8], &[]));
+        Self(u64::from_be_bytes(*first) >> 1)
+    }
+}
+
+/// Hashes keys and tags. Keys are hashed with a seed drawn once a process, so that no client can
+/// aim at one shard or build a collision (`SipHash`); tags have the same hash on every node.
+#[derive(Clone, Debug)]
+pub struct KeyHasher {
+    keys: RandomState,
+    /// At the start of a tag.
+    tags: blake3::Hasher,
+}
+
+impl Default for KeyHasher {
+    fn default() -> Self {
+        Self {
+            keys: RandomState::new(),
+            tags: blake3::Hasher::new_derive_key("larder 2026 tag"),
+        }
+    }
+}
 
 impl KeyHasher {
     /// The keyed 64-bit hash of `bytes`.
     pub fn hash(&self, bytes: &[u8]) -> u64 {
-        let mut hasher = self.0.build_hasher();
+        let mut hasher = self.keys.build_hasher();
         hasher.write(bytes);
         hasher.finish()
     }

@@ -42,7 +42,7 @@ impl Rig {
         }
     }
 
-    pub(crate) fn chain(&self, site: u32) -> Chain {
+    pub(crate) fn chain(&self, site: u64) -> Chain {
         let tiers = vec![Tier::Memory(Arc::clone(&self.domain))];
         Chain::new(Arc::clone(&self.cache), SiteId(site), tiers)
     }

@@ -57,7 +57,6 @@ impl From<NotArranged> for Refusal {
 pub(super) struct Arranged {
     /// The configuration it came from.
     pub(super) config: Config,
-    ids: BTreeMap<String, SiteId>,
     sites: BTreeMap<String, Arc<Site>>,
     /// What was asked for at each hook; a policy that was taken out of service may not run there.
     wanted: BTreeMap<(String, Hook), Wanted>,
@@ -268,8 +267,7 @@ impl Arranged {
                     continue;
                 };
                 let name = &configured.name;
-                let next = SiteId(u32::try_from(self.ids.len()).unwrap_or(u32::MAX));
-                let id = *self.ids.entry(name.clone()).or_insert(next);
+                let id = SiteId::of(name);
                 let before = self.sites.get(name);
                 let mut hook = |hook| {
                     let new = plan.new.remove(&(name.clone(), hook));

@@ -13,7 +13,6 @@
 //! ```
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher, Hasher};
 
 use super::{KeyHasher, KeyView, SiteId};
 
@@ -51,19 +50,24 @@ enum Kind {
 
 /// A tag in the making.
 #[derive(Clone)]
-struct Hashing<H> {
-    hasher: H,
+struct Hashing {
+    hasher: blake3::Hasher,
     of_response: bool,
 }
 
-impl<H: Hasher> Hashing<H> {
+impl Hashing {
     fn with(mut self, text: &[u8]) -> Self {
-        self.hasher.write(text);
+        self.hasher.update(text);
         self
     }
 
     fn tag(&self) -> Tag {
-        let hash = self.hasher.finish();
+        let hash = self.hasher.finalize();
+        let (first, _) = hash
+            .as_bytes()
+            .split_first_chunk()
+            .unwrap_or((&[0; 8], &[]));
+        let hash = u64::from_le_bytes(*first);
         Tag(if self.of_response {
             hash | OF_RESPONSE
         } else {
@@ -170,9 +174,7 @@ impl KeyHasher {
             })
     }
 
-    fn start(&self, site: SiteId, kind: Kind) -> Hashing<impl Hasher + Clone> {
-        let mut hasher = self.0.build_hasher();
-        hasher.write(&site.0.to_le_bytes());
+    fn start(&self, site: SiteId, kind: Kind) -> Hashing {
         let (kind, of_response) = match kind {
             Kind::Name => (b't', true),
             Kind::Uri => (b'u', false),
@@ -182,7 +184,8 @@ impl KeyHasher {
             Kind::Group => (b'g', true),
             Kind::Key => (b'k', true),
         };
-        hasher.write_u8(kind);
+        let mut hasher = self.tags.clone();
+        hasher.update(&site.0.to_le_bytes()).update(&[kind]);
         Hashing {
             hasher,
             of_response,

@@ -75,9 +75,9 @@ impl Shown {
 /// A key in printable form: the URI, then the variant, the nominated fields and the namespace.
 pub fn readable(key: &[u8]) -> Vec<u8> {
     let (primary, nominated) = vary::split(key);
-    let (prefix, rest) = primary.split_at_checked(12).unwrap_or((&[], primary));
+    let (prefix, rest) = primary.split_at_checked(16).unwrap_or((&[], primary));
     let namespace = prefix
-        .get(4..)
+        .get(8..)
         .and_then(|bytes| bytes.try_into().ok())
         .map(u64::from_le_bytes);
     let mut text = rest.strip_suffix(b"\n").unwrap_or(rest).to_vec();

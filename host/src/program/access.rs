@@ -22,8 +22,7 @@ use crate::entry::{
 use crate::tier::memory::put::{Put, Rejected};
 
 /// The first byte of every key of a program. Primary keys of requests begin with the high byte of
-/// a site's number, which four billion sites would not raise to this, and secondary ones with
-/// `0xff`.
+/// a site's number, which is below `0x80`, and secondary ones with `0xff`.
 const PROGRAM: u8 = 0xfe;
 
 /// Bytes of a key.

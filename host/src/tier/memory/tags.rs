@@ -5,14 +5,53 @@
 //! by position and the arena never shrinks; a position out of range ends the walk.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::ControlFlow;
 
 use crate::entry::Tag;
 
-use super::shard::HashIsKey;
-
 /// No node.
 pub(super) const NONE: u32 = u32::MAX;
+
+/// Spreads tags, which anyone can compute, by a number that nobody can guess.
+#[derive(Clone, Copy, Debug)]
+struct Folding {
+    seed: u64,
+    folded: u64,
+}
+
+impl Default for Folding {
+    fn default() -> Self {
+        let seed = RandomState::new().hash_one(0_u8);
+        Self { seed, folded: 0 }
+    }
+}
+
+impl BuildHasher for Folding {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        *self
+    }
+}
+
+impl Hasher for Folding {
+    fn finish(&self) -> u64 {
+        self.folded
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.folded ^ u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, tag: u64) {
+        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let (low, high) = (tag ^ self.seed).carrying_mul(self.seed ^ ODD, 0);
+        self.folded = low ^ high;
+    }
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Node {
@@ -35,7 +74,7 @@ struct Ring {
 /// The tags of one shard.
 #[derive(Debug)]
 pub(super) struct TagIndex {
-    rings: HashMap<Tag, Ring, HashIsKey>,
+    rings: HashMap<Tag, Ring, Folding>,
     nodes: Vec<Node>,
     free: u32,
 }

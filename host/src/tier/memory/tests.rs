@@ -75,7 +75,7 @@ fn entry(key: u64, body: usize) -> Arc<Entry> {
 }
 
 /// The same, of a site and with tags.
-fn tagged(key: u64, body: usize, site: u32, tags: &[u64]) -> Arc<Entry> {
+fn tagged(key: u64, body: usize, site: u64, tags: &[u64]) -> Arc<Entry> {
     let tags = tags.iter().map(|tag| Tag(spread(*tag))).collect();
     let key = view(&key.to_le_bytes()).to_key();
     Arc::new(Entry::new(key, SiteId(site), tags, response(body, 1 << 20)))

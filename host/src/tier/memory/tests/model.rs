@@ -21,7 +21,7 @@ use crate::tier::{Purged, Selection};
 
 const KEYS: u64 = 24;
 const TAGS: u64 = 5;
-const SITES: u32 = 3;
+const SITES: u64 = 3;
 const CAPACITY: u64 = 24_000;
 
 #[derive(Clone, Debug)]
@@ -37,11 +37,11 @@ enum Op {
     Peek(u64),
     Remove(u64),
     PurgeTag(u64),
-    PurgeSite(u32),
+    PurgeSite(u64),
     PurgeAll,
     /// By two tags and a site at once.
-    Count(u64, u64, Option<u32>),
-    Soften(u64, u64, Option<u32>),
+    Count(u64, u64, Option<u64>),
+    Soften(u64, u64, Option<u64>),
     Resize(u64),
     Reserve(u64),
     Grow(u64),
@@ -109,7 +109,7 @@ impl Model {
                 store,
                 reserved,
             } => {
-                let entry = tagged(key, body, u32::try_from(key).unwrap() % SITES, &tags);
+                let entry = tagged(key, body, key % SITES, &tags);
                 self.put(&entry, store, reserved);
             }
             Op::Get(key) => self.look(key, get(&self.domain, key)),
@@ -168,7 +168,7 @@ impl Model {
         }
     }
 
-    fn soften(&mut self, a: u64, b: u64, site: Option<u32>) {
+    fn soften(&mut self, a: u64, b: u64, site: Option<u64>) {
         let now = Moment::from_millis(1);
         let expected = self.covered(a, b, site);
         let softened = self.domain.soften(&selection(a, b, site), now);
@@ -185,7 +185,7 @@ impl Model {
     }
 
     /// What a purge by both tags and the site should count.
-    fn covered(&self, a: u64, b: u64, site: Option<u32>) -> Purged {
+    fn covered(&self, a: u64, b: u64, site: Option<u64>) -> Purged {
         let mut covered = Purged::default();
         for key in audit(&self.domain) {
             let entry = &self.latest[&key];
@@ -273,13 +273,13 @@ impl Model {
     }
 }
 
-fn selection(a: u64, b: u64, site: Option<u32>) -> Selection {
+fn selection(a: u64, b: u64, site: Option<u64>) -> Selection {
     let mut selection = Selection::of_tags([a, b].map(|tag| Tag(spread(tag))));
     selection.sites.extend(site.map(SiteId));
     selection
 }
 
-fn names(a: u64, b: u64, site: Option<u32>, entry: &Entry) -> bool {
+fn names(a: u64, b: u64, site: Option<u64>, entry: &Entry) -> bool {
     let tagged = [a, b]
         .iter()
         .any(|tag| entry.tags.contains(&Tag(spread(*tag))));

@@ -241,7 +241,7 @@ fn a_tag_that_all_carry_takes_all_at_once() {
 fn a_purge_by_site_takes_the_site() {
     let domain = domain(1 << 24, 10_000, 4);
     for key in 0..3000 {
-        let site = u32::from(key % 2 == 0);
+        let site = u64::from(key % 2 == 0);
         assert_eq!(put(&domain, &tagged(key, 0, site, &[key])), Put::Stored);
     }
     let counted = domain.count(&Selection::of_site(SiteId(1)));

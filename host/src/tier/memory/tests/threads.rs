@@ -77,7 +77,7 @@ fn write(domain: &Domain, part: u64, committed: &[AtomicU64], rounds: u32) {
         let reservation = domain.reserve(random >> 52);
         let body = usize::try_from(random >> 54).unwrap();
         let put = domain.put(
-            &tagged(key, body, version, &[key % 7]),
+            &tagged(key, body, version.into(), &[key % 7]),
             reservation,
             &|| true,
         );
@@ -187,7 +187,7 @@ fn a_large_purge_is_counted_at_once_and_dropped_domains_end_their_threads() {
     for (site, domain) in tier.domains().iter().enumerate() {
         domain.set_order(Some(order(Manner::Honest)));
         for key in 0..12_000 {
-            let site = u32::try_from(site).unwrap();
+            let site = u64::try_from(site).unwrap();
             assert_eq!(put(domain, &tagged(key, 0, site, &[key % 10])), Put::Stored);
         }
     }
