@@ -119,14 +119,15 @@ fn held_for(client: &TcpStream) -> u64 {
         |end: std::io::Result<SocketAddr>| format!(":{:04X}", end.expect("connected").port());
     let (edge, client) = (port(client.peer_addr()), port(client.local_addr()));
     let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
-    let mut lines = table
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let line = lines
-        .find(|line| line[1].ends_with(&edge) && line[2].ends_with(&client))
-        .expect("a connection");
-    let (waiting, _) = line[4].split_once(':').expect("two queues");
-    u64::from_str_radix(waiting, 16).expect("hexadecimal")
+    let waiting = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        let from_us = words.next()?.ends_with(&edge);
+        let to_it = words.next()?.ends_with(&client);
+        let (waiting, _) = words.nth(1)?.split_once(':')?;
+        (from_us && to_it).then(|| waiting.to_owned())
+    };
+    let waiting = table.lines().find_map(waiting).expect("a connection");
+    u64::from_str_radix(&waiting, 16).expect("hexadecimal")
 }
 
 #[test]

@@ -357,6 +357,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const DAY: Duration = Duration::from_hours(24);
+
     const BORN: Born = Born {
         node: 7,
         purge: 3,
@@ -367,7 +369,7 @@ mod tests {
         Lifetime {
             stored_at: clock::now(),
             initial_age: Duration::from_millis(1_500),
-            fresh_for: Duration::from_secs(60),
+            fresh_for: Duration::from_mins(1),
             stale_while_revalidate: Duration::from_secs(5),
             stale_if_error: Duration::from_millis(u64::MAX),
             reuse,
@@ -444,11 +446,11 @@ mod tests {
             form.stored_at = form.stored_at.checked_add_signed(ms).unwrap();
             form.into_head()
         };
-        let day = 24 * 3_600_000;
+        let day = i64::try_from(DAY.as_millis()).unwrap();
         let head = stored(-day).unwrap();
         let age = head.lifetime.age(clock::now());
-        assert!(age >= Duration::from_secs(24 * 3_600) + Duration::from_millis(1_500));
-        assert!(age < Duration::from_secs(24 * 3_600 + 60));
+        assert!(age >= DAY + Duration::from_millis(1_500));
+        assert!(age < DAY + Duration::from_mins(1));
         assert!(stored(1_000).is_ok(), "clocks are never quite right");
         assert_eq!(stored(day).unwrap_err(), Undecodable::Future);
     }

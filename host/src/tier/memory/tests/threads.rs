@@ -111,10 +111,7 @@ fn traffic_purges_and_changes_of_order_at_once_keep_every_promise() {
                 let at_least = committed[usize::try_from(key).unwrap()].load(SeqCst);
                 if let Some(found) = get(&domain, key) {
                     assert_eq!(key_of(&found), key);
-                    assert!(
-                        u64::from(found.site.0) >= at_least,
-                        "an older value was found"
-                    );
+                    assert!(found.site.0 >= at_least, "an older value was found");
                 }
                 let usage = domain.usage();
                 assert!(usage.bytes <= capacity && usage.entries <= 150, "{usage:?}");
