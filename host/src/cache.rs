@@ -9,6 +9,7 @@ pub mod chain;
 pub mod flight;
 pub mod flights;
 pub mod outcomes;
+pub mod purge_log;
 pub mod purges;
 pub mod receipts;
 
@@ -198,7 +199,7 @@ impl Cache {
     ) -> Purged {
         if effect != Effect::None {
             // Flights first: one that commits before it is marked is found in the tier afterwards.
-            self.flights.purge(selection);
+            self.flights.purge(selection, effect);
             self.outcomes
                 .purge(|site, tags| selection.covers(site, tags.iter().copied()));
         }
@@ -221,9 +222,12 @@ impl Cache {
         self.purge([domain], &selection, Effect::Hard)
     }
 
-    /// Purges everything of `site`.
-    pub fn purge_site(&self, domain: &Arc<Domain>, site: SiteId) -> Purged {
-        self.purge([domain], &Selection::of_site(site), Effect::Hard)
+    /// Clears `domain` of `site`, which has left it. What slower tiers hold of it stays.
+    pub fn leave(&self, domain: &Arc<Domain>, site: SiteId) {
+        let selection = Selection::of_site(site);
+        self.flights.outdate(&selection);
+        let purged = domain.purge(&selection);
+        tracing::debug!(entries = purged.entries, "a site has left a domain");
     }
 
     /// The tag of an effective request URI. Every entry carries it, whatever its key.

@@ -174,7 +174,7 @@ impl Flight {
     }
 
     /// The tags of what this flight brings, as far as they are known yet.
-    pub fn tags(&self) -> impl Iterator<Item = Tag> {
+    pub fn tags(&self) -> impl Iterator<Item = Tag> + Clone {
         let decided = self.decided.get().into_iter().flatten();
         self.tags.iter().chain(decided).copied()
     }

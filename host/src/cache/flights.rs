@@ -6,6 +6,7 @@ use std::collections::hash_map::Entry as Place;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::Effect;
 use super::flight::{Flight, Pilot};
 use super::purges::Purges;
 use crate::entry::{CacheKey, KeyView, SiteId, Tag};
@@ -16,7 +17,7 @@ use crate::tier::Selection;
 pub struct Flights {
     shards: [Mutex<Shard>; 16],
     /// The purges that flights under way may have missed.
-    pub purges: Purges,
+    pub purges: Arc<Purges>,
     /// Flights that nobody finds, by their address.
     alone: Mutex<HashMap<usize, Arc<Flight>>>,
 }
@@ -151,8 +152,13 @@ impl Flights {
     /// Marks every flight that `selection` covers as purged, so that nothing it brings is stored,
     /// and lets nobody join it any more. What is not known yet of a flight is looked at when it is
     /// decided, and when it is stored.
-    pub fn purge(&self, selection: &Selection) {
-        self.purges.record(selection);
+    pub fn purge(&self, selection: &Selection, effect: Effect) {
+        self.purges.record(selection, effect);
+        self.outdate(selection);
+    }
+
+    /// The same for the flights that are known to be covered now, without a memory of it.
+    pub fn outdate(&self, selection: &Selection) {
         for shard in &self.shards {
             lock(shard).retain(|_, flight| {
                 let covered = selection.covers(flight.site, flight.tags());

@@ -1,38 +1,137 @@
-//! The purges that a flight under way may have missed, because what it brings was not known yet
-//! when they came.
+//! The purges that were made, so that nothing older comes back: not by a flight that was under way,
+//! not from a slow tier, and not after a restart.
 //!
-//! Purges are numbered. For each tag, site, and for everything, the latest number is remembered;
-//! a flight remembers the number that was the latest when it began. Once its tags are known, any
-//! of them with a later number says that the flight is outdated. The memory is bounded: when it is
-//! full it starts anew, and flights that began before are taken for outdated.
+//! Purges are numbered. For each tag, for each site, and for everything, the latest is remembered; a
+//! flight remembers the number that was the latest when it began, and so does what it stores
+//! ([`Born`]). Any later purge of its site or its tags covers it. The memory is bounded: when it is
+//! full the older half is forgotten, and what was born before that is taken for covered.
+//!
+//! What another node fetched is compared by time, because its numbers are its own; a few seconds are
+//! allowed for clocks that differ.
 
 use std::collections::HashMap;
+use std::hash::Hash;
+use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::Effect;
+use super::purge_log::{Logged, PurgeLog};
+use crate::clock;
 use crate::entry::{SiteId, Tag};
 use crate::tier::Selection;
+use crate::tier::envelope::Born;
 
-/// Tags that are remembered. About 2 MiB.
-const TAGS_MAX: usize = 65_536;
+/// Tags that are remembered for each effect. About 64 MiB.
+const TAGS_MAX: usize = 1 << 20;
 
-/// The latest purges.
+/// Milliseconds by which the clocks of two nodes may differ.
+const SKEW: u64 = 5_000;
+
+/// The purges of one node.
 #[derive(Debug, Default)]
-pub struct Purges(Mutex<Latest>);
+pub struct Purges {
+    latest: Mutex<Latest>,
+    /// Where they outlast this process.
+    log: Option<PurgeLog>,
+    node: u64,
+}
 
 /// Numbers are those of purges, counted from 1.
 #[derive(Debug, Default)]
 struct Latest {
     number: u64,
-    tags: HashMap<Tag, u64>,
-    sites: HashMap<SiteId, u64>,
-    all: u64,
+    hard: Marks,
+    soft: Marks,
     /// The latest by tags that come with responses.
     of_responses: u64,
-    /// What came up to this one is not remembered in detail.
-    forgotten: u64,
+}
+
+/// When something was purged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Mark {
+    /// The number of the purge.
+    pub(super) number: u64,
+    /// Milliseconds since the Unix epoch.
+    pub(super) at: u64,
+}
+
+/// The latest purges of one effect.
+#[derive(Debug, Default)]
+struct Marks {
+    tags: HashMap<Tag, Mark>,
+    sites: HashMap<SiteId, Mark>,
+    all: Mark,
+    /// What came up to this one is not remembered by tag.
+    forgotten: Mark,
+}
+
+/// What purges say of something that is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It may be used as it was stored.
+    Valid,
+    /// It was made stale, at this time in milliseconds since the Unix epoch.
+    Softened(u64),
+    /// It is gone.
+    Purged,
+}
+
+impl Marks {
+    fn record(&mut self, selection: &Selection, mark: Mark) {
+        if selection.all {
+            self.all = mark;
+        }
+        put(&mut self.sites, selection.sites.iter().copied(), mark);
+        put(&mut self.tags, selection.tags().iter().copied(), mark);
+        if self.tags.len() > TAGS_MAX {
+            self.forget();
+        }
+    }
+
+    /// Forgets the older half of the tags.
+    fn forget(&mut self) {
+        let mut marks: Vec<Mark> = self.tags.values().copied().collect();
+        let middle = marks.len() / 2;
+        let (_, middle, _) = marks.select_nth_unstable(middle);
+        let forgotten = *middle;
+        self.tags.retain(|_, mark| *mark > forgotten);
+        self.tags.shrink_to(TAGS_MAX);
+        self.forgotten = self.forgotten.max(forgotten);
+    }
+
+    /// The latest that covers what belongs to `site` and carries `tags`, zero if none does.
+    fn latest(&self, site: SiteId, tags: impl Iterator<Item = Tag>) -> Mark {
+        let of_tags = tags.filter_map(|tag| self.tags.get(&tag)).copied();
+        let of_site = self.sites.get(&site).copied();
+        let rest = [self.all, self.forgotten, of_site.unwrap_or_default()];
+        of_tags.chain(rest).max().unwrap_or_default()
+    }
+}
+
+fn put<K: Eq + Hash>(marks: &mut HashMap<K, Mark>, keys: impl Iterator<Item = K>, mark: Mark) {
+    marks.extend(keys.map(|key| (key, mark)));
 }
 
 impl Purges {
+    /// Purges that outlast this process in `log`, which holds those of earlier ones.
+    pub fn open(log: PurgeLog) -> Self {
+        let mut latest = Latest::default();
+        for logged in log.replay() {
+            match logged {
+                Logged::Purge(mark, effect, selection) => latest.record(&selection, effect, mark),
+                Logged::Forgotten(mark) => {
+                    latest.number = latest.number.max(mark.number);
+                    latest.hard.forgotten = latest.hard.forgotten.max(mark);
+                }
+            }
+        }
+        Self {
+            latest: Mutex::new(latest),
+            node: log.node(),
+            log: Some(log),
+        }
+    }
+
     /// The number of the latest purge.
     pub fn latest(&self) -> u64 {
         self.lock().number
@@ -43,56 +142,98 @@ impl Purges {
         self.lock().of_responses
     }
 
-    /// Remembers `selection`, whose keys have tags among its tags, and numbers it.
-    pub fn record(&self, selection: &Selection) -> u64 {
+    /// What a fetch that began when `purge` was the latest brings, `at` this wall-clock time.
+    pub fn born(&self, purge: u64, at: u64) -> Born {
+        let node = self.node;
+        Born { node, purge, at }
+    }
+
+    /// The node whose numbers these are.
+    pub fn node(&self) -> u64 {
+        self.node
+    }
+
+    /// Remembers `selection`, whose keys have tags among its tags, and numbers it. It is in force
+    /// at once; whether it outlasts this process [`Self::sync`] says.
+    pub fn record(&self, selection: &Selection, effect: Effect) -> u64 {
+        let at = clock::unix_millis(clock::wall());
         let mut latest = self.lock();
-        latest.number += 1;
-        let number = latest.number;
-        if latest.tags.len().saturating_add(selection.tags().len()) > TAGS_MAX {
-            latest.tags = HashMap::new();
-            latest.forgotten = number;
-        }
-        if selection.tags().iter().any(|tag| tag.is_of_response()) {
-            latest.of_responses = number;
-        }
-        if selection.all {
-            latest.all = number;
-        }
-        for site in &selection.sites {
-            latest.sites.insert(*site, number);
-        }
-        if latest.forgotten < number {
-            let tags = selection.tags().iter().map(|tag| (*tag, number));
-            latest.tags.extend(tags);
+        let number = latest.number.saturating_add(1);
+        let mark = Mark { number, at };
+        latest.record(selection, effect, mark);
+        // Under the lock, so that the log has them in order.
+        if let Some(log) = &self.log {
+            log.append(&Logged::Purge(mark, effect, selection.clone()));
         }
         number
     }
 
-    /// Whether a purge later than number `began` may cover what belongs to `site` and carries
-    /// `tags`.
+    /// Waits until all purges so far outlast this process and the machine. Blocks.
+    ///
+    /// # Errors
+    /// They could not be written down: after a restart they may be forgotten.
+    pub fn sync(&self) -> io::Result<()> {
+        self.log.as_ref().map_or(Ok(()), PurgeLog::sync)
+    }
+
+    /// Whether a purge later than number `began`, hard or soft, may cover what belongs to `site`
+    /// and carries `tags`.
     pub fn cover_since(
         &self,
         began: u64,
         site: SiteId,
-        mut tags: impl Iterator<Item = Tag>,
+        tags: impl Iterator<Item = Tag> + Clone,
     ) -> bool {
         let latest = self.lock();
-        let later = |number: Option<&u64>| number.is_some_and(|number| *number > began);
         latest.number > began
-            && (latest.all > began
-                || latest.forgotten > began
-                || later(latest.sites.get(&site))
-                || tags.any(|tag| later(latest.tags.get(&tag))))
+            && (latest.hard.latest(site, tags.clone()).number > began
+                || latest.soft.latest(site, tags).number > began)
+    }
+
+    /// What purges say of something of `site` with `tags`, which was fetched as `born` says.
+    pub fn standing(&self, born: &Born, site: SiteId, tags: &[Tag]) -> Standing {
+        let later = |mark: Mark| match born.node == self.node {
+            true => mark.number > born.purge,
+            false => mark.number > 0 && mark.at.saturating_add(SKEW) >= born.at,
+        };
+        let latest = self.lock();
+        if born.node == self.node && born.purge > latest.number {
+            // The purges that it was stored after are missing here, and others may be.
+            return Standing::Purged;
+        }
+        if later(latest.hard.latest(site, tags.iter().copied())) {
+            return Standing::Purged;
+        }
+        let soft = latest.soft.latest(site, tags.iter().copied());
+        match later(soft) {
+            true => Standing::Softened(soft.at),
+            false => Standing::Valid,
+        }
     }
 
     /// Tags that are remembered.
     pub fn remembered(&self) -> usize {
-        self.lock().tags.len()
+        let latest = self.lock();
+        latest.hard.tags.len() + latest.soft.tags.len()
     }
 
     /// Held for some lookups. Everything here is whole between any two statements.
     fn lock(&self) -> MutexGuard<'_, Latest> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Latest {
+    fn record(&mut self, selection: &Selection, effect: Effect, mark: Mark) {
+        self.number = self.number.max(mark.number);
+        if selection.tags().iter().any(|tag| tag.is_of_response()) {
+            self.of_responses = self.of_responses.max(mark.number);
+        }
+        match effect {
+            Effect::Hard => self.hard.record(selection, mark),
+            Effect::Soft => self.soft.record(selection, mark),
+            Effect::None => {}
+        }
     }
 }
 
@@ -107,6 +248,10 @@ mod tests {
         Selection::of_tags(tags.into_iter().map(Tag))
     }
 
+    fn record(purges: &Purges, selection: &Selection) -> u64 {
+        purges.record(selection, Effect::Hard)
+    }
+
     fn covered(purges: &Purges, began: u64, tags: &[u64]) -> bool {
         purges.cover_since(began, SITE, tags.iter().copied().map(Tag))
     }
@@ -115,33 +260,73 @@ mod tests {
     fn only_later_purges_count() {
         let purges = Purges::default();
         assert!(!covered(&purges, 0, &[1]));
-        assert_eq!(purges.record(&of_tags([1, 2])), 1);
-        assert_eq!(purges.record(&of_tags([3])), 2);
+        assert_eq!(record(&purges, &of_tags([1, 2])), 1);
+        assert_eq!(purges.record(&of_tags([3]), Effect::Soft), 2);
         assert!(covered(&purges, 0, &[9, 2]));
         assert!(!covered(&purges, 1, &[9, 2]));
         assert!(covered(&purges, 1, &[3]));
-        purges.record(&Selection::of_site(SiteId(2)));
+        record(&purges, &Selection::of_site(SiteId(2)));
         assert!(!covered(&purges, 2, &[3]));
-        purges.record(&Selection::of_site(SITE));
+        record(&purges, &Selection::of_site(SITE));
         assert!(covered(&purges, 3, &[]));
-        purges.record(&Selection::everything());
+        record(&purges, &Selection::everything());
         assert!(covered(&purges, 4, &[]));
         assert!(!covered(&purges, purges.latest(), &[1, 2, 3]));
     }
 
     #[test]
-    fn what_is_forgotten_counts_as_covered() {
+    fn what_is_stored_stands_as_purges_since_it_was_fetched_say() {
         let purges = Purges::default();
+        let born = |purge| purges.born(purge, 0);
+        let standing = |born: &Born, tag| purges.standing(born, SITE, &[Tag(tag)]);
+        assert_eq!(standing(&born(0), 1), Standing::Valid);
+        purges.record(&of_tags([1]), Effect::Soft);
+        assert!(matches!(standing(&born(0), 1), Standing::Softened(at) if at > 0));
+        assert_eq!(standing(&born(1), 1), Standing::Valid);
+        record(&purges, &of_tags([1]));
+        assert_eq!(standing(&born(1), 1), Standing::Purged);
+        assert_eq!(standing(&born(0), 2), Standing::Valid);
+    }
+
+    #[test]
+    fn what_another_node_fetched_is_compared_by_time() {
+        let purges = Purges::default();
+        let other = |at| Born {
+            node: purges.node().wrapping_add(1),
+            purge: u64::MAX,
+            at,
+        };
+        let standing = |born: &Born| purges.standing(born, SITE, &[Tag(1)]);
+        assert_eq!(standing(&other(0)), Standing::Valid);
+        let before = clock::unix_millis(clock::wall());
+        record(&purges, &of_tags([1]));
+        for at in [0, before, before + SKEW] {
+            assert_eq!(standing(&other(at)), Standing::Purged, "{at}");
+        }
+        let after = clock::unix_millis(clock::wall()) + SKEW;
+        assert_eq!(standing(&other(after + 1)), Standing::Valid);
+    }
+
+    #[test]
+    fn what_is_forgotten_counts_as_covered() {
+        let mut marks = Marks::default();
         let most = u64::try_from(TAGS_MAX).unwrap();
-        purges.record(&of_tags(0..most));
-        assert!(!covered(&purges, 0, &[most]));
-        purges.record(&of_tags([most]));
-        assert!(purges.remembered() <= TAGS_MAX);
-        assert!(covered(&purges, 1, &[u64::MAX]), "nobody knows any more");
-        assert!(!covered(&purges, 2, &[most]));
-        purges.record(&of_tags(0..=most));
-        assert!(purges.remembered() <= TAGS_MAX);
-        assert!(covered(&purges, 2, &[0]));
+        let mark = |number| Mark { number, at: number };
+        for tag in 0..most {
+            marks.record(&of_tags([tag]), mark(tag + 1));
+        }
+        let latest = |marks: &Marks, tag| marks.latest(SITE, std::iter::once(Tag(tag))).number;
+        assert_eq!(latest(&marks, most), 0);
+        marks.record(&of_tags([most]), mark(most + 1));
+        assert!(marks.tags.len() <= TAGS_MAX / 2 + 1);
+        assert_eq!(latest(&marks, most), most + 1);
+        assert_eq!(latest(&marks, most - 1), most);
+        let middle = latest(&marks, u64::MAX);
+        assert!(
+            (most / 2..=most / 2 + 2).contains(&middle),
+            "nobody knows any more: {middle}"
+        );
+        assert_eq!(latest(&marks, 0), middle);
     }
 
     proptest! {
@@ -153,7 +338,7 @@ mod tests {
         ) {
             let purges = Purges::default();
             for tags in &recorded {
-                purges.record(&of_tags(tags.iter().copied()));
+                record(&purges, &of_tags(tags.iter().copied()));
             }
             let missed = recorded.iter().skip(usize::try_from(began).unwrap());
             let expected = missed.flatten().any(|tag| tags.contains(tag));

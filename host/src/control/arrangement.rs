@@ -361,7 +361,7 @@ impl Arranged {
             if stays.is_some_and(|now| Arc::ptr_eq(&now.domain, &site.domain)) {
                 continue;
             }
-            edge.cache.purge_site(&site.domain, site.id);
+            edge.cache.leave(&site.domain, site.id);
             if !domains
                 .iter()
                 .any(|domain| Arc::ptr_eq(domain, &site.domain))

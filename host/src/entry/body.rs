@@ -4,10 +4,12 @@
 //! otherwise hold memory that nothing is charged for.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
 use super::bytes_len;
+use super::kept::Kept;
 
 /// Bytes of a piece that is made by joining others, at most.
 const BLOCK_BYTES: usize = 64 << 10;
@@ -24,7 +26,9 @@ pub struct StoredBody {
 #[derive(Clone, Debug)]
 enum Pieces {
     One(Bytes),
-    Many(std::sync::Arc<[Bytes]>),
+    Many(Arc<[Bytes]>),
+    /// In a slower tier.
+    Kept(Arc<dyn Kept>),
 }
 
 impl Default for Pieces {
@@ -51,6 +55,22 @@ impl StoredBody {
         Self::new(join(pieces))
     }
 
+    /// A body that lies in a slower tier.
+    pub fn kept(content: Arc<dyn Kept>) -> Self {
+        Self {
+            len: content.len(),
+            pieces: Pieces::Kept(content),
+        }
+    }
+
+    /// Where its content lies, if that is a slower tier.
+    pub fn place(&self) -> Option<&Arc<dyn Kept>> {
+        match &self.pieces {
+            Pieces::Kept(content) => Some(content),
+            Pieces::One(_) | Pieces::Many(_) => None,
+        }
+    }
+
     /// Bytes in the body.
     pub fn len(&self) -> u64 {
         self.len
@@ -61,11 +81,12 @@ impl StoredBody {
         self.len == 0
     }
 
-    /// The pieces, in order.
+    /// The pieces, in order, as far as they are in memory: none of a body that lies elsewhere.
     pub fn pieces(&self) -> &[Bytes] {
         match &self.pieces {
             Pieces::One(piece) => std::slice::from_ref(piece),
             Pieces::Many(pieces) => pieces,
+            Pieces::Kept(_) => &[],
         }
     }
 
@@ -93,11 +114,14 @@ impl StoredBody {
 
     /// Bytes that the content costs, with its bookkeeping.
     pub(super) fn charge(&self) -> u64 {
-        let bookkeeping = match &self.pieces {
-            Pieces::One(_) => 0,
-            Pieces::Many(pieces) => u64::try_from(size_of_val(pieces.as_ref())).unwrap_or(u64::MAX),
-        };
-        self.len.saturating_add(bookkeeping)
+        match &self.pieces {
+            Pieces::One(_) => self.len,
+            Pieces::Many(pieces) => {
+                let bookkeeping = u64::try_from(size_of_val(pieces.as_ref())).unwrap_or(u64::MAX);
+                self.len.saturating_add(bookkeeping)
+            }
+            Pieces::Kept(_) => 0,
+        }
     }
 }
 

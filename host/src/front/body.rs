@@ -17,6 +17,7 @@ use super::origin::OriginBody;
 use super::slices::{Cut, StoredSlices};
 use crate::cache::flight::{Failure, Read, Reader};
 use crate::entry::StoredBody;
+use crate::entry::kept::Reading;
 
 /// The body of one request, as its client sends it.
 #[derive(Debug)]
@@ -79,12 +80,21 @@ pub enum ResponseBody {
 }
 
 /// What is left to send of a stored body.
-#[derive(Debug)]
 pub struct Stored {
     body: StoredBody,
     next: usize,
     skip: u64,
     left: u64,
+    /// The read under way of a body that lies in a slower tier.
+    reading: Option<Reading>,
+}
+
+impl fmt::Debug for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stored")
+            .field("left", &self.left)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A flight being read, and which ranges of it are wanted, if not all.
@@ -128,7 +138,7 @@ impl fmt::Debug for InFlight {
 
 /// A body that broke off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the origin's response broke off")]
+#[error("the response broke off")]
 pub struct BrokenOff;
 
 impl ResponseBody {
@@ -175,11 +185,42 @@ impl Stored {
             next: 0,
             skip: range.start,
             left,
+            reading: None,
         }
     }
 
-    /// The next bytes.
-    pub fn next_piece(&mut self) -> Option<Bytes> {
+    /// Bytes that are still to come.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// The next bytes, wherever they lie.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
+        match self.body.place() {
+            None => Poll::Ready(self.next_piece().map(Ok)),
+            Some(_) if self.left == 0 => Poll::Ready(None),
+            Some(content) => {
+                let at = self.skip;
+                let reading = self.reading.get_or_insert_with(|| content.read(at));
+                let read = std::task::ready!(reading.as_mut().poll(cx));
+                self.reading = None;
+                let piece = match read {
+                    Ok(piece) if !piece.is_empty() => piece,
+                    // What it promised is not there, so the rest cannot be right either.
+                    Ok(_) | Err(_) => return Poll::Ready(Some(Err(BrokenOff))),
+                };
+                let wanted = usize::try_from(self.left).unwrap_or(usize::MAX);
+                let piece = piece.slice(..piece.len().min(wanted));
+                let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+                self.skip += length;
+                self.left -= length;
+                Poll::Ready(Some(Ok(piece)))
+            }
+        }
+    }
+
+    /// The next bytes of a body in memory.
+    fn next_piece(&mut self) -> Option<Bytes> {
         while self.left > 0 {
             let piece = self.body.pieces().get(self.next)?;
             self.next += 1;
@@ -277,8 +318,8 @@ impl Body for ResponseBody {
                 let piece = std::mem::take(piece);
                 (!piece.is_empty()).then_some(Ok(piece))
             }
-            Self::Stored(stored) => stored.next_piece().map(Ok),
-            Self::Slices(slices) => slices.next_piece().map(Ok),
+            Self::Stored(stored) => std::task::ready!(stored.poll_piece(cx)),
+            Self::Slices(slices) => std::task::ready!(slices.poll_piece(cx)),
             Self::Flight(flight) => std::task::ready!(flight.poll_piece(cx)),
             Self::Passed(body) => {
                 std::task::ready!(body.poll_piece(cx)).map(|piece| piece.map_err(|_| BrokenOff))

@@ -69,24 +69,28 @@ impl StoredSlices {
     }
 
     /// The next bytes.
-    pub fn next_piece(&mut self) -> Option<Bytes> {
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BrokenOff>>> {
         let piece = loop {
-            match self.parts.front_mut()? {
-                StoredSlice::Text(text) => {
+            match self.parts.front_mut() {
+                None => return Poll::Ready(None),
+                Some(StoredSlice::Text(text)) => {
                     let text = std::mem::take(text);
                     self.parts.pop_front();
                     break text;
                 }
-                StoredSlice::Content(stored) => match stored.next_piece() {
-                    Some(piece) => break piece,
-                    None => self.parts.pop_front(),
-                },
+                Some(StoredSlice::Content(stored)) => {
+                    match std::task::ready!(stored.poll_piece(cx)) {
+                        Some(Ok(piece)) => break piece,
+                        Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                        None => self.parts.pop_front(),
+                    };
+                }
             };
         };
         self.left = self
             .left
             .saturating_sub(u64::try_from(piece.len()).unwrap_or(u64::MAX));
-        Some(piece)
+        Poll::Ready(Some(Ok(piece)))
     }
 }
 
@@ -262,8 +266,9 @@ mod tests {
             let body = StoredBody::new(pieces(len, piece));
             let mut stored = StoredSlices::new(segments, |range| Some(Stored::new(&body, range.clone()))).unwrap();
             let mut read = Vec::new();
-            while let Some(piece) = stored.next_piece() {
-                read.extend_from_slice(&piece);
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            while let Poll::Ready(Some(piece)) = stored.poll_piece(&mut cx) {
+                read.extend_from_slice(&piece.unwrap());
             }
             prop_assert_eq!((read, stored.left()), (expected, 0));
         }
