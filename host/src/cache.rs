@@ -8,24 +8,28 @@ pub mod backoff;
 pub mod chain;
 pub mod flight;
 pub mod flights;
+pub mod lower;
 pub mod outcomes;
 pub mod purge_log;
 pub mod purges;
+mod recalls;
 pub mod receipts;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::header::DATE;
 use http::{HeaderMap, HeaderName};
 
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::entry::{CacheKey, Content, Entry, KeyHasher, KeyView, Nominations, SiteId, Tag};
 use crate::rfc9111::{date, vary};
 use crate::tier::memory::Domain;
-use crate::tier::memory::put::Reservation;
+use crate::tier::memory::put::{Put, Reservation};
 use crate::tier::{Purged, Selection};
 use flight::Flight;
 use flights::Flights;
+use lower::{Lower, Recalled};
 use outcomes::Outcomes;
 use receipts::Receipts;
 
@@ -43,6 +47,21 @@ pub struct Cache {
     pub outcomes: Outcomes,
     /// What purges came to.
     pub receipts: Receipts,
+    /// The tiers below memory.
+    pub lower: Lower,
+}
+
+/// What the tiers below memory came to for one request.
+#[derive(Debug)]
+pub struct BelowMemory {
+    /// What is there.
+    pub lookup: Lookup,
+    /// The tier that held it.
+    pub tier: Option<&'static str>,
+    /// The latest purge before they were looked through.
+    pub purge: u64,
+    /// What faster tiers are still to be given.
+    pub to_fill: Vec<Recalled>,
 }
 
 /// What a purge does to what it covers.
@@ -113,21 +132,91 @@ impl Cache {
             .iter()
             .map(|set| self.secondary(primary, set, request));
         let found = keys.filter_map(|key| get(key.view()));
-        // Of several that match, the most recent is used, by its `Date` (RFC 9111 4), and of
-        // several within one second by its arrival.
-        let newest = found.max_by_key(|entry| {
-            let date = entry
-                .headers()
-                .and_then(|headers| date::parse(headers.get(DATE)?.as_bytes()));
-            (date, entry.lifetime().map(|lifetime| lifetime.stored_at))
-        });
-        match (newest, nominations.sets.first()) {
+        match (
+            found.max_by_key(|entry| recency(entry)),
+            nominations.sets.first(),
+        ) {
             (Some(entry), _) => Lookup::Found(entry),
             (None, Some(set)) => Lookup::VaryMiss {
                 key: self.secondary(primary, set, request),
             },
             (None, None) => Lookup::UriMiss,
         }
+    }
+
+    /// Finds the stored response of `primary` that matches `request` in the tiers below memory, and
+    /// gives it to memory if it fits there. None if they hold nothing that memory does not.
+    ///
+    /// # Cancel safety
+    /// May be dropped.
+    pub async fn recall(
+        &self,
+        domain: &Domain,
+        primary: KeyView<'_>,
+        request: &HeaderMap,
+    ) -> Option<BelowMemory> {
+        let purge = self.flights.purges.latest();
+        let mut below = BelowMemory {
+            lookup: Lookup::UriMiss,
+            tier: None,
+            purge,
+            to_fill: Vec::new(),
+        };
+        let first = self.hold_or_bring(domain, primary, &mut below).await?;
+        let Content::Nominations(nominations) = &first.content else {
+            below.lookup = Lookup::Found(first);
+            return Some(below);
+        };
+        let mut found = Vec::new();
+        for set in &nominations.sets {
+            let key = self.secondary(primary, set, request);
+            let before = below.tier;
+            if let Some(entry) = self.hold_or_bring(domain, key.view(), &mut below).await {
+                found.push((entry, below.tier));
+            }
+            below.tier = before;
+        }
+        below.lookup = match found.into_iter().max_by_key(|(entry, _)| recency(entry)) {
+            Some((entry, tier)) => {
+                below.tier = tier;
+                Lookup::Found(entry)
+            }
+            None => Lookup::VaryMiss {
+                key: self.secondary(primary, nominations.sets.first()?, request),
+            },
+        };
+        Some(below)
+    }
+
+    /// What memory holds under `key`, or what the tiers below it do.
+    async fn hold_or_bring(
+        &self,
+        domain: &Domain,
+        key: KeyView<'_>,
+        below: &mut BelowMemory,
+    ) -> Option<Arc<Entry>> {
+        if let Some(entry) = domain.peek(key) {
+            below.tier = None;
+            return Some(entry);
+        }
+        let recalled = self.lower.recall(&self.hasher, key).await?;
+        let stands = |entry: &Entry| !self.lower.is_purged_since(below.purge, entry);
+        if !stands(&recalled.entry) {
+            return None;
+        }
+        let entry = Arc::clone(&recalled.entry);
+        if entry.is_in_memory() {
+            // What was stored meanwhile is newer.
+            let put = domain.put_over(&entry, None, None, &|| stands(&entry));
+            if put == Put::Stored {
+                self.lower.promoted.increment();
+            }
+        }
+        below.tier = Some(recalled.tier);
+        if self.lower.wants(&recalled) {
+            below.to_fill.push(recalled);
+        }
+        Some(entry)
     }
 
     /// The key under which a response that nominates `fields` is stored for `request`.
@@ -145,7 +234,8 @@ impl Cache {
         self.hasher.key(&bytes).to_key()
     }
 
-    /// Remembers that responses of `primary` nominate `fields`.
+    /// Remembers that responses of `primary` nominate `fields`: the entry that says so, if that is
+    /// new.
     pub fn nominate(
         &self,
         domain: &Domain,
@@ -153,13 +243,13 @@ impl Cache {
         site: SiteId,
         tags: &[Tag],
         fields: &[HeaderName],
-    ) {
+    ) -> Option<Arc<Entry>> {
         let known = match domain.peek(primary).map(|entry| entry.content.clone()) {
             Some(Content::Nominations(known)) => known,
             _ => Nominations::default(),
         };
         if known.sets.first().is_some_and(|newest| newest == fields) {
-            return;
+            return None;
         }
         let older = known.sets.into_iter().filter(|set| set != fields);
         let sets = std::iter::once(fields.to_vec())
@@ -168,9 +258,11 @@ impl Cache {
             .collect();
         let content = Content::Nominations(Nominations { sets });
         let entry = Entry::new(primary.to_key(), site, tags.to_vec(), content);
+        let entry = Arc::new(entry);
         // A nomination that finds no room costs the next request a miss, nothing else.
-        let put = domain.put(&Arc::new(entry), None, &|| true);
+        let put = domain.put(&entry, None, &|| true);
         tracing::trace!(?put, "a nomination");
+        Some(entry)
     }
 
     /// Stores what `flight` brought, unless a purge has overtaken it. What came of it shows in the
@@ -182,9 +274,14 @@ impl Cache {
         entry: &Arc<Entry>,
         reservation: Option<Reservation>,
     ) {
+        let flights = &self.flights;
+        if !entry.is_in_memory() {
+            // What lies elsewhere stays there; what memory has under the key is older.
+            domain.remove_if(entry.key.view(), &|held| held.serial() < entry.serial());
+            return;
+        }
         // Asked under the lock of the entry's shard: a purge that is recorded later than this finds
         // the entry there.
-        let flights = &self.flights;
         let put = domain.put(entry, reservation, &|| !flights.is_outdated(flight));
         tracing::trace!(?put, "a response");
     }
@@ -236,4 +333,13 @@ impl Cache {
         text.extend([scheme, "://", authority, target]);
         self.hasher.uri_tag(site, text.as_bytes())
     }
+}
+
+/// How recent a response is: of several that match, the most recent is used, by its `Date`
+/// (RFC 9111 4), and of several within one second by its arrival.
+fn recency(entry: &Entry) -> (Option<SystemTime>, Option<Moment>) {
+    let date = entry
+        .headers()
+        .and_then(|headers| date::parse(headers.get(DATE)?.as_bytes()));
+    (date, entry.lifetime().map(|lifetime| lifetime.stored_at))
 }

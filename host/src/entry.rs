@@ -419,6 +419,12 @@ impl Entry {
         }
     }
 
+    /// Whether all that it holds lies in memory.
+    pub fn is_in_memory(&self) -> bool {
+        self.response()
+            .is_none_or(|stored| stored.body.place().is_none())
+    }
+
     /// The parts of a response, if the entry holds no more of it.
     pub fn partial(&self) -> Option<&PartialResponse> {
         match &self.content {

@@ -9,6 +9,7 @@ pub mod access_log;
 pub mod answer;
 pub mod ask;
 pub mod authority;
+pub mod below;
 pub mod body;
 pub mod cache_status;
 pub mod carry;

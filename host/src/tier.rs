@@ -7,6 +7,7 @@
 pub mod envelope;
 pub mod eviction;
 pub mod memory;
+pub mod slow;
 
 use std::ops::AddAssign;
 

@@ -15,6 +15,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode};
 
+use crate::clock;
 use crate::entry::{CacheKey, Entry, SiteId, Tag};
 use crate::rfc9111::content_range::ContentRange;
 
@@ -120,6 +121,8 @@ pub struct Flight {
     decided: OnceLock<Vec<Tag>>,
     /// The latest purge when it began.
     pub began: u64,
+    /// When it began, milliseconds since the Unix epoch.
+    pub at: u64,
     purged: AtomicBool,
     /// The flight that tries once more after this one failed.
     pub(super) successor: OnceLock<Arc<Self>>,
@@ -163,6 +166,7 @@ impl Flight {
             tags,
             decided: OnceLock::new(),
             began,
+            at: clock::unix_millis(clock::wall()),
             purged: AtomicBool::new(false),
             successor: OnceLock::new(),
             state: Mutex::default(),

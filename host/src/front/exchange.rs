@@ -472,6 +472,7 @@ fn miss(
         key,
         reason,
         stale,
+        recalled: None,
         probe: Cell::default(),
         note: None,
         freshness,

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::answer::{self, Asks};
 use super::ask::{self, Ask, Plan};
+use super::below;
 use super::body::ResponseBody;
 use super::cache_status::{CACHE_STATUS, CacheStatus, Forward, ForwardReason, Outcome, seconds};
 use super::catch_up;
@@ -37,6 +38,9 @@ const FLIGHTS_MAX: usize = 3;
 pub async fn fetch(exchange: Exchange, mut miss: Miss) -> Response<ResponseBody> {
     if exchange.is_looped() {
         return exchange.looped();
+    }
+    if let Some(response) = below::recall(&exchange, &mut miss).await {
+        return response;
     }
     let directives = RequestDirectives::parse(&exchange.head.headers);
     let outlook = Outlook::of(&exchange, &miss);
@@ -252,7 +256,7 @@ fn take_asking(exchange: &Exchange, key: &CacheKey, ask: Ask) -> Turn {
 }
 
 /// Whether `entry` holds all that `exchange` asks for.
-fn answers(exchange: &Exchange, entry: &Entry) -> bool {
+pub(super) fn answers(exchange: &Exchange, entry: &Entry) -> bool {
     let head = &exchange.head;
     let covers = |partial| ranged::covers(&head.method, &head.headers, partial);
     entry.partial().is_none_or(covers)
@@ -398,7 +402,7 @@ fn validated(
 
 /// Answers from `entry`, with the fields in `own` for this client alone, and a `note` for it if it
 /// is trusted.
-fn from_entry(
+pub(super) fn from_entry(
     exchange: &Exchange,
     entry: &Entry,
     outcome: CacheOutcome,

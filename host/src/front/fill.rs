@@ -21,6 +21,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 
 use super::answer;
 use super::ask::Ask;
+use super::below;
 use super::carry::{HEAD_BYTES, STEP, carry};
 use super::coding;
 use super::exchange::Exchange;
@@ -90,10 +91,7 @@ pub fn start(exchange: &Exchange, miss: &Miss, ask: Ask, pilot: Pilot) {
         primary: miss.primary.clone(),
         expected: miss.key.clone(),
         probe: miss.probe.take(),
-        stale: miss
-            .stale
-            .as_ref()
-            .and_then(|(entry, _)| still(exchange, entry)),
+        stale: still(exchange, miss),
         ask,
         freshness: Arc::clone(&miss.freshness),
         tags: exchange.tags(),
@@ -102,12 +100,20 @@ pub fn start(exchange: &Exchange, miss: &Miss, ask: Ask, pilot: Pilot) {
     worker.tasks.spawn(fill.fly(pilot));
 }
 
-/// What is stored now under the key of `entry`, if that is a whole response as `entry` is, or the
-/// same parts. A purge that came since the lookup must not be undone by validating what it removed.
-fn still(exchange: &Exchange, entry: &Arc<Entry>) -> Option<Arc<Entry>> {
-    let found = exchange.site.domain.peek(entry.key.view());
+/// What is stored now under the key of the stale response that `miss` found, if that is a whole
+/// response as it is, or the same parts. A purge that came since the lookup must not be undone by
+/// validating what it removed.
+fn still(exchange: &Exchange, miss: &Miss) -> Option<Arc<Entry>> {
+    let (entry, _) = miss.stale.as_ref()?;
     let whole = |entry: &Entry| entry.response().is_some();
-    found.filter(|found| Arc::ptr_eq(found, entry) || (whole(entry) && whole(found)))
+    let Some(found) = exchange.site.domain.peek(entry.key.view()) else {
+        // Memory need not hold what a slower tier does.
+        let lower = &exchange.worker.edge.cache.lower;
+        let stands = |since| !lower.is_purged_since(since, entry);
+        return miss.recalled.is_some_and(stands).then(|| Arc::clone(entry));
+    };
+    let same = Arc::ptr_eq(&found, entry) || (whole(entry) && whole(&found));
+    same.then_some(found)
 }
 
 /// The fields of a request for the whole, unconditional representation.
@@ -216,6 +222,23 @@ struct Judged {
 }
 
 impl Fill {
+    /// Stores `entry`, which the flight of `pilot` has brought.
+    fn store(&self, pilot: &Pilot, entry: &Arc<Entry>, reservation: Option<Reservation>) {
+        let (cache, flight) = (&self.worker.edge.cache, pilot.flight());
+        cache.store(&self.site.domain, flight, entry, reservation);
+        below::store(&self.worker, &self.site, flight, entry);
+    }
+
+    /// Removes `stale`, if nothing has taken its place.
+    fn give_up(&self, stale: &Arc<Entry>) {
+        let (key, same) = (stale.key.view(), |found: &Arc<_>| Arc::ptr_eq(found, stale));
+        let held = self.site.domain.peek(key);
+        if held.as_ref().is_none_or(same) {
+            self.worker.edge.cache.lower.remove(key);
+        }
+        self.site.domain.remove_if(key, &same);
+    }
+
     async fn fly(mut self, pilot: Pilot) {
         let flight = Arc::clone(pilot.flight());
         let listed = Listed {
@@ -432,13 +455,11 @@ impl Fill {
         let cache = &self.worker.edge.cache;
         let primary = self.primary.view();
         let key = cache.secondary(primary, &fields, &self.request);
-        cache.nominate(
-            &self.site.domain,
-            primary,
-            self.site.id,
-            &self.tags,
-            &fields,
-        );
+        let (domain, tags) = (&self.site.domain, &self.tags);
+        let nomination = cache.nominate(domain, primary, self.site.id, tags, &fields);
+        if let Some(nomination) = nomination {
+            below::store(&self.worker, &self.site, &listed.flight, &nomination);
+        }
         let alias = self.ask.flight_key(cache, &key);
         if alias != listed.flight.key && !listed.flight.is_purged() {
             cache.flights.alias(&listed.flight, &alias);

@@ -18,6 +18,8 @@ pub struct Miss {
     pub reason: ForwardReason,
     /// The stored response that cannot be used as it is.
     pub stale: Option<(Arc<Entry>, Usable)>,
+    /// The latest purge before `stale` was looked up, if that came from a tier below memory.
+    pub recalled: Option<u64>,
     /// The right to try an origin that is in trouble, if this request has it.
     pub probe: Cell<Option<Probe>>,
     /// What trusted clients are told of how it was decided.

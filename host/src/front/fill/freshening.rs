@@ -68,7 +68,6 @@ impl Fill {
         self.learn(pilot.flight(), status, &judged);
         let targeted = targeted::take(&mut judged.headers);
         let withheld = withhold(&mut judged.headers, &judged.native.withheld);
-        let domain = &self.site.domain;
         let lifetime = judged.decision.lifetime;
         let fresh = StoredHead {
             headers: kept(judged.headers),
@@ -79,13 +78,10 @@ impl Fill {
         let entry = stale.freshened(fresh, tags).with_targeted(&targeted);
         let entry = Arc::new(entry.in_place_of(Some(stale)));
         if lifetime.is_some() {
-            self.worker
-                .edge
-                .cache
-                .store(domain, pilot.flight(), &entry, None);
+            self.store(pilot, &entry, None);
         } else if !is_of_the_request(judged.native.storable) {
             // What the origin no longer lets anyone store is not kept either.
-            domain.remove_if(stale.key.view(), &|found| Arc::ptr_eq(found, stale));
+            self.give_up(stale);
         }
         pilot.land(Landing::Validated(Arc::new(Validation {
             entry,
@@ -117,10 +113,7 @@ impl Fill {
                     self.refresh(stale, (status, told.clone()), sent, &pilot);
                     return;
                 }
-                Identifies::Another => {
-                    let same = |found: &Arc<_>| Arc::ptr_eq(found, stale);
-                    self.site.domain.remove_if(stale.key.view(), &same);
-                }
+                Identifies::Another => self.give_up(stale),
             }
         }
         let length = told.get(CONTENT_LENGTH).and_then(|value| {

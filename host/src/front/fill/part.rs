@@ -19,6 +19,7 @@ use crate::entry::{
     Stretch, Tag, Usable,
 };
 use crate::front::ask::Ask;
+use crate::front::below;
 use crate::front::origin::OriginBody;
 use crate::rfc9111::content_range::{ContentRange, same_content};
 use crate::rfc9111::validation;
@@ -183,8 +184,7 @@ impl Fill {
             .partial()
             .is_some_and(|stored| same_content(&stored.headers, headers));
         if !holds {
-            let same = |found: &Arc<Entry>| Arc::ptr_eq(found, stale);
-            self.site.domain.remove_if(stale.key.view(), &same);
+            self.give_up(stale);
         }
     }
 
@@ -215,9 +215,7 @@ impl Fill {
         let entry = Entry::new(arrived.key, self.site.id, arrived.tags, content);
         let entry = entry.with_targeted(&arrived.targeted);
         let entry = Arc::new(entry.in_place_of(self.stale.as_deref()));
-        let cache = &self.worker.edge.cache;
-        let domain = &self.site.domain;
-        cache.store(domain, pilot.flight(), &entry, Some(reservation));
+        self.store(pilot, &entry, Some(reservation));
     }
 
     /// Stores a part, together with the parts of the same content that are stored.
@@ -257,13 +255,10 @@ impl Fill {
             });
             let flights = &self.worker.edge.cache.flights;
             let may_store = || !flights.is_outdated(pilot.flight());
-            let put = domain.put_over(
-                &Arc::new(entry.in_place_of(found.as_deref())),
-                reservation.take(),
-                found.as_ref(),
-                &may_store,
-            );
+            let entry = Arc::new(entry.in_place_of(found.as_deref()));
+            let put = domain.put_over(&entry, reservation.take(), found.as_ref(), &may_store);
             if put != Put::Superseded {
+                below::store(&self.worker, &self.site, pilot.flight(), &entry);
                 break;
             }
         }

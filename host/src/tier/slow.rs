@@ -1,0 +1,139 @@
+//! What every tier outside of memory can do, however it does it.
+//!
+//! A slow tier waits for a device or a service, so its calls are futures; none of them blocks the
+//! thread that polls it, and all of them end within the tier's own deadlines. It answers nothing
+//! that it has not verified.
+
+use std::fmt::Debug;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Usage;
+use super::envelope::{Born, Envelope};
+use crate::entry::{Entry, Kept, KeyView};
+
+/// The answer to a call, once it is there.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A tier outside of memory.
+pub trait SlowTier: Debug + Send + Sync {
+    /// What it is called in metrics, reports and logs.
+    fn name(&self) -> &'static str;
+
+    /// Whether it takes writes.
+    fn is_writable(&self) -> bool;
+
+    /// False if it certainly holds nothing under `key`. Answers from memory.
+    fn may_hold(&self, key: KeyView<'_>) -> bool;
+
+    /// What it holds under `key`, verified.
+    fn get<'a>(&'a self, key: KeyView<'a>) -> Answer<'a, Result<Option<Found>, Unavailable>>;
+
+    /// Takes `entry`, which was fetched as `born` says, to be stored in place of whatever is under
+    /// its key. Of two, the one that was put later stays.
+    fn put<'a>(&'a self, entry: &'a Arc<Entry>, born: Born) -> Answer<'a, Written>;
+
+    /// Forgets what is under `key`, also what is on its way there. A crash may undo it.
+    fn remove(&self, key: KeyView<'_>);
+
+    /// How full it is.
+    fn usage(&self) -> Usage;
+
+    /// How it is.
+    fn health(&self) -> Health;
+
+    /// Waits until what was put before is stored or given up.
+    fn settle(&self) -> Answer<'_, ()>;
+
+    /// Finishes what was put, within a bounded time, and lets go of device or service. Blocks.
+    fn stop(&self);
+}
+
+/// What a slow tier found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// All of the entry but its content.
+    pub envelope: Envelope,
+    /// Its content.
+    pub body: FoundBody,
+}
+
+/// Content that was found.
+#[derive(Clone, Debug)]
+pub enum FoundBody {
+    /// All of it, verified.
+    Whole(Bytes),
+    /// Where it is read from.
+    Kept(Arc<dyn Kept>),
+}
+
+/// A tier that could not say what it holds.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// It is offline, or not yet online.
+    #[error("the tier is offline")]
+    Offline,
+    /// It failed to read.
+    #[error("the tier failed: {0}")]
+    Failed(String),
+    /// It did not answer in time.
+    #[error("the tier took too long")]
+    TimedOut,
+}
+
+/// What became of a put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It was taken, and will be stored unless the tier fails or something newer comes.
+    Accepted,
+    /// Something newer is there, or the entry is none for this tier: parts of a response.
+    Unneeded,
+    /// It is too large for the tier.
+    TooLarge,
+    /// Too much waits to be written.
+    Full,
+    /// The tier takes no writes now.
+    Unavailable,
+}
+
+impl Written {
+    /// Whether the tier failed to do what it is there for.
+    pub const fn is_failure(self) -> bool {
+        matches!(self, Self::Full | Self::Unavailable)
+    }
+}
+
+/// How a tier is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It does all it should.
+    Online,
+    /// It finds out what it holds; what it knows already it serves.
+    Loading,
+    /// It works, but not as it should: why.
+    Degraded(String),
+    /// It answers nothing: why.
+    Offline(String),
+}
+
+impl Health {
+    /// The word in reports.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Loading => "loading",
+            Self::Degraded(_) => "degraded",
+            Self::Offline(_) => "offline",
+        }
+    }
+
+    /// Why it is not online.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Online | Self::Loading => None,
+            Self::Degraded(reason) | Self::Offline(reason) => Some(reason),
+        }
+    }
+}
