@@ -19,6 +19,7 @@ mod settings;
 mod site;
 mod source;
 mod status;
+mod storage;
 mod text;
 mod tls;
 
@@ -34,6 +35,7 @@ pub use settings::Key;
 pub use site::{Coding, Forward, Honour, Site, WritePolicy};
 pub use source::{ConfigError, Place, Problem, Sources, Unusable};
 pub use status::{StatusKey, StatusTtl, by_status};
+pub use storage::{Disk, Mode, ObjectStore, TierName};
 pub use text::Rejected;
 pub use tls::{Certificate, CertificateFiles, Tls};
 
@@ -54,6 +56,14 @@ pub struct Config {
     pub admin: Admin,
     /// The memory tier.
     pub memory: Memory,
+    /// The disk tier.
+    pub disk: Disk,
+    /// The object store.
+    pub object_store: ObjectStore,
+    /// The tiers, in the order in which they are looked through, memory first: one that is left out
+    /// is not used. Default: all that are configured, in the order `memory`, `disk`,
+    /// `object_store`.
+    pub tiers: Vec<TierName>,
     /// Bounds on clients, origins and policies.
     pub limits: Limits,
     /// What is logged.

@@ -8,6 +8,7 @@ mod arrangement;
 mod exposition;
 mod purge;
 mod report;
+mod tiers;
 
 use std::fs::File;
 use std::path::Path;

@@ -42,6 +42,14 @@ pub(super) struct Settings {
     /// Size of the memory tier [env: LARDER_MEMORY] [default: 256MiB]
     #[arg(long, value_name = "SIZE")]
     memory: Option<ByteSize>,
+    /// Size of the disk tier, which needs a data directory; 0 turns it off [env: LARDER_DISK]
+    /// [default: 10GiB, at most half of what is free]
+    #[arg(long, value_name = "SIZE")]
+    disk: Option<ByteSize>,
+    /// Where the object store is: s3://, gs://, az://, file:// or memory:// [env:
+    /// LARDER_OBJECT_STORE]
+    #[arg(long, value_name = "URL")]
+    object_store: Option<String>,
 }
 
 impl Settings {
@@ -69,6 +77,12 @@ impl Settings {
                 "memory.capacity",
                 self.memory.map(|size| size.to_string()),
             ),
+            (
+                "--disk",
+                "disk.capacity",
+                self.disk.map(|size| size.to_string()),
+            ),
+            ("--object-store", "object_store.url", self.object_store),
         ];
         let file = self
             .config

@@ -11,7 +11,7 @@ use super::number::{ByteSize, Count, TimeSpan};
 use super::origin::OriginScheme;
 use super::policy::PolicyChoice;
 use super::source::{Place, Problem, Sources};
-use super::{Config, Limits, Site, shares};
+use super::{Config, Limits, Site, TierName, shares};
 
 const HOST_ACCEPTED: &str = "write a DNS name, an IPv4 address or an IPv6 address in brackets";
 
@@ -32,6 +32,7 @@ pub(super) fn settle(config: &mut Config, sources: &Sources, file: Option<&Path>
         rules.site(position, site);
     }
     rules.memory(config);
+    rules.tiers(config);
     rules.problems
 }
 
@@ -76,6 +77,63 @@ impl Rules<'_> {
                 key,
                 format!("\"{found}\" is out of range; write {from} to {to}"),
             );
+        }
+    }
+
+    fn tiers(&mut self, config: &Config) {
+        let (shortest, longest) = (TimeSpan::millis(1), TimeSpan::seconds(60));
+        for (key, timeout) in [
+            ("disk.timeout", config.disk.timeout),
+            ("object_store.timeout", config.object_store.timeout),
+        ] {
+            if timeout < shortest || timeout > longest {
+                let clause =
+                    format!("\"{timeout}\" is out of range; write {shortest} to {longest}");
+                self.wrong(key, clause);
+            }
+        }
+        let sized = config
+            .disk
+            .capacity
+            .is_some_and(|size| size > ByteSize::new(0));
+        if sized && config.disk_dir().is_none() {
+            let clause = "the disk tier has no directory; set data_dir or disk.dir";
+            self.wrong("disk.capacity", clause);
+        }
+        if config.disk.dir.is_some() && config.data_dir.is_none() {
+            let clause =
+                "a disk tier needs a data_dir for its purges, which must outlast the process";
+            self.wrong("disk.dir", clause);
+        }
+        if config
+            .tiers
+            .first()
+            .is_some_and(|first| *first != TierName::Memory)
+        {
+            self.wrong("tiers", "memory answers without a wait, so it comes first");
+        }
+        for (position, tier) in config.tiers.iter().enumerate() {
+            if config
+                .tiers
+                .iter()
+                .take(position)
+                .any(|other| other == tier)
+            {
+                self.wrong("tiers", format!("\"{tier}\" is there twice"));
+            }
+            let missing = match tier {
+                TierName::Memory => None,
+                TierName::Disk => config.disk_dir().is_none().then_some("disk.capacity"),
+                TierName::ObjectStore => config
+                    .object_store
+                    .url
+                    .is_none()
+                    .then_some("object_store.url"),
+            };
+            if let Some(missing) = missing {
+                let clause = format!("\"{tier}\" is not configured; set {missing}");
+                self.wrong("tiers", clause);
+            }
         }
     }
 

@@ -35,6 +35,13 @@ keys! {
     "admin.listen" = admin.listen,
     "admin.token_file" = admin.token_file,
     "memory.capacity" = memory.capacity,
+    "disk.dir" = disk.dir,
+    "disk.capacity" = disk.capacity,
+    "disk.timeout" = disk.timeout,
+    "object_store.url" = object_store.url,
+    "object_store.mode" = object_store.mode,
+    "object_store.timeout" = object_store.timeout,
+    "tiers" = tiers,
     "limits.request_head" = limits.request_head,
     "limits.target" = limits.target,
     "limits.request_fields" = limits.request_fields,
@@ -62,6 +69,8 @@ const SHORT: &[(&str, &str)] = &[
     ("LARDER_ADMIN", "admin.listen"),
     ("LARDER_TOKEN_FILE", "admin.token_file"),
     ("LARDER_MEMORY", "memory.capacity"),
+    ("LARDER_DISK", "disk.capacity"),
+    ("LARDER_OBJECT_STORE", "object_store.url"),
 ];
 
 /// Names of the environment that are read elsewhere.
@@ -134,6 +143,8 @@ mod tests {
             ("[listen.tls]", "listen.tls."),
             ("[admin]", "admin."),
             ("[memory]", "memory."),
+            ("[disk]", "disk."),
+            ("[object_store]", "object_store."),
             ("[limits]", "limits."),
             ("[log]", "log."),
         ] {
@@ -142,9 +153,9 @@ mod tests {
             let listed = error.message().split('`').skip(3).step_by(2);
             // Sections within sections, and lists of them, are no keys.
             let listed = listed.filter(|name| !["tls", "certificate"].contains(name));
-            for name in
-                listed.filter(|name| !prefix.is_empty() || ["data_dir", "trusted"].contains(name))
-            {
+            for name in listed.filter(|name| {
+                !prefix.is_empty() || ["data_dir", "tiers", "trusted"].contains(name)
+            }) {
                 assert!(
                     Key::at(&format!("{prefix}{name}")).is_some(),
                     "{prefix}{name}"

@@ -160,6 +160,16 @@ impl<T: Setting> Setting for Option<T> {
     }
 }
 
+impl Setting for String {
+    fn read(text: &str) -> Result<Self, Rejected> {
+        Ok(text.to_owned())
+    }
+
+    fn write(&self) -> Option<String> {
+        Some(self.clone())
+    }
+}
+
 impl Setting for PathBuf {
     fn read(text: &str) -> Result<Self, Rejected> {
         Ok(Self::from(text))

@@ -1,13 +1,10 @@
 //! The metrics of a running edge, in the text format of Prometheus.
 
 use super::Control;
-use super::report::MEMORY;
 use crate::front::origin::health::Standing;
 use crate::front::origin::metrics::OriginMetrics;
 use crate::front::origin::outage;
 use crate::metrics::Exposition;
-use crate::tier::Usage;
-use crate::tier::memory::stats::Stats;
 
 impl Control {
     /// The text of `/metrics`.
@@ -24,10 +21,7 @@ impl Control {
         self.fetches(&mut out);
         self.connections(&mut out);
         self.purges(&mut out);
-        let (usage, stats) = self.memory();
-        tier_counts(&mut out, &stats);
-        tier_evictions(&mut out, &stats);
-        tier_usage(&mut out, &usage);
+        self.tier_metrics(&mut out);
         self.library.ledger().expose(&mut out);
         self.artefacts(&mut out);
         out.into_text()
@@ -303,110 +297,4 @@ impl Control {
 fn counter(out: &mut Exposition, name: &str, help: &str, value: u64) {
     out.counters(name, help);
     out.sample(name, &[], value);
-}
-
-fn tier_counts(out: &mut Exposition, stats: &Stats) {
-    let no_room = stats.rejected_no_room;
-    for (name, help, count) in [
-        ("larder_tier_lookups_total", "Lookups.", stats.lookups()),
-        (
-            "larder_tier_hits_total",
-            "Lookups that found an entry.",
-            stats.hits,
-        ),
-        (
-            "larder_tier_misses_total",
-            "Lookups that found none.",
-            stats.misses,
-        ),
-        ("larder_tier_errors_total", "Lookups that failed.", 0),
-        ("larder_tier_writes_total", "Entries stored.", stats.puts),
-        (
-            "larder_tier_write_failures_total",
-            "Entries not stored for lack of room.",
-            no_room,
-        ),
-        (
-            "larder_tier_backfills_total",
-            "Entries copied from a slower tier.",
-            0,
-        ),
-        (
-            "larder_tier_rejected_too_large_total",
-            "Entries too large for the tier.",
-            stats.rejected_too_large,
-        ),
-        (
-            "larder_tier_superseded_total",
-            "Stores that a purge overtook.",
-            stats.superseded,
-        ),
-        (
-            "larder_tier_lost_events_total",
-            "Hits that no policy was told of.",
-            stats.lost_events,
-        ),
-        (
-            "larder_tier_resyncs_total",
-            "Policies told of all residents anew.",
-            stats.resyncs,
-        ),
-        (
-            "larder_tier_wrong_answers_total",
-            "Wrong lists of victims.",
-            stats.wrong_answers,
-        ),
-        (
-            "larder_tier_shard_resets_total",
-            "Shards emptied after a panic.",
-            stats.shard_resets,
-        ),
-    ] {
-        out.counters(name, help);
-        out.sample(name, &[("tier", MEMORY)], count);
-    }
-}
-
-fn tier_evictions(out: &mut Exposition, stats: &Stats) {
-    out.counters(
-        "larder_evictions_total",
-        "Entries that left a tier, by reason.",
-    );
-    for (reason, evicted) in stats.evictions() {
-        let labels = [("tier", MEMORY), ("reason", reason.as_str())];
-        out.sample("larder_evictions_total", &labels, evicted.entries);
-    }
-    out.counters(
-        "larder_evicted_bytes_total",
-        "Bytes that left a tier, by reason.",
-    );
-    for (reason, evicted) in stats.evictions() {
-        let labels = [("tier", MEMORY), ("reason", reason.as_str())];
-        out.sample("larder_evicted_bytes_total", &labels, evicted.bytes);
-    }
-}
-
-fn tier_usage(out: &mut Exposition, usage: &Usage) {
-    for (name, help, value) in [
-        ("larder_tier_bytes", "Bytes in use.", usage.bytes),
-        (
-            "larder_tier_capacity_bytes",
-            "Bytes that may be used.",
-            usage.capacity,
-        ),
-        ("larder_tier_entries", "Entries.", usage.entries),
-        (
-            "larder_tier_reserved_bytes",
-            "Bytes set aside for responses that are arriving.",
-            usage.reserved,
-        ),
-        (
-            "larder_policy_memory_bytes",
-            "Memory of eviction policies.",
-            usage.guest_memory,
-        ),
-    ] {
-        out.gauges(name, help);
-        out.sample(name, &[("tier", MEMORY)], value);
-    }
 }

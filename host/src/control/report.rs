@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::Control;
 use super::arrangement::WantedBy;
 use super::purge::Url;
+use super::tiers::MEMORY;
 use crate::cache::Lookup;
 use crate::clock;
 use crate::entry::{Entry, Usable};
@@ -18,39 +19,10 @@ use crate::policy::keying::{Input, Keyed, Keyer};
 use crate::policy::local::Instance;
 use crate::policy::refusal::{Refusal, RefusalKind};
 use crate::policy::sandbox::FaultKind;
-use crate::tier::Usage;
-use crate::tier::memory::stats::Stats;
-
-/// The name of the only tier so far.
-pub(super) const MEMORY: &str = "memory";
 
 impl Control {
     /// Every count, for scripts.
     pub fn stats(&self) -> Value {
-        let (usage, stats) = self.memory();
-        let evictions: serde_json::Map<String, Value> = stats
-            .evictions()
-            .map(|(reason, evicted)| (reason.as_str().to_owned(), json!(evicted.entries)))
-            .collect();
-        let tier = json!({
-            "name": MEMORY,
-            "entries": usage.entries,
-            "bytes": usage.bytes,
-            "reserved": usage.reserved,
-            "capacity": usage.capacity,
-            "lookups": stats.lookups(),
-            "hits": stats.hits,
-            "misses": stats.misses,
-            "errors": 0,
-            "writes": stats.puts,
-            "write_failures": stats.rejected_no_room,
-            "rejected": stats.rejected_too_large + stats.rejected_no_room + stats.rejected_disabled,
-            "superseded": stats.superseded,
-            "backfills": 0,
-            "evictions": evictions,
-            "lost_events": stats.lost_events,
-            "guest_memory": usage.guest_memory,
-        });
         let table = self.edge.sites.table();
         let sites: Vec<Value> = table
             .sites()
@@ -60,7 +32,7 @@ impl Control {
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_s": self.started.elapsed().as_secs(),
-            "tiers": [tier],
+            "tiers": self.tiers(),
             "sites": sites,
             "policies": self.policy_stats(),
             "connections": {
@@ -82,15 +54,6 @@ impl Control {
             .connections
             .get()
             .saturating_sub(metrics.connections_closed.get())
-    }
-
-    pub(super) fn memory(&self) -> (Usage, Stats) {
-        let (mut usage, mut stats) = (Usage::default(), Stats::default());
-        for domain in self.edge.sites.table().domains() {
-            usage += domain.usage();
-            stats += domain.stats();
-        }
-        (usage, stats)
     }
 
     fn site_stats(&self, site: &Site) -> Value {

@@ -44,6 +44,12 @@ pub trait SlowTier: Debug + Send + Sync {
     /// How it is.
     fn health(&self) -> Health;
 
+    /// Counts and sizes of its own, beside those that every tier has.
+    fn figures(&self) -> Vec<Figure>;
+
+    /// Entries that left it, by reason.
+    fn evictions(&self) -> Vec<(&'static str, u64)>;
+
     /// Waits until what was put before is stored or given up.
     fn settle(&self) -> Answer<'_, ()>;
 
@@ -103,6 +109,19 @@ impl Written {
     pub const fn is_failure(self) -> bool {
         matches!(self, Self::Full | Self::Unavailable)
     }
+}
+
+/// A number that a tier tells of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Figure {
+    /// Its name in reports; in metrics `larder_tier_` stands before it, and `_total` behind a count.
+    pub name: &'static str,
+    /// What it is.
+    pub help: &'static str,
+    /// Whether it only rises.
+    pub is_count: bool,
+    /// The number.
+    pub value: u64,
 }
 
 /// How a tier is.

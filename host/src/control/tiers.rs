@@ -1,0 +1,292 @@
+//! What the tiers tell of themselves, in the order of the chain: one list, shown as JSON and as
+//! metrics.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::Control;
+use crate::cache::lower::Member;
+use crate::metrics::Exposition;
+use crate::tier::Usage;
+use crate::tier::memory::stats::Stats;
+use crate::tier::slow::Figure;
+
+/// The name of the memory tier.
+pub(super) const MEMORY: &str = "memory";
+
+/// What one tier tells.
+struct Told {
+    tier: &'static str,
+    state: (&'static str, Option<String>),
+    usage: Usage,
+    /// Names in reports, and help. `lookups` is the sum of `hits`, `misses` and `errors`.
+    counts: [(&'static str, &'static str, u64); 7],
+    /// By reason; of the memory tier with the bytes.
+    evictions: Vec<(&'static str, u64, Option<u64>)>,
+    figures: Vec<Figure>,
+}
+
+impl Control {
+    /// The tiers, in chain order.
+    pub(super) fn tiers(&self) -> Value {
+        self.told().iter().map(Told::to_json).collect()
+    }
+
+    /// The same as metrics.
+    pub(super) fn tier_metrics(&self, out: &mut Exposition) {
+        let told = self.told();
+        for (position, (name, help, _)) in
+            told.iter().flat_map(|tier| tier.counts).take(7).enumerate()
+        {
+            let name = format!("larder_tier_{name}_total");
+            out.counters(&name, help);
+            for tier in &told {
+                let value = tier.counts.get(position).map_or(0, |(.., value)| *value);
+                out.sample(&name, &[("tier", tier.tier)], value);
+            }
+        }
+        for (name, help, value) in SIZES {
+            out.gauges(name, help);
+            for tier in &told {
+                out.sample(name, &[("tier", tier.tier)], value(&tier.usage));
+            }
+        }
+        evictions(out, &told);
+        let mut figures: BTreeMap<&str, Vec<(&str, Figure)>> = BTreeMap::new();
+        for (tier, figure) in told
+            .iter()
+            .flat_map(|told| told.figures.iter().map(|figure| (told.tier, *figure)))
+        {
+            figures.entry(figure.name).or_default().push((tier, figure));
+        }
+        for (name, figures) in figures {
+            expose(out, name, &figures);
+        }
+    }
+
+    fn told(&self) -> Vec<Told> {
+        let lower = &self.edge.cache.lower;
+        let (usage, stats) = self.memory();
+        let memory = Told::memory(usage, &stats, lower.promoted.get());
+        std::iter::once(memory)
+            .chain(lower.members().iter().map(Told::lower))
+            .collect()
+    }
+
+    fn memory(&self) -> (Usage, Stats) {
+        let (mut usage, mut stats) = (Usage::default(), Stats::default());
+        for domain in self.edge.sites.table().domains() {
+            usage += domain.usage();
+            stats += domain.stats();
+        }
+        (usage, stats)
+    }
+}
+
+/// The sizes that every tier has.
+const SIZES: [(&str, &str, fn(&Usage) -> u64); 3] = [
+    ("larder_tier_bytes", "Bytes in use.", |usage| usage.bytes),
+    (
+        "larder_tier_capacity_bytes",
+        "Bytes that may be used; 0 where nothing bounds them.",
+        |usage| usage.capacity,
+    ),
+    ("larder_tier_entries", "Entries.", |usage| usage.entries),
+];
+
+fn counts(values: [u64; 6]) -> [(&'static str, &'static str, u64); 7] {
+    let [hits, misses, errors, writes, write_failures, backfills] = values;
+    [
+        ("lookups", "Lookups.", hits + misses + errors),
+        ("hits", "Lookups that found an entry.", hits),
+        ("misses", "Lookups that found none.", misses),
+        ("errors", "Lookups that failed.", errors),
+        ("writes", "Entries stored.", writes),
+        (
+            "write_failures",
+            "Entries not stored although the tier should have.",
+            write_failures,
+        ),
+        ("backfills", "Entries copied from a slower tier.", backfills),
+    ]
+}
+
+const fn count(name: &'static str, help: &'static str, value: u64) -> Figure {
+    Figure {
+        name,
+        help,
+        is_count: true,
+        value,
+    }
+}
+
+const fn size(name: &'static str, help: &'static str, value: u64) -> Figure {
+    Figure {
+        name,
+        help,
+        is_count: false,
+        value,
+    }
+}
+
+impl Told {
+    fn memory(usage: Usage, stats: &Stats, promoted: u64) -> Self {
+        let rejected = stats.rejected_too_large + stats.rejected_no_room + stats.rejected_disabled;
+        let evictions = stats.evictions();
+        Self {
+            tier: MEMORY,
+            state: ("online", None),
+            usage,
+            counts: counts([
+                stats.hits,
+                stats.misses,
+                0,
+                stats.puts,
+                stats.rejected_no_room,
+                promoted,
+            ]),
+            evictions: evictions
+                .map(|(reason, evicted)| (reason.as_str(), evicted.entries, Some(evicted.bytes)))
+                .collect(),
+            figures: vec![
+                size(
+                    "reserved_bytes",
+                    "Bytes set aside for responses that are arriving.",
+                    usage.reserved,
+                ),
+                size(
+                    "guest_memory_bytes",
+                    "Memory of eviction policies.",
+                    usage.guest_memory,
+                ),
+                count("rejected", "Entries that the tier did not take.", rejected),
+                count(
+                    "rejected_too_large",
+                    "Entries too large for the tier.",
+                    stats.rejected_too_large,
+                ),
+                count(
+                    "superseded",
+                    "Stores that a purge overtook.",
+                    stats.superseded,
+                ),
+                count(
+                    "lost_events",
+                    "Hits that no policy was told of.",
+                    stats.lost_events,
+                ),
+                count(
+                    "resyncs",
+                    "Policies told of all residents anew.",
+                    stats.resyncs,
+                ),
+                count(
+                    "wrong_answers",
+                    "Wrong lists of victims.",
+                    stats.wrong_answers,
+                ),
+                count(
+                    "shard_resets",
+                    "Shards emptied after a panic.",
+                    stats.shard_resets,
+                ),
+            ],
+        }
+    }
+
+    fn lower(member: &Member) -> Self {
+        let health = member.tier.health();
+        let asked = &member.counts;
+        Self {
+            tier: member.tier.name(),
+            state: (health.as_str(), health.reason().map(str::to_owned)),
+            usage: member.tier.usage(),
+            counts: counts([
+                asked.hits.get(),
+                asked.misses.get(),
+                asked.errors.get(),
+                asked.writes.get(),
+                asked.write_failures.get(),
+                asked.backfills.get(),
+            ]),
+            evictions: member
+                .tier
+                .evictions()
+                .into_iter()
+                .map(|(reason, entries)| (reason, entries, None))
+                .collect(),
+            figures: member.tier.figures(),
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        let mut told = Map::new();
+        let (state, reason) = &self.state;
+        told.insert("name".to_owned(), json!(self.tier));
+        told.insert("state".to_owned(), json!(state));
+        told.insert("reason".to_owned(), json!(reason));
+        told.insert("entries".to_owned(), json!(self.usage.entries));
+        told.insert("bytes".to_owned(), json!(self.usage.bytes));
+        // What is unbounded has no capacity.
+        let capacity = (self.usage.capacity < u64::MAX).then_some(self.usage.capacity);
+        told.insert("capacity".to_owned(), json!(capacity));
+        for (name, _, value) in self.counts {
+            told.insert(name.to_owned(), json!(value));
+        }
+        let evictions: Map<String, Value> = self
+            .evictions
+            .iter()
+            .map(|(reason, entries, _)| ((*reason).to_owned(), json!(entries)))
+            .collect();
+        told.insert("evictions".to_owned(), Value::Object(evictions));
+        for figure in &self.figures {
+            told.insert(figure.name.to_owned(), json!(figure.value));
+        }
+        Value::Object(told)
+    }
+}
+
+fn evictions(out: &mut Exposition, told: &[Told]) {
+    out.counters(
+        "larder_evictions_total",
+        "Entries that left a tier, by reason.",
+    );
+    for tier in told {
+        for (reason, entries, _) in &tier.evictions {
+            let labels = [("tier", tier.tier), ("reason", *reason)];
+            out.sample("larder_evictions_total", &labels, *entries);
+        }
+    }
+    out.counters(
+        "larder_evicted_bytes_total",
+        "Bytes that left a tier, by reason.",
+    );
+    for tier in told {
+        for (reason, _, bytes) in &tier.evictions {
+            let labels = [("tier", tier.tier), ("reason", *reason)];
+            if let Some(bytes) = bytes {
+                out.sample("larder_evicted_bytes_total", &labels, *bytes);
+            }
+        }
+    }
+}
+
+fn expose(out: &mut Exposition, name: &str, figures: &[(&str, Figure)]) {
+    let Some((_, first)) = figures.first() else {
+        return;
+    };
+    let name = match (name, first.is_count) {
+        // Policies of every hook have memory; this is the part of it that a tier knows.
+        ("guest_memory_bytes", _) => "larder_policy_memory_bytes".to_owned(),
+        (name, true) => format!("larder_tier_{name}_total"),
+        (name, false) => format!("larder_tier_{name}"),
+    };
+    match first.is_count {
+        true => out.counters(&name, first.help),
+        false => out.gauges(&name, first.help),
+    }
+    for (tier, figure) in figures {
+        out.sample(&name, &[("tier", tier)], figure.value);
+    }
+}
