@@ -6,6 +6,8 @@
 
 pub mod backoff;
 pub mod chain;
+#[cfg(test)]
+mod fakes;
 pub mod flight;
 pub mod flights;
 pub mod lower;
@@ -31,6 +33,7 @@ use flight::Flight;
 use flights::Flights;
 use lower::{Lower, Recalled};
 use outcomes::Outcomes;
+use purges::Purges;
 use receipts::Receipts;
 
 /// Different sets of nominated fields that are remembered for one key, at most.
@@ -91,6 +94,15 @@ pub enum Lookup {
 }
 
 impl Cache {
+    /// A cache of memory and `lower`, whose purges are `purges`.
+    pub fn new(lower: Lower, purges: Arc<Purges>) -> Self {
+        Self {
+            flights: Flights::new(purges),
+            lower,
+            ..Self::default()
+        }
+    }
+
     /// Finds the stored response of `primary` that matches `request` (RFC 9111 4.1).
     #[inline]
     pub fn lookup(&self, domain: &Domain, primary: KeyView<'_>, request: &HeaderMap) -> Lookup {
@@ -199,24 +211,37 @@ impl Cache {
             below.tier = None;
             return Some(entry);
         }
-        let recalled = self.lower.recall(&self.hasher, key).await?;
-        let stands = |entry: &Entry| !self.lower.is_purged_since(below.purge, entry);
-        if !stands(&recalled.entry) {
-            return None;
-        }
+        let recalled = self.bring(Some(domain), key, below.purge).await?;
         let entry = Arc::clone(&recalled.entry);
-        if entry.is_in_memory() {
-            // What was stored meanwhile is newer.
-            let put = domain.put_over(&entry, None, None, &|| stands(&entry));
-            if put == Put::Stored {
-                self.lower.promoted.increment();
-            }
-        }
         below.tier = Some(recalled.tier);
         if self.lower.wants(&recalled) {
             below.to_fill.push(recalled);
         }
         Some(entry)
+    }
+
+    /// What the tiers below memory hold under `key`, if no purge later than number `since` covers
+    /// it. `memory` is given it, if it fits there.
+    async fn bring(
+        &self,
+        memory: Option<&Domain>,
+        key: KeyView<'_>,
+        since: u64,
+    ) -> Option<Recalled> {
+        let recalled = self.lower.recall(&self.hasher, key).await?;
+        let entry = &recalled.entry;
+        let stands = || !self.lower.is_purged_since(since, entry);
+        if !stands() {
+            return None;
+        }
+        if let Some(memory) = memory
+            && entry.is_in_memory()
+            // What was stored meanwhile is newer.
+            && memory.put_over(entry, None, None, &stands) == Put::Stored
+        {
+            self.lower.promoted.increment();
+        }
+        Some(recalled)
     }
 
     /// The key under which a response that nominates `fields` is stored for `request`.

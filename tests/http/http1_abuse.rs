@@ -187,7 +187,8 @@ fn an_origin_that_reads_no_further_is_given_up() {
     let mut start = [0; 12];
     stream.read_exact(&mut start).expect("an answer");
     assert_eq!(&start, b"HTTP/1.1 504");
-    stream.shutdown(Shutdown::Both).expect("connected");
+    // The edge may have closed it by then.
+    stream.shutdown(Shutdown::Both).ok();
     sending.join().expect("no panic");
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use larder::cache::Cache;
-use larder::cache::chain::{Chain, Tier};
+use larder::cache::chain::Chain;
 use larder::entry::SiteId;
 use larder::program::{Grant, RunError};
 use larder::tier::memory::{Domain, DomainSettings, Shards};
@@ -43,8 +43,8 @@ impl Rig {
     }
 
     pub(crate) fn chain(&self, site: u64) -> Chain {
-        let tiers = vec![Tier::Memory(Arc::clone(&self.domain))];
-        Chain::new(Arc::clone(&self.cache), SiteId(site), tiers)
+        let memory = Some(Arc::clone(&self.domain));
+        Chain::new(Arc::clone(&self.cache), SiteId(site), memory).expect("a runtime")
     }
 
     /// Runs `script` on the first site.

@@ -1,23 +1,24 @@
-//! The tiers of one site as one: fastest first, a lookup stops at the first that holds the key.
+//! The tiers of one site as one, for who may wait: fastest first, a lookup stops at the first that
+//! holds the key.
 //!
-//! In this version the memory tier is the only one. What a chain does with several is settled
-//! here, so that a further tier is a further variant of [`Tier`] and changes no caller. Nothing
-//! here blocks.
+//! Requests never come through here; they look into memory without a wait, and below it through
+//! [`super::Cache::recall`].
 
+use std::io;
 use std::sync::Arc;
 
-use super::Cache;
+use tokio::runtime::{Builder, Runtime};
+
+use super::{Cache, Effect};
+use crate::clock;
 use crate::entry::{Entry, KeyView, SiteId, Tag};
 use crate::tier::memory::Domain;
 use crate::tier::memory::put::{Put, Rejected};
-use crate::tier::{Purged, Usage};
+use crate::tier::slow::Written;
+use crate::tier::{Purged, Selection, Usage};
 
-/// One tier, as a site sees it.
-#[derive(Clone, Debug)]
-pub enum Tier {
-    /// The share of the memory that the site's entries compete for.
-    Memory(Arc<Domain>),
-}
+/// The name of the memory tier, as operators and programs see it.
+pub const MEMORY: &str = "memory";
 
 /// What a lookup found.
 #[derive(Clone, Debug)]
@@ -46,18 +47,27 @@ pub enum Look {
     Peek,
 }
 
-/// The tiers of one site.
-#[derive(Clone, Debug)]
+/// The tiers of one site. Every call blocks until the tiers have answered.
+#[derive(Debug)]
 pub struct Chain {
     cache: Arc<Cache>,
     site: SiteId,
-    tiers: Vec<Tier>,
+    memory: Option<Arc<Domain>>,
+    runtime: Runtime,
 }
 
 impl Chain {
-    /// The chain of `site`, of `tiers` in this order.
-    pub fn new(cache: Arc<Cache>, site: SiteId, tiers: Vec<Tier>) -> Self {
-        Self { cache, site, tiers }
+    /// The chain of `site`: its `memory`, if it has any, and the tiers below it.
+    ///
+    /// # Errors
+    /// The system has no room for another runtime.
+    pub fn new(cache: Arc<Cache>, site: SiteId, memory: Option<Arc<Domain>>) -> io::Result<Self> {
+        Ok(Self {
+            cache,
+            site,
+            memory,
+            runtime: Builder::new_current_thread().enable_time().build()?,
+        })
     }
 
     /// Whose tiers these are.
@@ -75,197 +85,130 @@ impl Chain {
         self.cache.hasher.tag(self.site, name.as_bytes())
     }
 
-    /// The entry of `key` in the first tier that holds it.
+    /// The tag of what is stored under `key`. Every entry that is put here carries it.
+    pub fn key_tag(&self, key: KeyView<'_>) -> Tag {
+        self.cache.hasher.key_tag(self.site, key)
+    }
+
+    /// The names of the tiers, in order.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        let lower = self.cache.lower.members();
+        let memory = self.memory.as_ref().map(|_| MEMORY);
+        memory
+            .into_iter()
+            .chain(lower.iter().map(|member| member.tier.name()))
+    }
+
+    /// The entry of `key` in the first tier that holds it. Faster ones are given it.
     pub fn lookup(&self, key: KeyView<'_>, look: Look) -> Option<Found> {
-        self.tiers.iter().find_map(|tier| {
-            let entry = tier.lookup(key, look)?;
+        let memory = self.memory.as_deref();
+        let held = memory.and_then(|memory| match look {
+            Look::Use => memory.get(key),
+            Look::Peek => memory.peek(key),
+        });
+        if let Some(entry) = held {
+            let tier = MEMORY;
+            return Some(Found { tier, entry });
+        }
+        self.runtime.block_on(async {
+            let purge = self.cache.flights.purges.latest();
+            let recalled = self.cache.bring(memory, key, purge).await?;
+            self.cache.lower.fill(&recalled).await;
             Some(Found {
-                tier: tier.name(),
-                entry,
+                tier: recalled.tier,
+                entry: recalled.entry,
             })
         })
     }
 
-    /// Stores `entry` in every tier, in place of what was there. The answer is that of the first:
-    /// a slower tier that takes nothing shows it in its own counts.
-    pub fn put(&self, entry: &Arc<Entry>) -> Put {
-        let mut answers = self.tiers.iter().map(|tier| tier.put(entry));
-        let first = answers.next().unwrap_or(Put::Rejected(Rejected::Disabled));
-        answers.for_each(|_: Put| ());
-        first
+    /// The content of `entry` from `at` on, as far as one read brings it.
+    ///
+    /// # Errors
+    /// The tier that keeps it cannot read it.
+    pub fn read(&self, entry: &Entry, at: u64) -> Result<bytes::Bytes, crate::entry::Unreadable> {
+        let Some(stored) = entry.response() else {
+            return Ok(bytes::Bytes::new());
+        };
+        match stored.body.place() {
+            Some(content) => self.runtime.block_on(content.read(at)),
+            None => Ok(stored.body.from(at)),
+        }
+    }
+
+    /// Stores `entry` in those of the tiers that `wanted` names, in place of what was there. The
+    /// answer is that of the fastest: a slower tier that takes nothing shows it in its own counts.
+    pub fn put(&self, entry: &Arc<Entry>, wanted: impl Fn(&str) -> bool) -> Put {
+        let purges = &self.cache.flights.purges;
+        let born = purges.born(purges.latest(), clock::unix_millis(clock::wall()));
+        let memory = self.memory.as_ref().filter(|_| wanted(MEMORY));
+        let mut first = memory.map(|memory| memory.put(entry, None, &|| true));
+        if memory.is_none()
+            && let Some(memory) = &self.memory
+        {
+            // It must not go on to answer with what this takes the place of.
+            memory.remove(entry.key.view());
+        }
+        for member in self.cache.lower.members() {
+            let name = member.tier.name();
+            if !wanted(name) {
+                member.tier.remove(entry.key.view());
+                continue;
+            }
+            let written = self.runtime.block_on(member.write(entry, born));
+            if let Some(written) = written {
+                first.get_or_insert(answer(written));
+            }
+        }
+        first.unwrap_or(Put::Rejected(Rejected::Disabled))
     }
 
     /// Removes the entry of `key` from every tier; whether any held one.
-    pub fn remove(&self, key: KeyView<'_>) -> bool {
-        // Every tier is told, also after one that held it.
-        let held = self.tiers.iter().filter(|tier| tier.remove(key)).count();
-        held > 0
+    ///
+    /// # Errors
+    /// It is gone, and may come back when the process is started again.
+    pub fn remove(&self, key: KeyView<'_>) -> io::Result<bool> {
+        let held = self.lookup(key, Look::Peek).is_some();
+        self.purge_tag(self.key_tag(key))?;
+        if let Some(memory) = &self.memory {
+            memory.remove(key);
+        }
+        self.cache.lower.remove(key);
+        Ok(held)
     }
 
     /// Removes what carries `tag` from every tier, and from what is on its way there.
-    pub fn purge_tag(&self, tag: Tag) -> Purged {
-        let mut purged = Purged::default();
-        for tier in &self.tiers {
-            match tier {
-                Tier::Memory(domain) => purged += self.cache.purge_tags(domain, &[tag]),
-            }
-        }
-        purged
+    ///
+    /// # Errors
+    /// It is gone, and may come back when the process is started again.
+    pub fn purge_tag(&self, tag: Tag) -> io::Result<Purged> {
+        let selection = Selection::of_tags([tag]);
+        let purged = self.cache.purge(&self.memory, &selection, Effect::Hard);
+        self.cache.flights.purges.sync()?;
+        Ok(purged)
     }
 
     /// How full each tier is, in order.
     pub fn usage(&self) -> impl Iterator<Item = TierUsage> {
-        self.tiers.iter().map(|tier| TierUsage {
-            tier: tier.name(),
-            usage: tier.usage(),
-        })
+        let memory = self.memory.iter().map(|memory| TierUsage {
+            tier: MEMORY,
+            usage: memory.usage(),
+        });
+        let lower = self.cache.lower.members().iter();
+        memory.chain(lower.map(|member| TierUsage {
+            tier: member.tier.name(),
+            usage: member.tier.usage(),
+        }))
     }
 }
 
-impl Tier {
-    /// The name shown to operators and programs.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Memory(_) => "memory",
-        }
-    }
-
-    fn lookup(&self, key: KeyView<'_>, look: Look) -> Option<Arc<Entry>> {
-        match (self, look) {
-            (Self::Memory(domain), Look::Use) => domain.get(key),
-            (Self::Memory(domain), Look::Peek) => domain.peek(key),
-        }
-    }
-
-    fn put(&self, entry: &Arc<Entry>) -> Put {
-        match self {
-            Self::Memory(domain) => domain.put(entry, None, &|| true),
-        }
-    }
-
-    fn remove(&self, key: KeyView<'_>) -> bool {
-        match self {
-            Self::Memory(domain) => domain.remove(key).is_some(),
-        }
-    }
-
-    fn usage(&self) -> Usage {
-        match self {
-            Self::Memory(domain) => domain.usage(),
-        }
+/// What a slow tier answers, in the words of the memory tier.
+const fn answer(written: Written) -> Put {
+    match written {
+        Written::Accepted => Put::Stored,
+        Written::TooLarge | Written::Unneeded => Put::Rejected(Rejected::TooLarge),
+        Written::Full | Written::Unavailable => Put::Rejected(Rejected::NoRoom),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cache::flights::Turn;
-    use crate::entry::{CacheKey, Content, Nominations};
-    use crate::tier::memory::{DomainSettings, Shards};
-
-    const SITE: SiteId = SiteId(1);
-
-    fn domain(capacity: u64) -> Arc<Domain> {
-        Arc::new(Domain::new(DomainSettings {
-            name: "test".to_owned(),
-            capacity,
-            max_entries: 100,
-            shards: Shards::Auto,
-        }))
-    }
-
-    fn chain(domains: &[&Arc<Domain>]) -> Chain {
-        let tiers = domains
-            .iter()
-            .map(|domain| Tier::Memory(Arc::clone(domain)))
-            .collect();
-        Chain::new(Arc::default(), SITE, tiers)
-    }
-
-    fn entry(key: &CacheKey, tags: Vec<Tag>) -> Arc<Entry> {
-        let content = Content::Nominations(Nominations::default());
-        Arc::new(Entry::new(key.clone(), SITE, tags, content))
-    }
-
-    #[test]
-    fn the_first_tier_that_holds_the_key_answers() {
-        let (first, second) = (domain(1 << 20), domain(1 << 20));
-        let chain = chain(&[&first, &second]);
-        let key = chain.key(b"key").to_key();
-        let found = || {
-            chain
-                .lookup(key.view(), Look::Peek)
-                .map(|found| found.entry)
-        };
-        assert!(found().is_none());
-        let (slow, fast) = (entry(&key, Vec::new()), entry(&key, Vec::new()));
-        assert_eq!(second.put(&slow, None, &|| true), Put::Stored);
-        assert!(found().is_some_and(|entry| Arc::ptr_eq(&entry, &slow)));
-        assert_eq!(first.put(&fast, None, &|| true), Put::Stored);
-        assert!(found().is_some_and(|entry| Arc::ptr_eq(&entry, &fast)));
-        assert_eq!(
-            (first.stats().hits, first.stats().misses),
-            (0, 0),
-            "a peek is no use"
-        );
-        assert!(chain.lookup(key.view(), Look::Use).is_some());
-        assert_eq!((first.stats().hits, second.stats().hits), (1, 0));
-    }
-
-    #[test]
-    fn every_tier_takes_a_put_a_removal_and_a_purge() {
-        let (first, second) = (domain(1 << 20), domain(2 << 20));
-        let chain = chain(&[&first, &second]);
-        let (key, tag) = (chain.key(b"key").to_key(), chain.tag("tag"));
-        let used = || {
-            chain
-                .usage()
-                .map(|tier| tier.usage.entries)
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(chain.put(&entry(&key, vec![tag])), Put::Stored);
-        assert_eq!(used(), [1, 1]);
-        assert!(chain.remove(key.view()));
-        assert_eq!(used(), [0, 0]);
-        assert!(!chain.remove(key.view()));
-        assert_eq!(chain.put(&entry(&key, vec![tag])), Put::Stored);
-        assert_eq!(chain.purge_tag(chain.tag("other")), Purged::default());
-        assert_eq!(chain.purge_tag(tag).entries, 2);
-        assert_eq!(used(), [0, 0]);
-        assert!(
-            chain
-                .usage()
-                .map(|tier| tier.usage.capacity)
-                .eq([1 << 20, 2 << 20])
-        );
-    }
-
-    #[test]
-    fn the_first_tier_decides_what_a_put_answers() {
-        let (keeps, refuses) = (domain(1 << 20), domain(0));
-        let disabled = Put::Rejected(Rejected::Disabled);
-        for (tiers, expected) in [
-            (vec![&keeps, &refuses], Put::Stored),
-            (vec![&refuses, &keeps], disabled),
-            (Vec::new(), disabled),
-        ] {
-            let chain = chain(&tiers);
-            let key = chain.key(b"key").to_key();
-            assert_eq!(chain.put(&entry(&key, Vec::new())), expected);
-            assert_eq!(chain.remove(key.view()), !tiers.is_empty());
-        }
-    }
-
-    #[test]
-    fn a_purge_by_tag_reaches_what_is_on_its_way() {
-        let chain = chain(&[&domain(1 << 20)]);
-        let (key, tag) = (chain.key(b"key").to_key(), chain.tag("tag"));
-        let Turn::Fly(pilot) = chain.cache.flights.take(key.view(), SITE, || vec![tag]) else {
-            panic!("nobody else flies");
-        };
-        chain.purge_tag(chain.tag("other"));
-        assert!(!pilot.flight().is_purged());
-        chain.purge_tag(tag);
-        assert!(pilot.flight().is_purged());
-    }
-}
+mod tests;

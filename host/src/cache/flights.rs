@@ -52,6 +52,14 @@ pub enum Turn {
 }
 
 impl Flights {
+    /// No flights, and the purges of the node.
+    pub fn new(purges: Arc<Purges>) -> Self {
+        Self {
+            purges,
+            ..Self::default()
+        }
+    }
+
     /// Joins the flight for `key`, or starts one with `tags`.
     pub fn take(&self, key: KeyView<'_>, site: SiteId, tags: impl FnOnce() -> Vec<Tag>) -> Turn {
         let began = self.purges.latest();

@@ -269,8 +269,8 @@ impl Lower {
 }
 
 impl Member {
-    /// None if the tier takes no writes.
-    async fn write(&self, entry: &Arc<Entry>, born: Born) -> Option<Written> {
+    /// Gives it `entry`, and counts what comes of that. None if the tier takes no writes.
+    pub async fn write(&self, entry: &Arc<Entry>, born: Born) -> Option<Written> {
         if !self.tier.is_writable() {
             return None;
         }
@@ -283,3 +283,6 @@ impl Member {
         Some(written)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,14 +6,12 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::Control;
+use crate::cache::chain::MEMORY;
 use crate::cache::lower::Member;
 use crate::metrics::Exposition;
 use crate::tier::Usage;
 use crate::tier::memory::stats::Stats;
 use crate::tier::slow::Figure;
-
-/// The name of the memory tier.
-pub(super) const MEMORY: &str = "memory";
 
 /// What one tier tells.
 struct Told {

@@ -90,6 +90,18 @@ impl StoredBody {
         }
     }
 
+    /// The rest of the piece that holds byte `at`; none from the end on.
+    pub fn from(&self, at: u64) -> Bytes {
+        let mut skip = usize::try_from(at).unwrap_or(usize::MAX);
+        for piece in self.pieces() {
+            match skip.checked_sub(piece.len()) {
+                Some(left) => skip = left,
+                None => return piece.slice(skip..),
+            }
+        }
+        Bytes::new()
+    }
+
     /// Pieces that hold the bytes `range` to be kept: those that lie in it are shared, those that
     /// it cuts, two at most, are copied.
     pub(super) fn cut(&self, range: &Range<u64>) -> Vec<Bytes> {
@@ -161,6 +173,28 @@ mod tests {
         for cut in [10, 1_000, 16_384, 65_536, 100_000, 800_000] {
             let pieces = whole.chunks(cut).map(Bytes::copy_from_slice).collect();
             assert_eq!(join(pieces).concat(), whole, "{cut}");
+        }
+    }
+
+    #[test]
+    fn reading_on_from_any_byte_ends_with_the_last() {
+        let whole = b"abcdefgh";
+        for cuts in [vec![8], vec![0, 3, 0, 5, 0], vec![1; 8]] {
+            let (mut pieces, mut at) = (Vec::new(), 0);
+            for cut in cuts {
+                pieces.push(Bytes::from_static(&whole[at..at + cut]));
+                at += cut;
+            }
+            let body = StoredBody::new(pieces);
+            for start in 0..=9 {
+                let (mut read, mut at) = (Vec::new(), start);
+                while let Some(piece) = Some(body.from(at)).filter(|piece| !piece.is_empty()) {
+                    read.extend_from_slice(&piece);
+                    at += bytes_len(&piece);
+                }
+                let start = usize::try_from(start).unwrap().min(8);
+                assert_eq!(read, &whole[start..]);
+            }
         }
     }
 

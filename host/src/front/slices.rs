@@ -85,7 +85,7 @@ impl StoredSlices {
                         None => self.parts.pop_front(),
                     };
                 }
-            };
+            }
         };
         self.left = self
             .left

@@ -97,6 +97,7 @@ impl Access {
                 tags.push(tag);
             }
         }
+        tags.push(self.chain.key_tag(key.view()));
         let mut headers = HeaderMap::new();
         if !names.is_empty() {
             let names = HeaderValue::try_from(names.join(" ")).map_err(|_| Error::Refused)?;
@@ -124,6 +125,24 @@ impl Access {
         Ok(Entry::new(key, self.chain.site(), tags, content))
     }
 
+    /// At most `length` bytes of the content of `entry` from `offset` on.
+    fn range(&self, entry: &Entry, offset: u64, length: u32) -> Result<Vec<u8>, Error> {
+        let mut wanted = usize::try_from(length).unwrap_or(usize::MAX);
+        let (mut bytes, mut at) = (Vec::new(), offset);
+        while wanted > 0 {
+            let read = self.chain.read(entry, at);
+            let piece = read.map_err(|_| Error::Unavailable)?;
+            let part = piece.get(..wanted).unwrap_or(&piece);
+            if part.is_empty() {
+                break;
+            }
+            bytes.extend_from_slice(part);
+            wanted -= part.len();
+            at = at.saturating_add(u64::try_from(part.len()).unwrap_or(u64::MAX));
+        }
+        Ok(bytes)
+    }
+
     fn find(&self, key: KeyView<'_>, look: Look) -> Option<Found> {
         self.chain.lookup(key, look)
     }
@@ -146,16 +165,25 @@ impl Host for Access {
         let found = self.find(key.view(), look).ok_or(Error::NotFound)?;
         let stored = found.entry.response().ok_or(Error::NotFound)?;
         match stored.lifetime.judge(clock::now()) {
-            Usable::Fresh { .. } => Ok(range(&stored.body, offset, length)),
+            Usable::Fresh { .. } => self.range(&found.entry, offset, length),
             Usable::StaleWhileRevalidate { .. } | Usable::Stale { .. } => Err(Error::NotFound),
         }
     }
 
     fn put(&mut self, key: String, body: Vec<u8>, options: PutOptions) -> Result<(), Error> {
+        let tiers = options.tiers.clone();
+        if let Some(unknown) = tiers
+            .iter()
+            .find(|tier| !self.chain.names().any(|name| name == **tier))
+        {
+            tracing::debug!(tier = %unknown, "a program named a tier that is not there");
+            return Err(Error::Refused);
+        }
+        let wanted = |name: &str| tiers.is_empty() || tiers.iter().any(|tier| tier == name);
         let entry = Arc::new(self.entry(&key, body, options)?);
         let left = self.quota.checked_sub(entry.charge());
         let left = left.ok_or(Error::Refused)?;
-        match self.chain.put(&entry) {
+        match self.chain.put(&entry, wanted) {
             Put::Stored => {
                 self.quota = left;
                 Ok(())
@@ -168,12 +196,15 @@ impl Host for Access {
 
     fn remove(&mut self, key: String) -> Result<bool, Error> {
         let key = self.key(&key)?;
-        Ok(self.chain.remove(key.view()))
+        self.chain
+            .remove(key.view())
+            .map_err(|_| Error::Unavailable)
     }
 
     fn purge_tag(&mut self, tag: String) -> Result<u64, Error> {
         let tag = self.tag(&tag)?;
-        Ok(self.chain.purge_tag(tag).entries)
+        let purged = self.chain.purge_tag(tag);
+        Ok(purged.map_err(|_| Error::Unavailable)?.entries)
     }
 
     fn usage(&mut self) -> Vec<TierUsage> {
@@ -206,26 +237,6 @@ fn describe(found: &Found) -> Option<Described> {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// At most `length` bytes of `body` from `offset` on.
-fn range(body: &StoredBody, offset: u64, length: u32) -> Vec<u8> {
-    let left = body.len().saturating_sub(offset).min(u64::from(length));
-    // Both fit wherever the bytes they count fit.
-    let mut left = usize::try_from(left).unwrap_or(usize::MAX);
-    let mut skip = usize::try_from(offset).unwrap_or(usize::MAX);
-    let mut bytes = Vec::with_capacity(left);
-    for piece in body.pieces() {
-        let tail = piece.get(skip..).unwrap_or_default();
-        skip = skip.saturating_sub(piece.len());
-        let part = tail.get(..left).unwrap_or(tail);
-        bytes.extend_from_slice(part);
-        left -= part.len();
-        if left == 0 {
-            break;
-        }
-    }
-    bytes
 }
 
 #[cfg(test)]

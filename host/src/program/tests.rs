@@ -179,7 +179,7 @@ fn what_one_call_hands_over_is_bounded_by_the_memory_of_the_grant() {
             deadline: Duration::from_secs(10),
             memory,
         };
-        let chain = Chain::new(Arc::default(), SiteId(0), Vec::new());
+        let chain = Chain::new(Arc::default(), SiteId(0), None).unwrap();
         let error = program.run(&grant, chain, &Map::new());
         let error = error.expect_err("it traps").to_string();
         assert!(error.contains(expected), "{error}");

@@ -1,10 +1,7 @@
 //! The calls of a program against a real memory tier.
 
-use proptest::prelude::*;
-
 use super::*;
 use crate::cache::Cache;
-use crate::cache::chain::Tier;
 use crate::entry::SiteId;
 use crate::rfc9111::vary;
 use crate::tier::memory::{Domain, DomainSettings, Shards};
@@ -22,8 +19,7 @@ fn domain(capacity: u64) -> Arc<Domain> {
 }
 
 fn chain(site: SiteId, domain: &Arc<Domain>, cache: &Arc<Cache>) -> Chain {
-    let tiers = vec![Tier::Memory(Arc::clone(domain))];
-    Chain::new(Arc::clone(cache), site, tiers)
+    Chain::new(Arc::clone(cache), site, Some(Arc::clone(domain))).unwrap()
 }
 
 fn access(domain: &Arc<Domain>, quota: u64) -> Access {
@@ -34,6 +30,7 @@ fn put(access: &mut Access, key: &str, body: &[u8], lifetime: u64) -> Result<(),
     let options = PutOptions {
         lifetime,
         tags: Vec::new(),
+        tiers: Vec::new(),
     };
     access.put(key.to_owned(), body.to_vec(), options)
 }
@@ -43,6 +40,7 @@ fn put_tagged(access: &mut Access, key: &str, tags: &[&str]) -> Result<(), Error
     let options = PutOptions {
         lifetime: ENDLESS,
         tags,
+        tiers: Vec::new(),
     };
     access.put(key.to_owned(), Vec::new(), options)
 }
@@ -102,22 +100,6 @@ fn reads_are_bounded_by_the_body_and_by_a_mebibyte() {
     assert_eq!(found, Ok(1 << 20));
 }
 
-proptest! {
-    #[test]
-    fn a_range_is_that_slice_of_the_whole(
-        pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..5), 0..5),
-        offset in 0_usize..25,
-        length in 0_usize..25,
-    ) {
-        let whole = pieces.concat();
-        let expected: Vec<u8> = whole.iter().copied().skip(offset).take(length).collect();
-        let body = StoredBody::new(pieces.into_iter().map(Bytes::from).collect());
-        let offset = u64::try_from(offset).expect("small");
-        let length = u32::try_from(length).expect("small");
-        prop_assert_eq!(range(&body, offset, length), expected);
-    }
-}
-
 #[test]
 fn what_is_past_its_lifetime_is_shown_and_not_read() {
     let domain = domain(1 << 20);
@@ -130,6 +112,7 @@ fn what_is_past_its_lifetime_is_shown_and_not_read() {
     let options = PutOptions {
         lifetime: 5_000,
         tags: Vec::new(),
+        tiers: Vec::new(),
     };
     let mut aged = access
         .entry("aged", b"x".to_vec(), options)
@@ -239,6 +222,7 @@ fn no_tags() -> PutOptions {
     PutOptions {
         lifetime: ENDLESS,
         tags: Vec::new(),
+        tiers: Vec::new(),
     }
 }
 

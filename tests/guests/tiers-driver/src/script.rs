@@ -3,6 +3,7 @@
 //! | line | call |
 //! |---|---|
 //! | `put KEY SEED SIZE LIFETIME TAG...` | `put` of a body of the pattern |
+//! | `put-in TIER,... KEY SEED SIZE LIFETIME` | the same into these tiers |
 //! | `tag KEY COUNT` | `put` of an empty body with that many different tags |
 //! | `lookup KEY`, `remove KEY`, `purge TAG`, `usage` | the call of that name |
 //! | `read KEY OFFSET LENGTH` | one `read` |
@@ -23,12 +24,17 @@ pub(crate) fn execute(line: &str) -> Result<String, String> {
     Ok(match (command.as_str(), words.as_slice()) {
         ("put", [key, seed, size, lifetime, tags @ ..]) => {
             let body = pattern(number(seed)?, number(size)?);
-            put(key, &body, number(lifetime)?, tags)
+            put(key, &body, number(lifetime)?, tags, &[])
+        }
+        ("put-in", [tiers, key, seed, size, lifetime]) => {
+            let body = pattern(number(seed)?, number(size)?);
+            let tiers: Vec<&str> = tiers.split(',').collect();
+            put(key, &body, number(lifetime)?, &[], &tiers)
         }
         ("tag", [key, count]) => {
             let tags: Vec<String> = (0..number(count)?).map(|tag| format!("t{tag}")).collect();
             let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
-            put(key, &[], u64::MAX, &tags)
+            put(key, &[], u64::MAX, &tags, &[])
         }
         ("lookup", [key]) => lookup(key),
         ("read", [key, offset, length]) => {
@@ -87,9 +93,13 @@ const fn name(error: Error) -> &'static str {
     }
 }
 
-fn put(key: &str, body: &[u8], lifetime: u64, tags: &[&str]) -> String {
-    let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
-    let options = PutOptions { lifetime, tags };
+fn put(key: &str, body: &[u8], lifetime: u64, tags: &[&str], tiers: &[&str]) -> String {
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let options = PutOptions {
+        lifetime,
+        tags: owned(tags),
+        tiers: owned(tiers),
+    };
     tiers::put(key, body, &options)
         .map_or_else(name, |()| "ok")
         .to_owned()
@@ -148,6 +158,7 @@ fn fill(count: u64, size: u64) -> String {
         let options = PutOptions {
             lifetime: u64::MAX,
             tags,
+            tiers: Vec::new(),
         };
         match tiers::put(&format!("fill-{at}"), &body, &options) {
             Ok(()) => stored += 1,

@@ -1,0 +1,228 @@
+//! The tiers below memory, of which each behaves as it is told.
+
+use std::sync::atomic::Ordering;
+
+use http::{HeaderMap, StatusCode};
+use tokio::runtime::Builder;
+use tokio::task::coop::unconstrained;
+
+use super::super::fakes::{FakeTier, Manner};
+use super::*;
+use crate::cache::Effect;
+use crate::clock::Moment;
+use crate::entry::{CacheKey, Content, Lifetime, Reuse, SiteId, StoredResponse, Tag, Usable};
+use crate::tier::Selection;
+
+const SITE: SiteId = SiteId(1);
+
+struct Rig {
+    hasher: KeyHasher,
+    purges: Arc<Purges>,
+    tiers: Vec<Arc<FakeTier>>,
+    lower: Lower,
+}
+
+impl Rig {
+    fn new(manners: &[Manner]) -> Self {
+        let purges: Arc<Purges> = Arc::default();
+        let named = manners.iter().zip(["first", "second", "third"]);
+        let tiers: Vec<_> = named
+            .map(|(manner, name)| FakeTier::new(name, *manner))
+            .collect();
+        let members = tiers.iter().map(|tier| {
+            let tier: Arc<dyn SlowTier> = Arc::<FakeTier>::clone(tier);
+            (tier, Duration::from_millis(20))
+        });
+        let lower = Lower::new(members, Arc::clone(&purges));
+        Self {
+            hasher: KeyHasher::default(),
+            purges,
+            tiers,
+            lower,
+        }
+    }
+
+    fn key(&self) -> CacheKey {
+        self.hasher.key(b"key").to_key()
+    }
+
+    fn entry(&self, fresh_for: Duration) -> Arc<Entry> {
+        let content = Content::Response(StoredResponse {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: StoredBody::new(vec!["content".into()]),
+            lifetime: Lifetime {
+                stored_at: clock::now(),
+                initial_age: Duration::ZERO,
+                fresh_for,
+                stale_while_revalidate: Duration::ZERO,
+                stale_if_error: Duration::ZERO,
+                reuse: Reuse::Normal,
+            },
+            decided_by: "test".into(),
+        });
+        Arc::new(Entry::new(self.key(), SITE, vec![Tag(1)], content))
+    }
+
+    fn born(&self) -> Born {
+        let now = clock::unix_millis(clock::wall());
+        self.purges.born(self.purges.latest(), now)
+    }
+
+    fn recall(&self) -> Option<Recalled> {
+        run(self.lower.recall(&self.hasher, self.key().view()))
+    }
+
+    /// Hits, misses and errors of each tier.
+    fn counts(&self) -> Vec<[u64; 3]> {
+        let counts = self.lower.members().iter().map(|member| &member.counts);
+        let counts = counts.map(|each| [&each.hits, &each.misses, &each.errors].map(Counter::get));
+        counts.collect()
+    }
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(future)
+}
+
+const LONG: Duration = Duration::from_hours(1);
+
+#[test]
+fn the_first_that_has_it_answers_and_no_later_one_is_asked() {
+    let rig = Rig::new(&[Manner::Honest; 3]);
+    assert!(rig.recall().is_none());
+    rig.tiers[1].place(&rig.entry(LONG), rig.born());
+    rig.tiers[2].place(&rig.entry(LONG), rig.born());
+    let found = rig.recall().expect("the second has it");
+    assert_eq!(found.tier, "second");
+    assert_eq!(found.entry.key, rig.key());
+    assert_eq!(rig.tiers[2].lookups.load(Ordering::SeqCst), 0);
+    assert_eq!(rig.counts(), [[0, 2, 0], [1, 1, 0], [0, 1, 0]]);
+    assert!(rig.lower.wants(&found));
+    run(rig.lower.fill(&found));
+    assert!(rig.tiers[0].holds(rig.key().view()));
+    assert_eq!(rig.lower.members()[0].counts.backfills.get(), 1);
+    assert_eq!(rig.recall().map(|found| found.tier), Some("first"));
+}
+
+#[test]
+fn a_failure_is_no_miss_and_the_next_tier_is_asked() {
+    for manner in [Manner::Broken, Manner::Hung] {
+        let rig = Rig::new(&[manner, Manner::ReadOnly]);
+        rig.tiers[1].place(&rig.entry(LONG), rig.born());
+        let found = rig.recall().expect("the second has it");
+        assert_eq!(found.tier, "second");
+        assert_eq!(rig.counts(), [[0, 0, 1], [1, 0, 0]], "{manner:?}");
+        run(rig.lower.fill(&found));
+        let broken = &rig.lower.members()[0].counts;
+        assert_eq!(
+            (broken.backfills.get(), broken.write_failures.get()),
+            (0, 1)
+        );
+    }
+}
+
+#[test]
+fn what_a_purge_covers_is_a_miss_wherever_it_lies() {
+    let rig = Rig::new(&[Manner::Honest]);
+    let old = rig.born();
+    rig.tiers[0].place(&rig.entry(LONG), old);
+    assert!(rig.recall().is_some());
+    rig.purges
+        .record(&Selection::of_tags([Tag(1)]), Effect::Hard);
+    assert!(rig.recall().is_none());
+    rig.tiers[0].place(&rig.entry(LONG), rig.born());
+    assert!(rig.recall().is_some(), "it was fetched after the purge");
+    rig.purges
+        .record(&Selection::of_site(SiteId(2)), Effect::Hard);
+    assert!(rig.recall().is_some());
+    rig.purges.record(&Selection::everything(), Effect::Hard);
+    assert!(rig.recall().is_none());
+}
+
+#[test]
+fn what_a_soft_purge_covers_is_stale() {
+    let rig = Rig::new(&[Manner::Honest]);
+    rig.tiers[0].place(&rig.entry(LONG), rig.born());
+    rig.purges
+        .record(&Selection::of_tags([Tag(1)]), Effect::Soft);
+    let found = rig.recall().expect("it may be validated");
+    let later = Moment::from_millis(clock::now().as_millis() + 10);
+    let usable = found.entry.lifetime().expect("a response").judge(later);
+    assert!(matches!(usable, Usable::Stale { .. }), "{usable:?}");
+}
+
+#[test]
+fn many_who_ask_for_one_key_cost_one_lookup() {
+    let rig = Rig::new(&[Manner::Honest]);
+    rig.tiers[0].place(&rig.entry(LONG), rig.born());
+    let (hasher, key) = (&rig.hasher, rig.key());
+    let found = run(async {
+        let mut asking: Vec<_> = (0..1_000)
+            .map(|_| Box::pin(unconstrained(rig.lower.recall(hasher, key.view()))))
+            .collect();
+        // The first one leaves before it has an answer.
+        let mut first = asking.remove(0);
+        std::future::poll_fn(|cx| {
+            assert!(first.as_mut().poll(cx).is_pending());
+            std::task::Poll::Ready(())
+        })
+        .await;
+        let mut left = Some(first);
+        let mut found = 0;
+        std::future::poll_fn(|cx| {
+            asking.retain_mut(|each| match each.as_mut().poll(cx) {
+                std::task::Poll::Ready(answer) => {
+                    found += usize::from(answer.is_some());
+                    false
+                }
+                std::task::Poll::Pending => true,
+            });
+            drop(left.take());
+            match asking.is_empty() {
+                true => std::task::Poll::Ready(()),
+                false => std::task::Poll::Pending,
+            }
+        })
+        .await;
+        found
+    });
+    assert_eq!(found, 999);
+    assert_eq!(rig.tiers[0].lookups.load(Ordering::SeqCst), 2);
+    assert_eq!(rig.lower.looking(), 0);
+}
+
+#[test]
+fn read_only_tiers_are_never_written_and_never_fail_a_store() {
+    for (manners, stored) in [
+        (&[Manner::Honest, Manner::ReadOnly][..], true),
+        (&[Manner::ReadOnly, Manner::Honest], true),
+        (&[Manner::ReadOnly, Manner::ReadOnly], true),
+        (&[Manner::Broken, Manner::Honest], false),
+        (&[Manner::ReadOnly, Manner::Broken], false),
+        (&[], true),
+    ] {
+        let rig = Rig::new(manners);
+        let sound = run(rig.lower.store(&rig.entry(LONG), rig.born()));
+        assert_eq!(sound, stored, "{manners:?}");
+        for (tier, manner) in rig.tiers.iter().zip(manners) {
+            assert_eq!(tier.holds(rig.key().view()), *manner == Manner::Honest);
+        }
+    }
+}
+
+#[test]
+fn settling_waits_for_what_is_under_way() {
+    let rig = Rig::new(&[Manner::Honest]);
+    let pending = rig.lower.pending();
+    run(async {
+        let mut settling = Box::pin(rig.lower.settle());
+        let waits = std::future::poll_fn(|cx| {
+            std::task::Poll::Ready(settling.as_mut().poll(cx).is_pending())
+        });
+        assert!(waits.await);
+        drop(pending);
+        settling.await;
+    });
+}
