@@ -9,7 +9,9 @@ use bytes::Bytes;
 use crate::entry::{Entry, KeyView};
 use crate::tier::Usage;
 use crate::tier::envelope::{Born, Envelope};
-use crate::tier::slow::{Answer, Figure, Found, FoundBody, Health, SlowTier, Unavailable, Written};
+use crate::tier::slow::{
+    Answer, Figure, Found, FoundBody, Health, SlowTier, Unavailable, Writer, Written,
+};
 
 /// How a [`FakeTier`] behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +105,10 @@ impl SlowTier for FakeTier {
             self.place(entry, born);
             Written::Accepted
         })
+    }
+
+    fn writer(&self, _: Option<u64>) -> Option<Box<dyn Writer>> {
+        None
     }
 
     fn remove(&self, key: KeyView<'_>) {

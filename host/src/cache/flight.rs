@@ -369,6 +369,19 @@ impl Pilot {
         .await
     }
 
+    /// Makes room in the window without waiting for readers, of whom none is left.
+    pub fn shed(&self) {
+        let mut state = self.flight.lock();
+        let window = state.window();
+        while state.kept > window {
+            let Some(piece) = state.pieces.pop_front() else {
+                break;
+            };
+            state.kept = state.kept.saturating_sub(length(&piece));
+            state.first += 1;
+        }
+    }
+
     fn change(&self, change: impl FnOnce(&mut State)) {
         let waiting = {
             let mut state = self.flight.lock();

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use super::purges::{Purges, Standing};
 use super::recalls::{Recalls, Turn};
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::clock;
-use crate::entry::{Entry, KeyHasher, KeyView, StoredBody};
+use crate::entry::{Entry, KeyHasher, KeyView};
 use crate::metrics::Counter;
 use crate::tier::envelope::{Born, Envelope, Kind};
-use crate::tier::slow::{Found, FoundBody, SlowTier, Written};
+use crate::tier::slow::{Found, SlowTier, Writer, Written};
 
 /// The tiers below memory.
 #[derive(Debug, Default)]
@@ -67,6 +68,20 @@ pub struct Counts {
     pub write_failures: Counter,
     /// Of `writes`, those that came from a slower tier.
     pub backfills: Counter,
+}
+
+/// Content on its way into a tier.
+#[derive(Debug)]
+pub struct LowerWriter {
+    position: usize,
+    writer: Box<dyn Writer>,
+}
+
+impl LowerWriter {
+    /// Takes the next bytes, once there is room. False: the tier has given up.
+    pub async fn push(&mut self, piece: Bytes) -> bool {
+        self.writer.push(piece).await
+    }
 }
 
 /// An entry that a slow tier held.
@@ -163,18 +178,14 @@ impl Lower {
                     continue;
                 }
             };
-            let Some(found) = found.and_then(|found| self.standing(found)) else {
+            let Some(found) = found.and_then(|found| self.standing(hasher, found)) else {
                 member.counts.misses.increment();
                 continue;
             };
             member.counts.hits.increment();
             let born = found.envelope.born;
-            let body = match found.body {
-                FoundBody::Whole(bytes) => StoredBody::new(vec![bytes]),
-                FoundBody::Kept(content) => StoredBody::kept(content),
-            };
             return Some(Recalled {
-                entry: Arc::new(found.envelope.into_entry(hasher, body)),
+                entry: Arc::new(found.into_entry(hasher)),
                 born,
                 tier: member.tier.name(),
                 position,
@@ -184,11 +195,8 @@ impl Lower {
     }
 
     /// What purges leave of `found`.
-    fn standing(&self, mut found: Found) -> Option<Found> {
-        let Envelope {
-            born, site, tags, ..
-        } = &found.envelope;
-        match self.purges.standing(born, *site, tags) {
+    fn standing(&self, hasher: &KeyHasher, mut found: Found) -> Option<Found> {
+        match self.purges.of(hasher, &found.envelope) {
             Standing::Valid => Some(found),
             Standing::Purged => None,
             Standing::Softened(at) => {
@@ -237,6 +245,48 @@ impl Lower {
         sound
     }
 
+    /// Begins to store content while it arrives that memory does not take, in the fastest tier that
+    /// takes it. None if none does.
+    pub fn writer(&self, length: Option<u64>) -> Option<LowerWriter> {
+        let offers = |(position, member): (usize, &Member)| {
+            let writable = member.tier.is_writable();
+            let writer = writable.then(|| member.tier.writer(length)).flatten()?;
+            Some(LowerWriter { position, writer })
+        };
+        self.tiers.iter().enumerate().find_map(offers)
+    }
+
+    /// Stores what `written` has taken under `envelope`, and gives it to the tiers that are slower
+    /// than the one that took it. Whether it is stored.
+    pub async fn commit(
+        &self,
+        written: LowerWriter,
+        envelope: Envelope,
+        hasher: &KeyHasher,
+    ) -> bool {
+        let Some(member) = self.tiers.get(written.position) else {
+            return false;
+        };
+        let (key, born) = (envelope.key.clone(), envelope.born);
+        let stored = written.writer.commit(envelope).await;
+        member.count(stored);
+        if stored != Written::Accepted {
+            return false;
+        }
+        let slower = self.tiers.iter().skip(written.position.saturating_add(1));
+        if slower.clone().next().is_none() {
+            return true;
+        }
+        // From where it lies: it never lay in memory as a whole.
+        if let Ok(Some(found)) = member.tier.get(hasher.key(&key)).await {
+            let entry = Arc::new(found.into_entry(hasher));
+            for member in slower {
+                member.write(&entry, born).await;
+            }
+        }
+        true
+    }
+
     /// Has every tier forget what is under `key`.
     pub fn remove(&self, key: KeyView<'_>) {
         for member in &self.tiers {
@@ -275,12 +325,16 @@ impl Member {
             return None;
         }
         let written = self.tier.put(entry, born).await;
+        self.count(written);
+        Some(written)
+    }
+
+    fn count(&self, written: Written) {
         match written {
             Written::Accepted => self.counts.writes.increment(),
             Written::Unneeded | Written::TooLarge => {}
             Written::Full | Written::Unavailable => self.counts.write_failures.increment(),
         }
-        Some(written)
     }
 }
 

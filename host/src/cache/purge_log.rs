@@ -398,7 +398,7 @@ mod tests {
     }
 
     fn standing(purges: &Purges, born: &Born, tag: u64) -> Standing {
-        purges.standing(born, SITE, &[Tag(tag)])
+        purges.standing(born, SITE, std::iter::once(Tag(tag)))
     }
 
     #[test]

@@ -17,9 +17,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::Effect;
 use super::purge_log::{Logged, PurgeLog};
 use crate::clock;
-use crate::entry::{SiteId, Tag};
+use crate::entry::{KeyHasher, SiteId, Tag};
 use crate::tier::Selection;
-use crate::tier::envelope::Born;
+use crate::tier::envelope::{Born, Envelope};
 
 /// Tags that are remembered for each effect. About 64 MiB.
 const TAGS_MAX: usize = 1 << 20;
@@ -191,7 +191,12 @@ impl Purges {
     }
 
     /// What purges say of something of `site` with `tags`, which was fetched as `born` says.
-    pub fn standing(&self, born: &Born, site: SiteId, tags: &[Tag]) -> Standing {
+    pub fn standing(
+        &self,
+        born: &Born,
+        site: SiteId,
+        tags: impl Iterator<Item = Tag> + Clone,
+    ) -> Standing {
         let later = |mark: Mark| match born.node == self.node {
             true => mark.number > born.purge,
             false => mark.number > 0 && mark.at.saturating_add(SKEW) >= born.at,
@@ -201,14 +206,22 @@ impl Purges {
             // The purges that it was stored after are missing here, and others may be.
             return Standing::Purged;
         }
-        if later(latest.hard.latest(site, tags.iter().copied())) {
+        if later(latest.hard.latest(site, tags.clone())) {
             return Standing::Purged;
         }
-        let soft = latest.soft.latest(site, tags.iter().copied());
+        let soft = latest.soft.latest(site, tags);
         match later(soft) {
             true => Standing::Softened(soft.at),
             false => Standing::Valid,
         }
+    }
+
+    /// What purges say of what `envelope` holds.
+    pub fn of(&self, hasher: &KeyHasher, envelope: &Envelope) -> Standing {
+        // What has the primary key does not carry the tag of it.
+        let own = hasher.key_tag(envelope.site, hasher.key(&envelope.key));
+        let tags = envelope.tags.iter().copied().chain([own]);
+        self.standing(&envelope.born, envelope.site, tags)
     }
 
     /// Tags that are remembered.
@@ -278,7 +291,7 @@ mod tests {
     fn what_is_stored_stands_as_purges_since_it_was_fetched_say() {
         let purges = Purges::default();
         let born = |purge| purges.born(purge, 0);
-        let standing = |born: &Born, tag| purges.standing(born, SITE, &[Tag(tag)]);
+        let standing = |born: &Born, tag| purges.standing(born, SITE, std::iter::once(Tag(tag)));
         assert_eq!(standing(&born(0), 1), Standing::Valid);
         purges.record(&of_tags([1]), Effect::Soft);
         assert!(matches!(standing(&born(0), 1), Standing::Softened(at) if at > 0));
@@ -296,7 +309,7 @@ mod tests {
             purge: u64::MAX,
             at,
         };
-        let standing = |born: &Born| purges.standing(born, SITE, &[Tag(1)]);
+        let standing = |born: &Born| purges.standing(born, SITE, std::iter::once(Tag(1)));
         assert_eq!(standing(&other(0)), Standing::Valid);
         let before = clock::unix_millis(clock::wall());
         record(&purges, &of_tags([1]));

@@ -1,11 +1,12 @@
-//! Carries content from the origin to the readers of a flight and, if a tier is to store it, into
-//! memory that was set aside for it.
+//! Carries content from the origin to the readers of a flight and, if it is to be stored, into
+//! memory that was set aside for it or, where memory has no room, into a tier below.
 
 use bytes::Bytes;
 
 use super::intake::Intake;
 use super::origin::OriginBody;
 use crate::cache::flight::{Pilot, Room};
+use crate::cache::lower::{Lower, LowerWriter};
 use crate::tier::memory::put::Reservation;
 
 /// Content whose length is unknown is set aside up to this many bytes: whoever sends without end
@@ -20,24 +21,82 @@ pub(super) const HEAD_BYTES: u64 = 8 << 10;
 #[derive(Debug)]
 pub(super) struct BrokenOff;
 
-/// Carries content from the origin to the readers and, for as long as `reservation` lasts, into
-/// memory. `store` is called with all of it before the last piece is handed out, so that whoever
-/// has seen the end finds it stored.
+/// Where content goes besides its readers.
+#[derive(Debug, Default)]
+pub(super) struct Sink<'a> {
+    /// Memory set aside for it.
+    reservation: Option<Reservation>,
+    /// A tier below that takes what memory does not.
+    writer: Option<LowerWriter>,
+    /// Where to look for one.
+    lower: Option<&'a Lower>,
+}
+
+impl<'a> Sink<'a> {
+    /// Into memory that `reservation` has set aside; without it, into a tier of `lower` that takes
+    /// `length` bytes, if there is one.
+    pub(super) fn new(
+        reservation: Option<Reservation>,
+        lower: Option<&'a Lower>,
+        length: Option<u64>,
+    ) -> Self {
+        let below = lower.filter(|_| reservation.is_none());
+        Self {
+            writer: below.and_then(|lower| lower.writer(length)),
+            reservation,
+            lower,
+        }
+    }
+
+    /// Whether it is stored, if all goes well.
+    pub(super) fn stores(&self) -> bool {
+        self.reservation.is_some() || self.writer.is_some()
+    }
+
+    /// Makes sure that there is room for content of which `taken` bytes have come, in memory or
+    /// below it.
+    async fn admit(&mut self, pilot: &Pilot, length: Option<u64>, taken: u64) {
+        if self.reservation.is_none() || covers(self.reservation.as_mut(), length, taken) {
+            return;
+        }
+        self.reservation = None;
+        self.writer = self.lower.and_then(|lower| lower.writer(length));
+        for piece in pilot.pieces() {
+            self.write(&piece).await;
+        }
+    }
+
+    /// Gives `piece` to the tier below.
+    async fn write(&mut self, piece: &Bytes) {
+        if let Some(writer) = &mut self.writer
+            && !writer.push(piece.clone()).await
+        {
+            self.writer = None;
+        }
+    }
+}
+
+/// Carries content from the origin to the readers and into `sink`. `store` is called with all that
+/// memory was set aside for, before the last piece is handed out, so that whoever has seen the end
+/// finds it stored. The answer is what a tier below has taken instead, all of it.
 pub(super) async fn carry(
     pilot: &Pilot,
     mut body: OriginBody,
     length: Option<u64>,
-    reservation: &mut Option<Reservation>,
+    mut sink: Sink<'_>,
     store: impl FnOnce(&Pilot, Vec<Bytes>, Reservation),
-) -> Result<(), BrokenOff> {
+) -> Result<Option<LowerWriter>, BrokenOff> {
     let mut intake = Intake::new(length);
     let mut taken = 0_u64;
     let mut store = Some(store);
     loop {
-        // Nobody need read for content that is all there to end well.
+        // Nobody need read for content that is all there to end well, or that is stored.
         let whole = length == Some(taken);
-        if reservation.is_none() && !whole && pilot.room().await == Room::Deserted {
-            return Err(BrokenOff);
+        if sink.reservation.is_none() && !whole && pilot.room().await == Room::Deserted {
+            match sink.writer {
+                Some(_) => pilot.shed(),
+                None => return Err(BrokenOff),
+            }
         }
         match body.piece().await {
             None => break,
@@ -47,17 +106,17 @@ pub(super) async fn carry(
                 if length.is_some_and(|length| taken > length) {
                     return Err(BrokenOff);
                 }
-                if !covers(reservation.as_mut(), length, taken) {
-                    *reservation = None;
-                }
-                if reservation.is_none() {
-                    pilot.push(piece);
+                sink.admit(pilot, length, taken).await;
+                if sink.reservation.is_none() {
+                    pilot.push(piece.clone());
+                    sink.write(&piece).await;
                     continue;
                 }
                 let mut copies = Vec::new();
                 intake.copy(&piece, |copy| copies.push(copy));
                 if length == Some(taken)
-                    && let (Some(reservation), Some(store)) = (reservation.take(), store.take())
+                    && let (Some(reservation), Some(store)) =
+                        (sink.reservation.take(), store.take())
                 {
                     let mut pieces = pilot.pieces();
                     pieces.extend(copies.iter().cloned());
@@ -72,10 +131,10 @@ pub(super) async fn carry(
     if length.is_some_and(|length| length != taken) {
         return Err(BrokenOff);
     }
-    if let (Some(reservation), Some(store)) = (reservation.take(), store.take()) {
+    if let (Some(reservation), Some(store)) = (sink.reservation.take(), store.take()) {
         store(pilot, pilot.pieces(), reservation);
     }
-    Ok(())
+    Ok(sink.writer)
 }
 
 /// Whether `reservation` covers content of which `taken` bytes have come, after growing if need be.

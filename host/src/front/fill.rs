@@ -7,13 +7,13 @@
 mod freshening;
 mod lessons;
 mod part;
+mod receive;
 mod tags;
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONTENT_LENGTH, DATE, ETAG, HOST, IF_RANGE, LAST_MODIFIED, PRAGMA, RANGE,
 };
@@ -22,8 +22,6 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use super::answer;
 use super::ask::Ask;
 use super::below;
-use super::carry::{HEAD_BYTES, STEP, carry};
-use super::coding;
 use super::exchange::Exchange;
 use super::fields;
 use super::interim::Interim;
@@ -33,21 +31,19 @@ use super::origin::{OriginBody, Outgoing};
 use super::site::Site;
 use super::storing::{self, Decision, PolicyBounds};
 use super::worker::{CDN_LOOP, Worker};
-use crate::cache::flight::{Failure, Flight, Head, Landing, Pilot, Shared};
+use crate::cache::flight::{Failure, Flight, Landing, Pilot};
 use crate::clock;
 use crate::config::Forward;
-use crate::entry::{CacheKey, Entry, StoredHead, Tag, Usable};
+use crate::entry::{CacheKey, Entry, Tag, Usable};
 use crate::policy::activation::Activation;
 use crate::policy::freshness::Input;
 use crate::rfc9111::date;
 use crate::rfc9111::facts::{RequestFacts, ResponseFacts};
 use crate::rfc9111::freshness::{Native, Times, native};
 use crate::rfc9111::storable::{Reason, Storable};
-use crate::rfc9111::targeted;
 use crate::rfc9111::validation;
 use crate::rfc9111::vary::Nominated;
 use crate::tier::memory::put::Reservation;
-use part::{Arrived, Brought};
 
 /// Everything a fill needs once the request that caused it is gone.
 struct Fill {
@@ -352,139 +348,6 @@ impl Fill {
             decision,
             nominated: response.nominated,
         }
-    }
-
-    /// A response with its end-to-end fields, in the coding that the site wants it stored in.
-    fn encoded(&self, response: Response<OriginBody>) -> (StatusCode, HeaderMap, OriginBody) {
-        let (head, body) = response.into_parts();
-        let (offered, length) = (&self.site.compress, body.length());
-        let mut headers = end_to_end(head.headers);
-        let coding = coding::apply(offered, &self.request, head.status, &mut headers, length);
-        (head.status, headers, body.encoded(coding))
-    }
-
-    async fn receive(
-        self,
-        (response, brought, sent): (Response<OriginBody>, Brought, SystemTime),
-        pilot: Pilot,
-        mut listed: Listed,
-    ) {
-        let (answered, headers, body) = self.encoded(response);
-        let arriving = body.length();
-        let content = self.content(brought, answered, headers, arriving);
-        let mut judged = self.judge(content.judged_as, content.headers, sent, content.complete);
-        let joined = self.stale.as_deref().filter(|_| content.joins);
-        let tags = self.tag(&mut judged, joined, &pilot);
-        if self.is_stood_in_for(content.judged_as) {
-            judged.decision.lifetime = None;
-        }
-        self.learn(pilot.flight(), content.judged_as, &judged);
-        let lifetime = judged.decision.lifetime;
-        let key = self.response_key(&judged, &mut listed);
-        let mut reservation = lifetime.and_then(|_| {
-            let bytes = content.arriving.unwrap_or(STEP).saturating_add(HEAD_BYTES);
-            self.site.domain.reserve(bytes)
-        });
-        let shared = sharing(&judged, &key);
-        let mut headers = judged.headers;
-        let targeted = targeted::take(&mut headers);
-        let withheld = withhold(&mut headers, &judged.native.withheld);
-        let headers = kept(headers);
-        let left = lifetime.map(|lifetime| {
-            let age = lifetime.initial_age.as_secs();
-            lifetime.fresh_for.as_secs().saturating_sub(age)
-        });
-        pilot.land(Landing::Response(Arc::new(Head {
-            status: content.status,
-            answered,
-            part: content.part.clone(),
-            headers: headers.clone(),
-            length: content.length,
-            age: judged.native.initial_age.as_secs(),
-            ttl: left.unwrap_or_default(),
-            shared,
-            withheld,
-            stored: reservation.is_some(),
-        })));
-        if reservation.is_none() && lifetime.is_some() {
-            self.give_up_stale(&headers);
-        }
-        for piece in content.lead {
-            pilot.push(piece);
-        }
-        let store = |pilot: &Pilot, mut pieces: Vec<Bytes>, reservation: Reservation| {
-            let Some(lifetime) = lifetime else { return };
-            pieces.extend(content.tail.iter().cloned());
-            let arrived = Arrived {
-                tags: self.of_key(&key, tags),
-                key,
-                pieces,
-                targeted,
-                response: StoredHead {
-                    headers,
-                    lifetime,
-                    decided_by: Arc::clone(&judged.decision.decided_by),
-                },
-            };
-            match &content.part {
-                Some(part) => self.keep_part(pilot, part, arrived, reservation),
-                None => {
-                    let status = content.status;
-                    self.keep_whole(pilot, (status, content.length), arrived, reservation);
-                }
-            }
-        };
-        let carried = carry(&pilot, body, arriving, &mut reservation, store).await;
-        // A request that comes now finds what was stored; one that came before reads on.
-        drop(listed);
-        if carried.is_ok() {
-            for piece in content.tail {
-                pilot.push(piece);
-            }
-            pilot.complete();
-        }
-    }
-
-    /// The key of the response: secondary where it nominates fields. Requests that come from now
-    /// on find the flight under that key.
-    fn response_key(&self, judged: &Judged, listed: &mut Listed) -> CacheKey {
-        let fields = names(&judged.nominated);
-        if fields.is_empty() || judged.decision.lifetime.is_none() {
-            return self.primary.clone();
-        }
-        let cache = &self.worker.edge.cache;
-        let primary = self.primary.view();
-        let key = cache.secondary(primary, &fields, &self.request);
-        let (domain, tags) = (&self.site.domain, &self.tags);
-        let nomination = cache.nominate(domain, primary, self.site.id, tags, &fields);
-        if let Some(nomination) = nomination {
-            below::store(&self.worker, &self.site, &listed.flight, &nomination);
-        }
-        let alias = self.ask.flight_key(cache, &key);
-        if alias != listed.flight.key && !listed.flight.is_purged() {
-            cache.flights.alias(&listed.flight, &alias);
-            listed.alias = Some(alias);
-        }
-        key
-    }
-}
-
-/// Who may be answered by a response that is stored, if it is, under `key`.
-fn sharing(judged: &Judged, key: &CacheKey) -> Shared {
-    match &judged.nominated {
-        Nominated::Any => Shared::No,
-        _ if judged.decision.lifetime.is_none() => Shared::No,
-        nominated => Shared::With {
-            nominated: names(nominated),
-            key: key.clone(),
-        },
-    }
-}
-
-fn names(nominated: &Nominated) -> Vec<http::HeaderName> {
-    match nominated {
-        Nominated::Fields(names) => names.clone(),
-        Nominated::Nothing | Nominated::Any => Vec::new(),
     }
 }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::Usage;
 use super::envelope::{Born, Envelope};
-use crate::entry::{Entry, Kept, KeyView};
+use crate::entry::{Entry, Kept, KeyHasher, KeyView, StoredBody};
 
 /// The answer to a call, once it is there.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -34,6 +34,10 @@ pub trait SlowTier: Debug + Send + Sync {
     /// Takes `entry`, which was fetched as `born` says, to be stored in place of whatever is under
     /// its key. Of two, the one that was put later stays.
     fn put<'a>(&'a self, entry: &'a Arc<Entry>, born: Born) -> Answer<'a, Written>;
+
+    /// Begins to store content while it arrives, `length` bytes of it if that is known. None if the
+    /// tier takes none now.
+    fn writer(&self, length: Option<u64>) -> Option<Box<dyn Writer>>;
 
     /// Forgets what is under `key`, also what is on its way there. A crash may undo it.
     fn remove(&self, key: KeyView<'_>);
@@ -57,6 +61,16 @@ pub trait SlowTier: Debug + Send + Sync {
     fn stop(&self);
 }
 
+/// Content on its way into a tier. Dropping it leaves nothing that anyone finds.
+pub trait Writer: Debug + Send {
+    /// Takes the next bytes, once the tier has room for them. False: it has given up.
+    fn push(&mut self, piece: Bytes) -> Answer<'_, bool>;
+
+    /// Stores all that was pushed as the content of `envelope`, whose length and digest it fills
+    /// in; in place of whatever is under its key.
+    fn commit(self: Box<Self>, envelope: Envelope) -> Answer<'static, Written>;
+}
+
 /// What a slow tier found.
 #[derive(Clone, Debug)]
 pub struct Found {
@@ -64,6 +78,17 @@ pub struct Found {
     pub envelope: Envelope,
     /// Its content.
     pub body: FoundBody,
+}
+
+impl Found {
+    /// The entry that it is.
+    pub fn into_entry(self, hasher: &KeyHasher) -> Entry {
+        let body = match self.body {
+            FoundBody::Whole(bytes) => StoredBody::new(vec![bytes]),
+            FoundBody::Kept(content) => StoredBody::kept(content),
+        };
+        self.envelope.into_entry(hasher, body)
+    }
 }
 
 /// Content that was found.

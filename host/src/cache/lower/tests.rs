@@ -10,7 +10,9 @@ use super::super::fakes::{FakeTier, Manner};
 use super::*;
 use crate::cache::Effect;
 use crate::clock::Moment;
-use crate::entry::{CacheKey, Content, Lifetime, Reuse, SiteId, StoredResponse, Tag, Usable};
+use crate::entry::{
+    CacheKey, Content, Lifetime, Reuse, SiteId, StoredBody, StoredResponse, Tag, Usable,
+};
 use crate::tier::Selection;
 
 const SITE: SiteId = SiteId(1);

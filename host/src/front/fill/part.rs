@@ -13,6 +13,7 @@ use http::{HeaderMap, Response, StatusCode};
 
 use super::Fill;
 use crate::cache::flight::Pilot;
+use crate::cache::lower::LowerWriter;
 use crate::clock;
 use crate::entry::{
     CacheKey, Content, Entry, PartialResponse, Parts, StoredBody, StoredHead, StoredResponse,
@@ -23,6 +24,7 @@ use crate::front::below;
 use crate::front::origin::OriginBody;
 use crate::rfc9111::content_range::{ContentRange, same_content};
 use crate::rfc9111::validation;
+use crate::tier::envelope::Envelope;
 use crate::tier::memory::put::{Put, Reservation};
 
 /// How often a part is joined anew because another one came in between.
@@ -193,29 +195,54 @@ impl Fill {
         &self,
         pilot: &Pilot,
         (status, length): (StatusCode, Option<u64>),
-        arrived: Arrived,
+        mut arrived: Arrived,
         reservation: Reservation,
     ) {
-        let body = StoredBody::joined(arrived.pieces);
+        let body = StoredBody::joined(std::mem::take(&mut arrived.pieces));
         if length.is_some_and(|length| length != body.len()) {
             return;
         }
-        let StoredHead {
-            headers,
-            lifetime,
-            decided_by,
-        } = arrived.response;
+        let entry = self.whole(status, body, arrived);
+        self.store(pilot, &entry, Some(reservation));
+    }
+
+    /// Stores a whole response whose content `written` holds in a tier below memory.
+    pub(super) async fn keep_below(
+        &self,
+        pilot: &Pilot,
+        status: StatusCode,
+        arrived: Arrived,
+        written: LowerWriter,
+    ) {
+        let (cache, flight) = (&self.worker.edge.cache, pilot.flight());
+        if cache.flights.is_outdated(flight) {
+            return;
+        }
+        let entry = self.whole(status, StoredBody::default(), arrived);
+        let born = cache.flights.purges.born(flight.began, flight.at);
+        let Some(envelope) = Envelope::of(&entry, born, [0; 32]) else {
+            return;
+        };
+        // Memory must not go on to answer with something older.
+        let key = entry.key.view();
+        let older = |held: &Arc<Entry>| held.serial() < entry.serial();
+        self.site.domain.remove_if(key, &older);
+        let stored = cache.lower.commit(written, envelope, &cache.hasher).await;
+        tracing::trace!(stored, "a response below memory");
+    }
+
+    /// The entry of a whole response.
+    fn whole(&self, status: StatusCode, body: StoredBody, arrived: Arrived) -> Arc<Entry> {
         let content = Content::Response(StoredResponse {
             status,
-            headers,
+            headers: arrived.response.headers,
             body,
-            lifetime,
-            decided_by,
+            lifetime: arrived.response.lifetime,
+            decided_by: arrived.response.decided_by,
         });
         let entry = Entry::new(arrived.key, self.site.id, arrived.tags, content);
         let entry = entry.with_targeted(&arrived.targeted);
-        let entry = Arc::new(entry.in_place_of(self.stale.as_deref()));
-        self.store(pilot, &entry, Some(reservation));
+        Arc::new(entry.in_place_of(self.stale.as_deref()))
     }
 
     /// Stores a part, together with the parts of the same content that are stored.
