@@ -6,7 +6,9 @@
 
 pub mod envelope;
 pub mod eviction;
+pub mod found;
 pub mod memory;
+pub mod object;
 pub mod slow;
 
 use std::ops::AddAssign;

@@ -159,7 +159,10 @@ fn errors_in_the_configuration_name_file_line_and_key_and_exit_2() {
             "[log]\nlevel = \"loud\"\n",
             &["larder.toml:2", "log.level", "warn"],
         ),
-        ("[disk]\ncapacity = \"1GiB\"\n", &["larder.toml:1", "disk"]),
+        (
+            "[disk]\ncapacity = \"1GiB\"\n",
+            &["larder.toml:2", "disk.capacity", "data_dir"],
+        ),
         ("[memory\n", &["larder.toml:1"]),
     ] {
         let ended = refused(Setup::new().config(&format!("{config}{site}")));

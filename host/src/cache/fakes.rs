@@ -9,9 +9,8 @@ use bytes::Bytes;
 use crate::entry::{Entry, KeyView};
 use crate::tier::Usage;
 use crate::tier::envelope::{Born, Envelope};
-use crate::tier::slow::{
-    Answer, Figure, Found, FoundBody, Health, SlowTier, Unavailable, Writer, Written,
-};
+use crate::tier::found::{Found, FoundBody};
+use crate::tier::slow::{Answer, Figure, Health, SlowTier, Unavailable, Writer, Written};
 
 /// How a [`FakeTier`] behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,7 +18,8 @@ use crate::clock;
 use crate::entry::{Entry, KeyHasher, KeyView};
 use crate::metrics::Counter;
 use crate::tier::envelope::{Born, Envelope, Kind};
-use crate::tier::slow::{Found, SlowTier, Writer, Written};
+use crate::tier::found::Found;
+use crate::tier::slow::{SlowTier, Writer, Written};
 
 /// The tiers below memory.
 #[derive(Debug, Default)]

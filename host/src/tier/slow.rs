@@ -71,35 +71,6 @@ pub trait Writer: Debug + Send {
     fn commit(self: Box<Self>, envelope: Envelope) -> Answer<'static, Written>;
 }
 
-/// What a slow tier found.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// All of the entry but its content.
-    pub envelope: Envelope,
-    /// Its content.
-    pub body: FoundBody,
-}
-
-impl Found {
-    /// The entry that it is.
-    pub fn into_entry(self, hasher: &KeyHasher) -> Entry {
-        let body = match self.body {
-            FoundBody::Whole(bytes) => StoredBody::new(vec![bytes]),
-            FoundBody::Kept(content) => StoredBody::kept(content),
-        };
-        self.envelope.into_entry(hasher, body)
-    }
-}
-
-/// Content that was found.
-#[derive(Clone, Debug)]
-pub enum FoundBody {
-    /// All of it, verified.
-    Whole(Bytes),
-    /// Where it is read from.
-    Kept(Arc<dyn Kept>),
-}
-
 /// A tier that could not say what it holds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {

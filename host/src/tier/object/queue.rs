@@ -1,0 +1,283 @@
+//! What waits to be written: entries to upload and keys to remove, one task a key, bounded in
+//! bytes.
+//!
+//! Two tasks of one key never run at once, and the later replaces the earlier if that has not
+//! begun: what the store has in the end is what was asked for last.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use super::gate::Gate;
+use super::names::Name;
+use crate::clock::{self, Moment};
+use crate::entry::Entry;
+use crate::tier::envelope::Born;
+
+/// Bytes that a removal, and the bookkeeping of an upload, are charged.
+const FIXED: u64 = 512;
+
+/// What is to be done about one key.
+#[derive(Clone, Debug)]
+pub(super) enum Task {
+    /// Upload its entry.
+    Put {
+        /// The entry, a response or nominations.
+        entry: Arc<Entry>,
+        /// Its origin in time.
+        born: Born,
+    },
+    /// Remove what is stored under it.
+    Remove,
+}
+
+impl Task {
+    fn charge(&self) -> u64 {
+        match self {
+            Self::Put { entry, .. } => entry.charge().saturating_add(FIXED),
+            Self::Remove => FIXED,
+        }
+    }
+}
+
+/// A task, with what is known of it so far.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    /// The key's name.
+    pub(super) name: Name,
+    /// What is to be done.
+    pub(super) task: Task,
+    /// Times it was tried and failed by itself, not with all others.
+    pub(super) failures: u32,
+    not_before: Moment,
+}
+
+/// Why a task was not queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// There is no room.
+    Full,
+    /// The tier stops.
+    Closed,
+}
+
+/// What waits, or runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Tasks.
+    pub items: u64,
+    /// Bytes they are charged.
+    pub bytes: u64,
+}
+
+/// Tasks that wait, in the order of their keys' first task.
+#[derive(Debug)]
+pub(super) struct Queue {
+    capacity: u64,
+    state: Mutex<State>,
+    /// There may be something to do.
+    ready: Notify,
+    /// All is done, or nothing can be done now.
+    settled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    order: VecDeque<Name>,
+    waiting: HashMap<Name, Item>,
+    running: HashMap<Name, u64>,
+    /// Of both.
+    bytes: u64,
+    /// No task begins before.
+    paused: Option<Moment>,
+    closed: bool,
+}
+
+impl Queue {
+    /// An empty one for `capacity` bytes.
+    pub(super) fn new(capacity: u64) -> Self {
+        Self {
+            capacity,
+            state: Mutex::default(),
+            ready: Notify::new(),
+            settled: Notify::new(),
+        }
+    }
+
+    /// Queues a task in place of an earlier one of its key that has not begun; whether there was
+    /// one.
+    ///
+    /// # Errors
+    /// There is no room for it, and the earlier one is gone too: it must not outlast this one.
+    pub(super) fn push(&self, name: Name, task: Task) -> Result<bool, Refused> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Refused::Closed);
+        }
+        let earlier = state.waiting.remove(&name);
+        let replaces = earlier.is_some();
+        state.bytes -= earlier.map_or(0, |item| item.task.charge());
+        let charge = task.charge();
+        if charge > self.capacity - state.bytes.min(self.capacity) {
+            state.order.retain(|other| *other != name);
+            return Err(Refused::Full);
+        }
+        if !replaces {
+            state.order.push_back(name);
+        }
+        let item = Item {
+            name,
+            task,
+            failures: 0,
+            not_before: Moment::default(),
+        };
+        state.waiting.insert(name, item);
+        state.bytes += charge;
+        drop(state);
+        self.ready.notify_one();
+        Ok(replaces)
+    }
+
+    /// The next task that may run, as soon as there is one and `gate` is open. It runs until it is
+    /// given back.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again.
+    pub(super) async fn next(&self, gate: &Gate) -> Item {
+        loop {
+            if let Some(withheld) = gate.closed_until() {
+                self.settled.notify_waiters();
+                sleep(until(withheld.until)).await;
+                continue;
+            }
+            let wait = match self.take(clock::now()) {
+                Ok(item) => {
+                    // One wake-up may stand for several tasks.
+                    self.ready.notify_one();
+                    return item;
+                }
+                Err(wait) => wait,
+            };
+            match wait {
+                None => self.ready.notified().await,
+                Some(moment) => {
+                    let more = timeout(until(moment), self.ready.notified()).await;
+                    drop(more);
+                }
+            }
+        }
+    }
+
+    /// The next task, or when to look again at the latest.
+    fn take(&self, now: Moment) -> Result<Item, Option<Moment>> {
+        let mut state = self.lock();
+        if let Some(paused) = state.paused.filter(|&paused| paused > now) {
+            self.settled.notify_waiters();
+            return Err(Some(paused));
+        }
+        let mut soonest = None;
+        let place = state.order.iter().position(|name| {
+            let item = state.waiting.get(name);
+            let Some(item) = item.filter(|_| !state.running.contains_key(name)) else {
+                return false;
+            };
+            if item.not_before > now {
+                soonest =
+                    Some(soonest.map_or(item.not_before, |at: Moment| at.min(item.not_before)));
+            }
+            item.not_before <= now
+        });
+        let name = place.and_then(|place| state.order.remove(place));
+        let item = name.and_then(|name| state.waiting.remove(&name));
+        let item = item.ok_or(soonest)?;
+        state.running.insert(item.name, item.task.charge());
+        Ok(item)
+    }
+
+    /// The task has run.
+    pub(super) fn done(&self, item: &Item) {
+        self.give_back(item, None);
+    }
+
+    /// The task is to run again, not before that moment, unless a later one of its key waits.
+    pub(super) fn again(&self, item: Item, not_before: Moment) {
+        let again = Item { not_before, ..item };
+        self.give_back(&again.clone(), Some(again));
+    }
+
+    fn give_back(&self, item: &Item, again: Option<Item>) {
+        let mut state = self.lock();
+        let charge = state.running.remove(&item.name).unwrap_or_default();
+        let again = again.filter(|_| !state.waiting.contains_key(&item.name));
+        match again {
+            Some(again) => {
+                state.order.push_back(again.name);
+                state.waiting.insert(again.name, again);
+            }
+            None => state.bytes -= charge,
+        }
+        if state.waiting.is_empty() && state.running.is_empty() {
+            self.settled.notify_waiters();
+        }
+        drop(state);
+        self.ready.notify_one();
+    }
+
+    /// No task begins for `pause`.
+    pub(super) fn pause(&self, pause: Duration) {
+        self.lock().paused = Some(clock::now().after(pause));
+    }
+
+    /// Waits until nothing waits or runs; with `patience` also while the store is not asked,
+    /// else until then. What is left.
+    ///
+    /// # Cancel safety
+    /// May be dropped and called again.
+    pub(super) async fn settle(&self, gate: &Gate, patience: bool) -> Waiting {
+        loop {
+            let settled = self.settled.notified();
+            let mut settled = std::pin::pin!(settled);
+            // Registered before the state is read, so that no wake-up is lost.
+            settled.as_mut().enable();
+            let (left, paused) = (self.waiting(), self.is_paused());
+            let stuck = paused || gate.closed_until().is_some();
+            if left.items == 0 || (stuck && !patience) {
+                return left;
+            }
+            settled.await;
+        }
+    }
+
+    /// Takes nothing more.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+    }
+
+    /// What waits or runs.
+    pub(super) fn waiting(&self) -> Waiting {
+        let state = self.lock();
+        let items = state.waiting.len() + state.running.len();
+        Waiting {
+            items: u64::try_from(items).unwrap_or(u64::MAX),
+            bytes: state.bytes,
+        }
+    }
+
+    /// Whether no task begins now.
+    pub(super) fn is_paused(&self) -> bool {
+        self.lock()
+            .paused
+            .is_some_and(|paused| paused > clock::now())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn until(moment: Moment) -> Duration {
+    moment.since(clock::now()).max(Duration::from_millis(1))
+}

@@ -1,0 +1,254 @@
+//! Writes what is queued: entries whole, the content of large ones first, in an object of its own
+//! and in parts, and the head that names it last. Whoever reads sees the entry before or the entry
+//! after, never half of one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::PutPayload;
+
+use super::Inner;
+use super::form::{self, Hashed, Hashing};
+use super::names::{self, Name, Nonce};
+use super::queue::{Item, Task};
+use super::remote::{Fault, Remote};
+use crate::clock;
+use crate::entry::{Entry, StoredBody};
+use crate::tier::envelope::{Born, Envelope};
+
+/// Bytes of a part of large content; content up to this is written in one request.
+const PART: u64 = 8 << 20;
+/// Times that a task may fail by itself.
+const FAILURES_MAX: u32 = 8;
+/// Before it runs again for the first time; twice that before the next, up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(8);
+/// How long nothing is written after the store has refused it: only an operator can change that.
+const DENIED_PAUSE: Duration = Duration::from_secs(5);
+
+/// How a task ended that did not fail.
+enum Ended {
+    Written,
+    Removed,
+    /// It would have been of no use any more.
+    Outdated,
+    /// The fields of the response are too long.
+    TooLong,
+}
+
+/// Runs tasks of the queue, one after the other, for as long as the tier runs.
+pub(super) async fn work(inner: Arc<Inner>) {
+    loop {
+        let item = inner.queue.next(&inner.remote.gate).await;
+        let began = clock::instant();
+        let result = match &item.task {
+            Task::Put { entry, born } => put(&inner, item.name, entry, *born).await,
+            Task::Remove => remove(&inner, item.name).await,
+        };
+        let stats = &inner.remote.stats;
+        match result {
+            Ok(ended) => {
+                match ended {
+                    Ended::Written => {
+                        stats.writes.increment();
+                        stats.write_time.observe(began.elapsed());
+                    }
+                    Ended::Removed => stats.removals.increment(),
+                    Ended::Outdated => stats.superseded.increment(),
+                    Ended::TooLong => stats.dropped_large.increment(),
+                }
+                inner.queue.done(&item);
+            }
+            Err(fault) => failed(&inner, item, fault),
+        }
+    }
+}
+
+fn failed(inner: &Inner, mut item: Item, fault: Fault) {
+    if let Some(withheld) = inner.remote.gate.closed_until() {
+        // Not its own failure: all wait.
+        return inner.queue.again(item, withheld.until);
+    }
+    let hopeless = match fault {
+        Fault::Withheld(withheld) => return inner.queue.again(item, withheld.until),
+        // Of what is written to, only the bucket can be missing.
+        Fault::Denied | Fault::Missing => {
+            inner.queue.pause(DENIED_PAUSE);
+            true
+        }
+        Fault::Conflict => true,
+        Fault::Throttled | Fault::TimedOut | Fault::Failed => false,
+    };
+    item.failures += 1;
+    if !hopeless && item.failures <= FAILURES_MAX {
+        let pause = PAUSE.saturating_mul(2_u32.saturating_pow(item.failures - 1));
+        let pause = Remote::spread(pause.min(PAUSE_MAX));
+        inner.remote.stats.retries.increment();
+        return inner.queue.again(item, clock::now().after(pause));
+    }
+    match item.task {
+        Task::Put { .. } => inner.remote.stats.write_failures.increment(),
+        Task::Remove => inner.remote.stats.removal_failures.increment(),
+    }
+    inner.queue.done(&item);
+}
+
+async fn put(inner: &Inner, name: Name, entry: &Entry, born: Born) -> Result<Ended, Fault> {
+    let none = StoredBody::default();
+    let body = entry.response().map_or(&none, |stored| &stored.body);
+    let Some(mut envelope) = Envelope::of(entry, born, [0; 32]) else {
+        return Ok(Ended::Outdated);
+    };
+    let useful = |until: u64| until > clock::unix_millis(clock::wall());
+    if !envelope.expires().is_none_or(useful) {
+        return Ok(Ended::Outdated);
+    }
+    if envelope.encode().is_none() {
+        return Ok(Ended::TooLong);
+    }
+    let head = inner.names.head(name);
+    let within = inner.remote.deadlines.small;
+    if body.len() <= form::INLINE_MAX {
+        let mut hashing = Hashing::default();
+        body.pieces().iter().for_each(|piece| hashing.update(piece));
+        envelope.digest = hashing.finish().digest;
+        let Some(pieces) = form::with_content(&envelope, body.pieces()) else {
+            return Ok(Ended::TooLong);
+        };
+        inner.remote.put(&head, pieces, within).await?;
+        return Ok(Ended::Written);
+    }
+    let replaced = content_now(inner, name).await?;
+    let nonce = names::nonce();
+    let hashed = content(inner, name, nonce, body).await?;
+    envelope.digest = hashed.digest;
+    let Some(object) = form::without_content(&envelope, nonce, &hashed) else {
+        return Ok(Ended::TooLong);
+    };
+    // If this fails the head may have been written all the same, so that its content must stay;
+    // the sweep finds it if not.
+    inner.remote.put(&head, vec![object], within).await?;
+    if let Some(nonce) = replaced {
+        inner.retired.push(inner.names.body(name, nonce));
+    }
+    Ok(Ended::Written)
+}
+
+async fn remove(inner: &Inner, name: Name) -> Result<Ended, Fault> {
+    let content = content_now(inner, name).await?;
+    inner.remote.delete(&inner.names.head(name)).await?;
+    if let Some(nonce) = content {
+        inner.retired.push(inner.names.body(name, nonce));
+    }
+    Ok(Ended::Removed)
+}
+
+/// The object that holds the content of the entry as it is now, if it has one.
+async fn content_now(inner: &Inner, name: Name) -> Result<Option<Nonce>, Fault> {
+    match inner.remote.prelude(&inner.names.head(name)).await {
+        Ok(prelude) => Ok(form::content_of(&prelude).ok().flatten()),
+        Err(fault @ Fault::Withheld(_)) => Err(fault),
+        // Unknown: the sweep will find it.
+        Err(_) => Ok(None),
+    }
+}
+
+/// Writes content as an object of its own.
+async fn content(
+    inner: &Inner,
+    name: Name,
+    nonce: Nonce,
+    body: &StoredBody,
+) -> Result<Hashed, Fault> {
+    let (remote, path) = (&inner.remote, inner.names.body(name, nonce));
+    let mut hashing = Hashing::default();
+    let mut parts = Parts::of(body.pieces());
+    if body.len() <= PART {
+        let part = parts.next().unwrap_or_default();
+        part.iter().for_each(|piece| hashing.update(piece));
+        remote.put(&path, part, remote.deadlines.part).await?;
+        return Ok(hashing.finish());
+    }
+    let mut upload = remote.begin(&path).await?;
+    for part in parts {
+        part.iter().for_each(|piece| hashing.update(piece));
+        let payload: PutPayload = part.into_iter().collect();
+        let bytes = u64::try_from(payload.content_length()).unwrap_or(u64::MAX);
+        let written = remote.part(upload.put_part(payload), bytes).await;
+        if let Err(fault) = written {
+            remote.abort(upload.as_mut()).await;
+            return Err(fault);
+        }
+    }
+    match remote.complete(upload.as_mut()).await {
+        Ok(()) => Ok(hashing.finish()),
+        Err(fault) => {
+            remote.abort(upload.as_mut()).await;
+            Err(fault)
+        }
+    }
+}
+
+/// Cuts content into parts of [`PART`] bytes, the last one shorter. Copies nothing.
+struct Parts<'a> {
+    pieces: std::slice::Iter<'a, Bytes>,
+    over: Bytes,
+}
+
+impl<'a> Parts<'a> {
+    fn of(pieces: &'a [Bytes]) -> Self {
+        Self {
+            pieces: pieces.iter(),
+            over: Bytes::new(),
+        }
+    }
+}
+
+impl Iterator for Parts<'_> {
+    type Item = Vec<Bytes>;
+
+    fn next(&mut self) -> Option<Vec<Bytes>> {
+        let (mut part, mut room) = (Vec::new(), usize::try_from(PART).ok()?);
+        while room > 0 {
+            if self.over.is_empty() {
+                match self.pieces.next() {
+                    Some(piece) => self.over = piece.clone(),
+                    None => break,
+                }
+            }
+            let now = self.over.split_to(self.over.len().min(room));
+            room -= now.len();
+            if !now.is_empty() {
+                part.push(now);
+            }
+        }
+        (!part.is_empty()).then_some(part)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_cut_without_a_copy() {
+        let part = usize::try_from(PART).unwrap();
+        let whole: Bytes = (0..=u8::MAX).cycle().take(2 * part + 7).collect();
+        for size in [part, 3 << 20, part + 1, whole.len()] {
+            let pieces: Vec<Bytes> = (0..whole.len())
+                .step_by(size)
+                .map(|at| whole.slice(at..whole.len().min(at + size)))
+                .collect();
+            let parts: Vec<Vec<Bytes>> = Parts::of(&pieces).collect();
+            let lengths: Vec<usize> = parts
+                .iter()
+                .map(|p| p.iter().map(Bytes::len).sum())
+                .collect();
+            assert_eq!(lengths, [part, part, 7], "{size}");
+            assert_eq!(parts[0][0].as_ptr(), whole.as_ptr());
+            assert_eq!(parts.concat().concat(), whole);
+        }
+        assert_eq!(Parts::of(&[Bytes::new()]).next(), None);
+    }
+}

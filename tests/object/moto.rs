@@ -1,0 +1,89 @@
+//! A real S3 service: moto, started once for all tests.
+//!
+//! `LARDER_MOTO` is the path of its `moto_server`; without it one on the `PATH` is used, and
+//! without that the tests that need it say that they are skipped.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use larder::tier::object::{Environment, Settings};
+
+use crate::support::eventually;
+
+/// A service, which ends with the process that started it.
+pub(crate) struct Moto {
+    pub(crate) address: SocketAddr,
+}
+
+/// The service, if there is one.
+pub(crate) fn start() -> Option<&'static Moto> {
+    static MOTO: OnceLock<Option<Moto>> = OnceLock::new();
+    let moto = MOTO.get_or_init(|| {
+        let program = std::env::var("LARDER_MOTO").unwrap_or_else(|_| "moto_server".to_owned());
+        // The system picks the port, and gives it back before the service takes it.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        drop(listener);
+        let child = Command::new(&program)
+            .args(["-H", "127.0.0.1", "-p", &address.port().to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let child = child.ok()?;
+        end_with_us(&child);
+        eventually("moto listens", || TcpStream::connect(address).is_ok());
+        Some(Moto { address })
+    });
+    if moto.is_none() {
+        let name = std::thread::current().name().unwrap_or_default().to_owned();
+        let text = format!("{name}: skipped, for there is no moto_server (set LARDER_MOTO)\n");
+        // Past the capture of the test's output, so that it is seen.
+        std::io::stderr()
+            .write_all(text.as_bytes())
+            .expect("a terminal");
+    }
+    moto.as_ref()
+}
+
+/// Tests end without a word to what they started; a watcher ends the service after them.
+fn end_with_us(child: &Child) {
+    let script = "while kill -0 $0 2>/dev/null; do sleep 1; done; kill $1";
+    let watcher = Command::new("sh")
+        .args(["-c", script])
+        .args([std::process::id().to_string(), child.id().to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    drop(watcher.expect("a shell"));
+}
+
+/// Makes the bucket `name`.
+pub(crate) fn bucket(moto: &Moto, name: &str) {
+    let request = format!(
+        "PUT /{name} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        moto.address
+    );
+    let mut stream = TcpStream::connect(moto.address).expect("moto");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let answer = std::io::read_to_string(stream).expect("an answer");
+    assert!(answer.contains(" 200 "), "{answer}");
+}
+
+/// What opens `bucket` by way of `address`.
+pub(crate) fn settings(address: SocketAddr, bucket: &str) -> Settings {
+    let endpoint = format!("http://{address}");
+    Settings {
+        environment: Environment::of([
+            ("AWS_ACCESS_KEY_ID", "key"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ENDPOINT_URL", &endpoint),
+            ("AWS_ALLOW_HTTP", "true"),
+        ]),
+        ..Settings::new(format!("s3://{bucket}/edge/one"))
+    }
+}
