@@ -8,6 +8,7 @@ mod arrangement;
 mod exposition;
 mod purge;
 mod report;
+mod storage;
 mod tiers;
 
 use std::fs::File;
@@ -91,7 +92,7 @@ impl Control {
             },
         )?;
         let edge = Edge {
-            cache: crate::cache::Cache::default(),
+            cache: storage::open(config)?,
             sites: Sites::default(),
             limits: RequestLimits {
                 target: limits.target.length(),
@@ -274,12 +275,23 @@ impl Control {
         for domain in self.edge.sites.table().domains() {
             domain.settle();
         }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(self.edge.cache.lower.settle()),
+            Err(error) => tracing::error!(%error, "no runtime to wait for the tiers"),
+        }
     }
 
-    /// Ends the threads of the tiers.
+    /// Ends the tiers: what they have taken is stored first, within a bounded time.
     pub fn stop(&self) {
         for domain in self.edge.sites.table().domains() {
             domain.stop();
+        }
+        self.edge.cache.lower.stop();
+        if let Err(error) = self.edge.cache.flights.purges.sync() {
+            tracing::error!(%error, "purges may be forgotten");
         }
     }
 

@@ -10,7 +10,7 @@
 //! allowed for clocks that differ.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -28,7 +28,7 @@ const TAGS_MAX: usize = 1 << 20;
 const SKEW: u64 = 5_000;
 
 /// The purges of one node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Purges {
     latest: Mutex<Latest>,
     /// Where they outlast this process.
@@ -110,6 +110,17 @@ impl Marks {
 
 fn put<K: Eq + Hash>(marks: &mut HashMap<K, Mark>, keys: impl Iterator<Item = K>, mark: Mark) {
     marks.extend(keys.map(|key| (key, mark)));
+}
+
+/// Purges that end with this process.
+impl Default for Purges {
+    fn default() -> Self {
+        Self {
+            latest: Mutex::default(),
+            log: None,
+            node: RandomState::new().hash_one(clock::unix_millis(clock::wall())),
+        }
+    }
 }
 
 impl Purges {

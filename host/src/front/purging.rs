@@ -102,10 +102,16 @@ impl Purge {
         let purging = tokio::task::spawn_blocking(move || {
             let cache = &edge.cache;
             let purged = cache.purge([&self.site.domain], &self.selection, self.effect);
-            cache.receipts.write(&[self.kind], self.effect, purged)
+            // What is acknowledged must outlast this process.
+            cache.flights.purges.sync()?;
+            Ok::<_, std::io::Error>(cache.receipts.write(&[self.kind], self.effect, purged))
         });
         match purging.await {
-            Ok(receipt) => told(&receipt),
+            Ok(Ok(receipt)) => told(&receipt),
+            Ok(Err(_)) => answer::own(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "purged, but it could not be written down and may come back\n",
+            ),
             Err(_) => answer::own(StatusCode::INTERNAL_SERVER_ERROR, "the purge failed\n"),
         }
     }

@@ -143,7 +143,8 @@ fn what_one_call_hands_over_is_bounded_by_the_memory_of_the_grant() {
             (import "larder:cache/tiers@0.1.0" (instance $tiers
                 (type $e (enum "not-found" "unavailable" "refused" "too-large"))
                 (export "error" (type $error (eq $e)))
-                (type $o (record (field "lifetime" u64) (field "tags" (list string))))
+                (type $o (record (field "lifetime" u64) (field "tags" (list string))
+                    (field "tiers" (list string))))
                 (export "put-options" (type $options (eq $o)))
                 (export "put" (func (param "key" string) (param "body" (list u8))
                     (param "options" $options) (result (result (error $error)))))))
@@ -152,7 +153,8 @@ fn what_one_call_hands_over_is_bounded_by_the_memory_of_the_grant() {
             (core instance $memory (instantiate $memory))
             (core func $put (canon lower (func $tiers "put") (memory (core memory $memory "memory"))))
             (core module $main
-                (import "host" "put" (func $put (param i32 i32 i32 i32 i64 i32 i32 i32)))
+                (import "host" "put" (func $put
+                    (param i32 i32 i32 i32 i64 i32 i32 i32 i32 i32)))
                 (import "memory" "memory" (memory 2))
                 (func (export "run") (param i32 i32) (result i32) (local $at i32)
                     (local.set $at (i32.const 65536))
@@ -161,7 +163,8 @@ fn what_one_call_hands_over_is_bounded_by_the_memory_of_the_grant() {
                         (local.set $at (i32.add (local.get $at) (i32.const 8)))
                         (br_if $next (i32.lt_u (local.get $at) (i32.const 73536))))
                     (call $put (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 0)
-                        (i64.const 1) (i32.const 65536) (i32.const 1000) (i32.const 80000))
+                        (i64.const 1) (i32.const 65536) (i32.const 1000) (i32.const 0) (i32.const 0)
+                        (i32.const 80000))
                     unreachable))
             (core instance $main (instantiate $main
                 (with "host" (instance (export "put" (func $put))))

@@ -12,7 +12,8 @@ use bytes::Bytes;
 
 use super::Usage;
 use super::envelope::{Born, Envelope};
-use crate::entry::{Entry, Kept, KeyHasher, KeyView, StoredBody};
+use super::found::Found;
+use crate::entry::{Entry, KeyView};
 
 /// The answer to a call, once it is there.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
