@@ -200,6 +200,45 @@ impl Cache {
         Some(below)
     }
 
+    /// What a request for `primary` would find, and the tiers that hold it; seen by no count and no
+    /// policy, and nothing is given to any tier.
+    pub async fn examine(
+        &self,
+        domain: &Domain,
+        primary: KeyView<'_>,
+        request: &HeaderMap,
+    ) -> (Lookup, Vec<&'static str>) {
+        let lookup = self.peek(domain, primary, request);
+        let key = match &lookup {
+            Lookup::Found(entry) => entry.key.clone(),
+            Lookup::VaryMiss { key } => key.clone(),
+            Lookup::UriMiss => primary.to_key(),
+        };
+        let mut below = self.lower.holders(&self.hasher, key.view()).await;
+        if let Some((_, entry)) = below.first()
+            && let Content::Nominations(nominations) = &entry.content
+        {
+            let sets = nominations.sets.clone();
+            below.clear();
+            for set in &sets {
+                let key = self.secondary(primary, set, request);
+                below.extend(self.lower.holders(&self.hasher, key.view()).await);
+            }
+        }
+        let names = below.iter().map(|(tier, _)| *tier);
+        match lookup {
+            Lookup::Found(_) => {
+                let tiers = std::iter::once(chain::MEMORY).chain(names).collect();
+                (lookup, tiers)
+            }
+            missed => {
+                let tiers = names.collect();
+                let found = below.into_iter().next();
+                (found.map_or(missed, |(_, entry)| Lookup::Found(entry)), tiers)
+            }
+        }
+    }
+
     /// What memory holds under `key`, or what the tiers below it do.
     async fn hold_or_bring(
         &self,

@@ -275,12 +275,8 @@ impl Control {
         for domain in self.edge.sites.table().domains() {
             domain.settle();
         }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build();
-        match runtime {
-            Ok(runtime) => runtime.block_on(self.edge.cache.lower.settle()),
-            Err(error) => tracing::error!(%error, "no runtime to wait for the tiers"),
+        if let Err(refusal) = wait(self.edge.cache.lower.settle()) {
+            tracing::error!(%refusal, "the tiers were not waited for");
         }
     }
 
@@ -368,6 +364,19 @@ impl Control {
     fn changing(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Waits for tiers. Blocks.
+fn wait<T>(tiers: impl Future<Output = T>) -> Result<T, Refusal> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    let runtime = runtime.map_err(|error| {
+        let message = format!("no runtime to wait for the tiers: {error}");
+        let hint = "see the limits of files and threads of this process";
+        Refusal::new(RefusalKind::Host, "no_runtime", message, hint)
+    })?;
+    Ok(runtime.block_on(tiers))
 }
 
 /// Takes the data directory for this process, until the file is closed.

@@ -148,10 +148,14 @@ impl Setup {
         if let Some(origin) = &self.origin {
             command.args(["--origin", origin]);
         }
+        let flags = &self.flags;
         if self.keeps {
             command.args(["--data-dir", "data"]);
+            // Most tests want no disk tier, and none wants one of 10 GiB.
+            if !flags.iter().any(|flag| flag == "--disk") {
+                command.args(["--disk", "0"]);
+            }
         }
-        let flags = &self.flags;
         for (name, value) in [("--listen", "127.0.0.1:0"), ("--admin", "127.0.0.1:0")] {
             if !self.own_addresses && !flags.iter().any(|flag| flag == name) {
                 command.args([name, value]);

@@ -195,6 +195,24 @@ impl Lower {
         None
     }
 
+    /// What each tier holds under `key`, with its name; seen by no count.
+    pub async fn holders(
+        &self,
+        hasher: &KeyHasher,
+        key: KeyView<'_>,
+    ) -> Vec<(&'static str, Arc<Entry>)> {
+        let mut holders = Vec::new();
+        for member in &self.tiers {
+            let looked = tokio::time::timeout(member.deadline, member.tier.get(key)).await;
+            if let Ok(Ok(Some(found))) = looked
+                && let Some(found) = self.standing(hasher, found)
+            {
+                holders.push((member.tier.name(), Arc::new(found.into_entry(hasher))));
+            }
+        }
+        holders
+    }
+
     /// What purges leave of `found`.
     fn standing(&self, hasher: &KeyHasher, mut found: Found) -> Option<Found> {
         match self.purges.of(hasher, &found.envelope) {

@@ -3,11 +3,10 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-use super::Control;
+use super::{Control, wait};
 use super::arrangement::WantedBy;
 use super::purge::Url;
 use crate::cache::Lookup;
-use crate::cache::chain::MEMORY;
 use crate::clock;
 use crate::entry::{Entry, Usable};
 use crate::front::origin::health::Standing;
@@ -192,8 +191,11 @@ impl Control {
                     "asked_of_origin": asked,
                     "variant": variant,
                 });
-                let lookup = self.edge.cache.peek(&site.domain, key, &headers);
+                let cache = &self.edge.cache;
+                let examined = wait(cache.examine(&site.domain, key, &headers))?;
+                let (lookup, tiers) = examined;
                 merge(&mut answer, Self::explain_lookup(&lookup));
+                merge(&mut answer, json!({ "tiers": tiers }));
                 answer
             }
         };
@@ -204,10 +206,10 @@ impl Control {
     fn explain_lookup(lookup: &Lookup) -> Value {
         match lookup {
             Lookup::UriMiss => json!({
-                "verdict": "miss", "tiers": [], "why": "nothing is stored under this key",
+                "verdict": "miss", "why": "nothing is stored under this key",
             }),
             Lookup::VaryMiss { .. } => json!({
-                "verdict": "miss", "tiers": [],
+                "verdict": "miss",
                 "why": "responses are stored for this URL, none for these values of the fields in Vary",
             }),
             Lookup::Found(entry) => explain_entry(entry),
@@ -222,7 +224,6 @@ fn explain_entry(entry: &Entry) -> Value {
             "verdict": "partial",
             "why": "only parts of it are stored: ranges within them are answered while they are \
                     fresh, everything else is fetched",
-            "tiers": [MEMORY],
             "bytes": partial.parts.len(),
             "age_s": lifetime.age(now).as_secs(),
             "lifetime_s": lifetime.fresh_for.as_secs(),
@@ -253,7 +254,6 @@ fn explain_entry(entry: &Entry) -> Value {
     json!({
         "verdict": verdict,
         "why": why,
-        "tiers": [MEMORY],
         "status": stored.status.as_u16(),
         "bytes": stored.body.len(),
         "age_s": lifetime.age(now).as_secs(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::envelope::Envelope;
-use crate::entry::{Entry, KeyHasher, Kept, StoredBody};
+use crate::entry::{Entry, Kept, KeyHasher, StoredBody};
 
 /// An entry that a slower tier holds under the very key that was asked for.
 #[derive(Debug)]

@@ -99,9 +99,17 @@ impl SlowTier for ObjectTier {
             Request::Complete,
         ];
         vec![
-            count("requests_read", "Requests that read an object.", asked(&reads)),
+            count(
+                "requests_read",
+                "Requests that read an object.",
+                asked(&reads),
+            ),
             count("requests_write", "Requests that wrote one.", asked(&writes)),
-            count("requests_list", "Requests for a list.", asked(&[Request::List])),
+            count(
+                "requests_list",
+                "Requests for a list.",
+                asked(&[Request::List]),
+            ),
             count(
                 "requests_delete",
                 "Requests that deleted an object, or gave up one in parts.",
@@ -109,8 +117,16 @@ impl SlowTier for ObjectTier {
             ),
             count("read_bytes", "Bytes read.", stats.read_bytes.get()),
             count("written_bytes", "Bytes written.", stats.written_bytes.get()),
-            size("queue_entries", "Entries that wait to be written.", waiting.items),
-            size("queue_bytes", "Bytes that wait to be written.", waiting.bytes),
+            size(
+                "queue_entries",
+                "Entries that wait to be written.",
+                waiting.items,
+            ),
+            size(
+                "queue_bytes",
+                "Bytes that wait to be written.",
+                waiting.bytes,
+            ),
             count(
                 "dropped",
                 "Entries not written because too much waited, or at the end.",
@@ -127,9 +143,21 @@ impl SlowTier for ObjectTier {
                 "Entries that were not what was stored.",
                 stats.damaged.get(),
             ),
-            count("retries", "Requests that were made again.", stats.retries.get()),
-            count("hedges", "Lookups that were asked for twice.", stats.hedges.get()),
-            count("breaker_opened", "Times that the breaker opened.", stats.opened.get()),
+            count(
+                "retries",
+                "Requests that were made again.",
+                stats.retries.get(),
+            ),
+            count(
+                "hedges",
+                "Lookups that were asked for twice.",
+                stats.hedges.get(),
+            ),
+            count(
+                "breaker_opened",
+                "Times that the breaker opened.",
+                stats.opened.get(),
+            ),
             count(
                 "withheld",
                 "Requests that the breaker or a pause held back.",

@@ -1,0 +1,58 @@
+//! Edges with each kind of tier below memory.
+
+use crate::support::edge::{Edge, Setup};
+use crate::support::origin::Origin;
+
+/// What lies below memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Below {
+    Disk,
+    Store,
+    Both,
+}
+
+pub(crate) const ALL: [Below; 3] = [Below::Disk, Below::Store, Below::Both];
+
+impl Below {
+    /// Its tiers, by name.
+    pub(crate) const fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Disk => &["disk"],
+            Self::Store => &["object_store"],
+            Self::Both => &["disk", "object_store"],
+        }
+    }
+
+    /// An edge before `origin` with these tiers, which outlast it.
+    pub(crate) fn setup(self, origin: &Origin) -> Setup {
+        self.of(Setup::before(origin))
+    }
+
+    /// The same of another setup.
+    pub(crate) fn of(self, setup: Setup) -> Setup {
+        let setup = setup.keeping();
+        let store = format!("file://{}", setup.path("store").display());
+        match self {
+            Self::Disk => setup.flag("--disk", "64MiB"),
+            Self::Store => setup.flag("--object-store", &store),
+            Self::Both => setup.flag("--disk", "64MiB").flag("--object-store", &store),
+        }
+    }
+}
+
+/// One count of one tier in `/v1/stats`.
+#[track_caller]
+pub(crate) fn count(edge: &Edge, tier: &str, name: &str) -> u64 {
+    let stats = edge.stats();
+    let tiers = stats["tiers"].as_array().expect("a list");
+    let found = tiers.iter().find(|each| each["name"] == tier);
+    let found = found.unwrap_or_else(|| panic!("no tier {tier}: {stats}"));
+    let value = found[name].as_u64();
+    value.unwrap_or_else(|| panic!("no {name}: {found}"))
+}
+
+/// Restarts `edge`, so that its memory is empty, after everything was written.
+pub(crate) fn forget(edge: &mut Edge) {
+    edge.flush();
+    edge.restart();
+}

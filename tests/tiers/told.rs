@@ -1,0 +1,118 @@
+//! What operators are told of the tiers.
+
+use crate::below::{ALL, Below, count, forget};
+use crate::support::edge::{Ended, Setup};
+use crate::support::origin::Origin;
+use crate::support::reply::Reply;
+
+#[test]
+fn tiers_are_listed_in_chain_order_and_their_counts_add_up() {
+    for below in ALL {
+        let origin = Origin::always(Reply::cached("x"));
+        let mut edge = below.setup(&origin).start();
+        edge.get("/a");
+        forget(&mut edge);
+        edge.get("/a");
+        edge.get("/b");
+        edge.flush();
+        let stats = edge.stats();
+        let tiers = stats["tiers"].as_array().expect("a list");
+        let names: Vec<_> = tiers
+            .iter()
+            .filter_map(|tier| tier["name"].as_str())
+            .collect();
+        assert_eq!(names, [&["memory"], below.names()].concat());
+        for name in names {
+            let value = |key| count(&edge, name, key);
+            assert_eq!(
+                value("lookups"),
+                value("hits") + value("misses") + value("errors")
+            );
+            let metrics = edge.metrics();
+            for key in [
+                "lookups",
+                "hits",
+                "misses",
+                "errors",
+                "writes",
+                "write_failures",
+                "backfills",
+            ] {
+                let metric = format!("larder_tier_{key}_total");
+                let label = format!("tier=\"{name}\"");
+                assert_eq!(
+                    metrics.count(&metric, &[&label]),
+                    value(key),
+                    "{name} {key}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tier_that_is_not_configured_or_named_twice_is_refused() {
+    let refused = |setup: Setup| -> Ended {
+        match setup.try_start() {
+            Ok(_) => panic!("it starts"),
+            Err(ended) => ended,
+        }
+    };
+    let origin = Origin::always(Reply::cached("x"));
+    let site = format!("[[site]]\norigin = \"{}\"\n", origin.url());
+    for (config, parts) in [
+        (
+            "tiers = [\"memory\", \"disk\"]\n",
+            &["larder.toml:1", "tiers", "not configured"][..],
+        ),
+        (
+            "tiers = [\"memory\", \"memory\"]\n",
+            &["larder.toml:1", "tiers", "twice"],
+        ),
+        (
+            "tiers = [\"redis\"]\n",
+            &["larder.toml:1", "tiers", "memory, disk, object_store"],
+        ),
+        (
+            "[object_store]\nurl = \"ftp://x\"\n",
+            &["larder.toml:2", "object_store.url"],
+        ),
+        (
+            "[object_store]\nmode = \"wo\"\n",
+            &["larder.toml:2", "object_store.mode", "rw, ro"],
+        ),
+        (
+            "[disk]\ncapacity = \"1GiB\"\n",
+            &["larder.toml:2", "disk.capacity", "data_dir"],
+        ),
+    ] {
+        let ended = refused(Setup::new().config(&format!("{config}{site}")));
+        assert_eq!(ended.code, Some(2), "{config}: {}", ended.log);
+        for part in parts {
+            assert!(ended.log.contains(part), "{part} is not in: {}", ended.log);
+        }
+    }
+}
+
+#[test]
+fn explain_names_the_tiers_that_hold_a_response() {
+    let origin = Origin::always(Reply::cached("x"));
+    let mut edge = Below::Both.setup(&origin).start();
+    edge.get("/a");
+    edge.flush();
+    let (_, answer) = edge.admin_get("/v1/explain?url=http://edge.test/a");
+    assert_eq!(
+        answer["tiers"],
+        serde_json::json!(["memory", "disk", "object_store"])
+    );
+    forget(&mut edge);
+    let (_, answer) = edge.admin_get("/v1/explain?url=http://edge.test/a");
+    assert_eq!(
+        answer["tiers"],
+        serde_json::json!(["disk", "object_store"]),
+        "{answer}"
+    );
+    assert_eq!(answer["verdict"], "hit");
+    let (_, answer) = edge.admin_get("/v1/explain?url=http://edge.test/none");
+    assert_eq!(answer["tiers"], serde_json::json!([]));
+}
