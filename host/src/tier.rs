@@ -4,6 +4,7 @@
 //! stored or used is decided above. Every tier keeps to its budget at every instant, and answers
 //! an absent, damaged or unreachable entry as a miss.
 
+pub mod disk;
 pub mod envelope;
 pub mod eviction;
 pub mod found;

@@ -1,5 +1,6 @@
 //! Content that a tier keeps outside of memory and that is read as it is wanted.
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::pin::Pin;
 
@@ -10,7 +11,7 @@ pub const READ_MAX: usize = 256 << 10;
 
 /// Content of a stored response that lies in a slower tier. It stays readable for as long as this
 /// is held, whatever is evicted, replaced or purged meanwhile, unless the tier itself fails.
-pub trait Kept: Debug + Send + Sync {
+pub trait Kept: Any + Debug + Send + Sync {
     /// Bytes of content.
     fn len(&self) -> u64;
 

@@ -1,0 +1,294 @@
+//! Content that is too large for one record: the extents that hold it, and reading from them.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::Shared;
+use super::format::{CHUNK, HEADER, SUPERBLOCK, UNIT, chunks, chunks_match, long, short};
+use super::readers::NotRead;
+use super::segment::Segment;
+use crate::entry::kept::{READ_MAX, Reading};
+use crate::entry::{Kept, Unreadable};
+
+/// Bytes of one extent in the table of a parent, and of the count before them.
+const EXTENT: usize = 20;
+const COUNT: usize = 4;
+
+/// A stretch of content.
+#[derive(Clone, Debug)]
+pub(super) struct Extent {
+    /// The segment that it lies in.
+    pub segment: Arc<Segment>,
+    /// The first unit of its record.
+    pub unit: u32,
+    /// Bytes of content in it.
+    pub length: u64,
+}
+
+impl Extent {
+    /// Where its content begins in the segment.
+    fn content_at(&self) -> u64 {
+        u64::from(self.unit) * UNIT + HEADER + 4 * chunks(self.length)
+    }
+}
+
+/// Where content lies. Each extent but the last holds whole chunks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Layout {
+    /// The extents, in order.
+    pub extents: Vec<Extent>,
+    /// The checksum of each chunk.
+    pub checksums: Vec<u32>,
+    /// Bytes of content.
+    pub length: u64,
+}
+
+impl Layout {
+    /// Bytes of its table with `extents` and content of `length` bytes.
+    pub(super) fn table_bytes(extents: u64, length: u64) -> u64 {
+        long(COUNT) + extents * long(EXTENT) + 4 * chunks(length)
+    }
+
+    /// Whether all of it can still be found.
+    pub(super) fn is_live(&self) -> bool {
+        self.extents.iter().all(|extent| extent.segment.is_live())
+    }
+
+    /// The table that goes into the parent.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let length = Self::table_bytes(long(self.extents.len()), self.length);
+        let mut bytes = Vec::with_capacity(short(length));
+        let count = super::format::narrow(long(self.extents.len()));
+        bytes.extend_from_slice(&count.to_le_bytes());
+        for extent in &self.extents {
+            bytes.extend_from_slice(&extent.segment.number.to_le_bytes());
+            bytes.extend_from_slice(&extent.unit.to_le_bytes());
+            bytes.extend_from_slice(&super::format::narrow(extent.length).to_le_bytes());
+            bytes.extend_from_slice(&extent.segment.nonce.to_le_bytes());
+        }
+        for crc in &self.checksums {
+            bytes.extend_from_slice(&crc.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// The layout in the table `bytes`, whose segments `find` knows by number and nonce.
+    ///
+    /// # Errors
+    /// [`Unreadable::Gone`] if an extent was reclaimed, [`Unreadable::Damaged`] if it is no table.
+    pub(super) fn decode(
+        bytes: &[u8],
+        find: impl Fn(u32, u64) -> Option<Arc<Segment>>,
+    ) -> Result<Self, Unreadable> {
+        let damaged = Unreadable::Damaged;
+        let (count, rest) = bytes.split_first_chunk::<COUNT>().ok_or(damaged)?;
+        let count = short(u64::from(u32::from_le_bytes(*count)));
+        let extents = count.checked_mul(EXTENT).ok_or(damaged)?;
+        let (extents, table) = rest.split_at_checked(extents).ok_or(damaged)?;
+        let mut layout = Self {
+            extents: Vec::with_capacity(count),
+            checksums: super::format::table_of(table).collect(),
+            length: 0,
+        };
+        let (extents, _) = extents.as_chunks::<EXTENT>();
+        for (at, extent) in extents.iter().enumerate() {
+            let (numbers, nonce) = extent.split_at(12);
+            let mut numbers = super::format::table_of(numbers);
+            let mut number = || numbers.next().unwrap_or_default();
+            let (segment, unit, length) = (number(), number(), u64::from(number()));
+            let nonce = nonce.try_into().map_err(|_| damaged)?;
+            let segment = find(segment, u64::from_le_bytes(nonce)).ok_or(Unreadable::Gone)?;
+            let last = at + 1 == count;
+            if length == 0 || !(last || length.is_multiple_of(CHUNK)) {
+                return Err(damaged);
+            }
+            let extent = Extent {
+                segment,
+                unit,
+                length,
+            };
+            let end = extent.content_at() + length;
+            if u64::from(unit) * UNIT < SUPERBLOCK || end > extent.segment.end() {
+                // The parent outlived a crash, and its extents did not.
+                return Err(Unreadable::Gone);
+            }
+            layout.length += length;
+            layout.extents.push(extent);
+        }
+        let whole = long(layout.checksums.len()) == chunks(layout.length);
+        (whole && table.len().is_multiple_of(4))
+            .then_some(layout)
+            .ok_or(damaged)
+    }
+
+    /// At most `most` bytes of whole chunks of one extent, of which the first holds byte `at`.
+    fn stretch(&self, at: u64, most: u64) -> Option<Stretch> {
+        let mut start = 0;
+        for extent in &self.extents {
+            if at >= start + extent.length {
+                start += extent.length;
+                continue;
+            }
+            let within = at - start;
+            let from = within - within % CHUNK;
+            let to = (from + most).min(extent.length);
+            // Extents begin with a chunk.
+            let first = short((start + from) / CHUNK);
+            let count = short(chunks(to - from));
+            let table = self.checksums.get(first..first + count)?.to_vec();
+            return Some(Stretch {
+                segment: Arc::clone(&extent.segment),
+                at: extent.content_at() + from,
+                length: to - from,
+                skip: within - from,
+                table,
+            });
+        }
+        None
+    }
+}
+
+/// Whole chunks to read.
+struct Stretch {
+    segment: Arc<Segment>,
+    at: u64,
+    length: u64,
+    skip: u64,
+    table: Vec<u32>,
+}
+
+/// Content whose extents are still being written, in order.
+#[derive(Debug, Default)]
+pub(super) struct Assembly(Mutex<Assembled>);
+
+/// As much of it as was written.
+#[derive(Debug, Default)]
+pub(super) struct Assembled {
+    /// Where it lies.
+    pub layout: Layout,
+    /// The hash so far.
+    pub hasher: blake3::Hasher,
+    /// Whether nobody wants it any more, or part of it could not be written.
+    pub abandoned: bool,
+    /// The hash, where it is known from the start.
+    pub digest: Option<[u8; 32]>,
+}
+
+impl Assembly {
+    /// Content that lies where `layout` says and has this digest.
+    pub(super) fn of(layout: Layout, digest: [u8; 32]) -> Self {
+        Self(Mutex::new(Assembled {
+            layout,
+            digest: Some(digest),
+            ..Assembled::default()
+        }))
+    }
+
+    /// What there is of it; whole between any two statements of whoever holds it.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Assembled> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Content in extents, which are not overwritten while it is held.
+pub(super) struct DiskContent {
+    shared: Arc<Shared>,
+    layout: Arc<Layout>,
+    digest: [u8; 32],
+    /// Where the latest read ended: what goes on there is read in larger steps.
+    ended: AtomicU64,
+}
+
+impl std::fmt::Debug for DiskContent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DiskContent")
+            .field("length", &self.layout.length)
+            .field("extents", &self.layout.extents.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl DiskContent {
+    /// The content at `layout`, unless part of it is on its way out.
+    pub(super) fn pin(shared: Arc<Shared>, layout: Layout, digest: [u8; 32]) -> Option<Self> {
+        for extent in &layout.extents {
+            extent.segment.pin();
+        }
+        let content = Self {
+            shared,
+            layout: Arc::new(layout),
+            digest,
+            ended: AtomicU64::new(u64::MAX),
+        };
+        // Asked after pinning: what was live then waits for the pin.
+        content.layout.is_live().then_some(content)
+    }
+
+    /// Where it lies and its digest, if it lies in the tier of `shared` and may be found there.
+    pub(super) fn shareable(&self, shared: &Arc<Shared>) -> Option<(Layout, [u8; 32])> {
+        let here = Arc::ptr_eq(&self.shared, shared) && self.layout.is_live();
+        here.then(|| (self.layout.as_ref().clone(), self.digest))
+    }
+}
+
+impl Drop for DiskContent {
+    fn drop(&mut self) {
+        for extent in &self.layout.extents {
+            extent.segment.unpin();
+        }
+    }
+}
+
+impl Kept for DiskContent {
+    fn len(&self) -> u64 {
+        self.layout.length
+    }
+
+    fn read(&self, at: u64) -> Reading {
+        let most = match self.ended.load(Relaxed) == at {
+            true => long(READ_MAX),
+            false => CHUNK,
+        };
+        let Some(stretch) = self.layout.stretch(at, most) else {
+            return Box::pin(async { Ok(Bytes::new()) });
+        };
+        self.ended
+            .store(at + stretch.length - stretch.skip, Relaxed);
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            let reader = Arc::clone(&shared);
+            let read = shared.readers.run(move || reader.read_stretch(&stretch));
+            match read.await {
+                Ok(read) => read,
+                Err(NotRead::TimedOut | NotRead::Busy) => {
+                    shared.stats.timeouts.increment();
+                    Err(Unreadable::TimedOut)
+                }
+                Err(NotRead::Stopped) => Err(Unreadable::Gone),
+            }
+        })
+    }
+}
+
+impl Shared {
+    /// Blocks.
+    fn read_stretch(&self, stretch: &Stretch) -> Result<Bytes, Unreadable> {
+        let mut bytes = vec![0; short(stretch.length)];
+        let read = self.io.read(&stretch.segment.file, &mut bytes, stretch.at);
+        if stretch.segment.is_gone() {
+            return Err(Unreadable::Gone);
+        }
+        if let Err(error) = read {
+            self.failed_to_read(&error);
+            return Err(Unreadable::Failed);
+        }
+        if !chunks_match(&bytes, stretch.table.iter().copied()) {
+            self.stats.corrupt.increment();
+            return Err(Unreadable::Damaged);
+        }
+        self.stats.bytes_read.add(stretch.length);
+        Ok(Bytes::from(bytes).slice(short(stretch.skip)..))
+    }
+}

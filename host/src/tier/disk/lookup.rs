@@ -1,0 +1,215 @@
+//! Lookups: from the index to a verified record.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::content::{DiskContent, Layout};
+use super::format::{Record, RecordKind, UNIT, long, short};
+use super::index::{Found as Located, Hash};
+use super::readers::NotRead;
+use super::segment::Segment;
+use super::{DiskTier, Shared};
+use crate::clock;
+use crate::entry::{KeyView, Unreadable};
+use crate::tier::envelope::{Envelope, Undecodable};
+use crate::tier::slow::{Found, FoundBody, Unavailable};
+
+/// How often a lookup follows an entry that was moved meanwhile.
+const MOVES: usize = 4;
+/// Content is copied out of what was read, so that it holds no memory beside its own, if what is
+/// beside it is more than one part in this many.
+const WASTE_PART: usize = 16;
+
+/// What a read came to.
+enum Read {
+    /// What is stored under the key.
+    Found(Box<Found>),
+    /// A record of another key with the same hash, or one that is of no use.
+    Nothing,
+    /// The record is not there any more: the index knows better.
+    Moved,
+    /// It is not what was written.
+    Damaged,
+    /// Part of its content was overwritten or lost.
+    Incomplete,
+    /// The device failed.
+    Failed(String),
+}
+
+impl DiskTier {
+    /// False if certainly nothing can be found under `key`. Answers from memory.
+    pub fn may_hold(&self, key: KeyView<'_>) -> bool {
+        let hash = self.shared.hash(key.bytes);
+        self.shared.index.get(hash).is_some_and(is_of_use)
+    }
+
+    /// What is stored under `key`, verified. Content of up to 256 KiB comes whole.
+    ///
+    /// # Errors
+    /// The tier is stopped, the device failed, or it did not answer in time.
+    pub async fn get(&self, key: KeyView<'_>) -> Result<Option<Found>, Unavailable> {
+        let shared = &self.shared;
+        let hash = shared.hash(key.bytes);
+        for _ in 0..MOVES {
+            if shared.condition.lock().offline.is_some() {
+                return Err(Unavailable::Offline);
+            }
+            let Some(located) = shared.index.hit(hash).filter(|found| is_of_use(*found)) else {
+                return Ok(None);
+            };
+            let place = located.place;
+            let Some(segment) = shared.segments.get(place.segment) else {
+                shared.index.remove_at(hash, place);
+                continue;
+            };
+            let (reader, key) = (Arc::clone(shared), Box::<[u8]>::from(key.bytes));
+            let read = shared
+                .readers
+                .run(move || reader.read_at(hash, located, &segment, &key));
+            match read.await {
+                Ok(Read::Found(found)) => return Ok(Some(*found)),
+                Ok(Read::Nothing) => return Ok(None),
+                Ok(Read::Moved) => {}
+                Ok(Read::Damaged) => {
+                    shared.stats.corrupt.increment();
+                    if shared.index.remove_at(hash, place) {
+                        shared.stats.evicted.damaged.increment();
+                    }
+                    return Ok(None);
+                }
+                Ok(Read::Incomplete) => {
+                    // While it loads, what is missing may only not be known yet.
+                    if !shared.loading.is_under_way() && shared.index.remove_at(hash, place) {
+                        shared.stats.evicted.incomplete.increment();
+                    }
+                    return Ok(None);
+                }
+                // It stays: what the origin answers instead takes its place.
+                Ok(Read::Failed(reason)) => return Err(Unavailable::Failed(reason)),
+                Err(NotRead::Stopped) => return Err(Unavailable::Offline),
+                Err(NotRead::TimedOut | NotRead::Busy) => {
+                    shared.stats.timeouts.increment();
+                    return Err(Unavailable::TimedOut);
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether it is a response, or points to one, whose time is not over.
+fn is_of_use(found: Located) -> bool {
+    let now = || clock::unix_millis(clock::wall());
+    found.place.kind != RecordKind::Tombstone
+        && (found.expires.0 == 0 || !found.expires.is_over(now()))
+}
+
+impl Shared {
+    /// Reads what `located` says that there is in `segment`. Blocks.
+    fn read_at(
+        self: &Arc<Self>,
+        hash: Hash,
+        located: Located,
+        segment: &Segment,
+        key: &[u8],
+    ) -> Read {
+        let read = self.read_record(located, segment, key);
+        // The segment may have begun another life, before or since.
+        let there = self.index.get(hash).map(|found| found.place);
+        match read {
+            Read::Found(_) if !segment.is_gone() => read,
+            Read::Failed(_) | Read::Damaged | Read::Incomplete | Read::Nothing
+                if there == Some(located.place) && segment.is_live() =>
+            {
+                read
+            }
+            _ => Read::Moved,
+        }
+    }
+
+    fn read_record(self: &Arc<Self>, located: Located, segment: &Segment, key: &[u8]) -> Read {
+        let place = located.place;
+        let (at, length) = (
+            u64::from(place.unit) * UNIT,
+            u64::from(place.units) * UNIT,
+        );
+        if at + length > segment.end() {
+            return Read::Damaged;
+        }
+        let mut bytes = vec![0; short(length)];
+        if let Err(error) = self.io.read(&segment.file, &mut bytes, at) {
+            self.failed_to_read(&error);
+            return Read::Failed(error.to_string());
+        }
+        self.stats.bytes_read.add(length);
+        self.condition.lock().unreadable = None;
+        let Ok(record) = Record::verify(&bytes) else {
+            return Read::Damaged;
+        };
+        let header = record.header;
+        let itself = header.nonce == segment.nonce
+            && header.place == place.unit
+            && header.units == place.units
+            && header.kind == place.kind;
+        if !itself {
+            return Read::Damaged;
+        }
+        let envelope = match Envelope::decode(record.meta) {
+            Ok(envelope) => envelope,
+            Err(Undecodable::Malformed) => return Read::Damaged,
+            Err(Undecodable::Version(_) | Undecodable::Future) => return Read::Nothing,
+        };
+        if envelope.key.as_ref() != key {
+            return Read::Nothing;
+        }
+        let body = if header.kind == RecordKind::Parent {
+            match self.content_of(&envelope, record.content) {
+                Ok(content) => FoundBody::Kept(content),
+                Err(Unreadable::Gone) => return Read::Incomplete,
+                Err(_) => return Read::Damaged,
+            }
+        } else if long(record.content.len()) == envelope.length {
+            let content = short(header.content_at());
+            let content = content..content + record.content.len();
+            FoundBody::Whole(cut_out(bytes, content))
+        } else {
+            return Read::Damaged;
+        };
+        Read::Found(Box::new(Found { envelope, body }))
+    }
+
+    /// The content that lies where `table` says.
+    fn content_of(
+        self: &Arc<Self>,
+        envelope: &Envelope,
+        table: &[u8],
+    ) -> Result<Arc<DiskContent>, Unreadable> {
+        let layout = Layout::decode(table, |number, nonce| {
+            let segment = self.segments.get(number);
+            segment.filter(|segment| segment.nonce == nonce)
+        })?;
+        if layout.length != envelope.length {
+            return Err(Unreadable::Damaged);
+        }
+        let content = DiskContent::pin(Arc::clone(self), layout, envelope.digest);
+        content.map(Arc::new).ok_or(Unreadable::Gone)
+    }
+
+    /// Counts a failure to read.
+    pub(super) fn failed_to_read(&self, error: &std::io::Error) {
+        self.stats.read_errors.increment();
+        let mut condition = self.condition.lock();
+        let times = condition.unreadable.take().map_or(0, |(_, times)| times);
+        condition.unreadable = Some((error.to_string(), times.saturating_add(1)));
+    }
+}
+
+/// The part `content` of `bytes`, without the rest unless that is little.
+fn cut_out(bytes: Vec<u8>, content: std::ops::Range<usize>) -> Bytes {
+    let waste = bytes.len() - content.len();
+    if waste > content.len() / WASTE_PART {
+        return Bytes::copy_from_slice(bytes.get(content).unwrap_or_default());
+    }
+    Bytes::from(bytes).slice(content)
+}

@@ -1,0 +1,300 @@
+//! Making room: whole segments, oldest first, but for what was hit since it was written.
+//!
+//! Segments die in the order in which they were opened, and a restart must not find what died:
+//! that of two records of a key the older one goes first is what lets the newer one go unnoticed.
+//! So a segment loses its superblock at once, and its bytes when nobody reads it any more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::format::{FooterEntry, Record, RecordKind, TRAILER, Trailer, UNIT, short};
+use super::index::{Hash, Hour, Place};
+use super::io::{is_full, occupied};
+use super::log::{Draft, Log, Right, Unwritten};
+use super::segment::{Floors, Segment};
+use super::{Shared, segments_in};
+use crate::clock;
+use crate::tier::envelope::Envelope;
+
+/// What is written again of a segment, at most: one part in this many of it.
+const KEPT_PART: u64 = 4;
+/// Segments that wait for their readers, at most: one in this many.
+const PARKED_PART: usize = 4;
+/// How long no segment is made after there was no room for one.
+const NO_ROOM_REST: Duration = Duration::from_secs(2);
+
+impl Log {
+    /// Makes one more segment, if there may be one and there is room.
+    pub(super) fn grow(&mut self) -> bool {
+        let resting = self.no_room.is_some_and(|until| clock::instant() < until);
+        if resting || self.files.len() >= self.limit {
+            return false;
+        }
+        let unused = |number: &u32| !self.files.contains_key(number);
+        let Some(number) = (0..1 << 22).find(unused) else {
+            return false;
+        };
+        let bytes = self.shared.identity.segment_bytes;
+        match self.shared.directory.create(number, bytes) {
+            Ok(file) => {
+                // What the file system needs beside the content counts.
+                if occupied(&file).is_ok_and(|occupied| occupied > bytes + super::SLACK) {
+                    tracing::warn!("the file system needs more room for a segment than it should");
+                    self.limit = self.files.len();
+                    drop(self.shared.directory.remove(number, &file));
+                    return false;
+                }
+                self.files.insert(number, Arc::new(file));
+                self.free.push_back(number);
+                self.no_room = None;
+                self.shared.condition.lock().short = None;
+                self.shared.count_segments(self.files.len());
+                true
+            }
+            Err(error) => {
+                if !is_full(&error) {
+                    self.shared.stats.write_errors.increment();
+                }
+                let (has, of) = (self.files.len(), self.limit);
+                tracing::warn!(%error, has, of, "the disk tier cannot grow");
+                self.no_room = Some(clock::instant() + NO_ROOM_REST);
+                self.shared.condition.lock().short =
+                    Some(format!("it has {has} of {of} segments: {error}"));
+                false
+            }
+        }
+    }
+
+    /// Frees the oldest segment, or as many as it takes for one that nobody reads. What was hit is
+    /// written again if it is to be `kept`, as far as a quarter of a segment goes.
+    pub(super) fn reclaim(&mut self, kept: bool) -> Result<(), Unwritten> {
+        self.shared.loaded();
+        let mut budget = match kept {
+            true => self.shared.identity.segment_bytes / KEPT_PART,
+            false => 0,
+        };
+        self.unpark();
+        while self.free.is_empty() {
+            let Some(oldest) = self.sealed.pop_front() else {
+                self.unpark_oldest();
+                return Ok(());
+            };
+            let entries = self.shared.entries_of(&oldest);
+            if budget > 0
+                && let Some(entries) = &entries
+                && let Err(unwritten) = self.keep(&oldest, entries, &mut budget)
+            {
+                self.sealed.push_front(oldest);
+                return Err(unwritten);
+            }
+            self.shared.forget(&oldest, entries.as_deref());
+            self.shared.stats.reclaimed.increment();
+            self.park(oldest);
+            if self.parked.len() > (self.limit / PARKED_PART).max(1) {
+                self.unpark_oldest();
+            }
+        }
+        Ok(())
+    }
+
+    /// Frees a segment whose records cannot be found any more, once nobody reads it.
+    fn park(&mut self, segment: Arc<Segment>) {
+        segment.retire();
+        self.shared.segments.set(segment.number, None);
+        if let Err(error) = self.retire(&segment) {
+            self.shared.stats.write_errors.increment();
+            tracing::warn!(%error, "a segment could not be retired on the device");
+        }
+        if segment.is_pinned() {
+            self.parked.push_back(segment);
+        } else {
+            segment.give_up();
+            self.free.push_back(segment.number);
+        }
+    }
+
+    /// Frees parked segments that nobody reads any more.
+    fn unpark(&mut self) {
+        let parked = std::mem::take(&mut self.parked);
+        for segment in parked {
+            if segment.is_pinned() {
+                self.parked.push_back(segment);
+            } else {
+                segment.give_up();
+                self.free.push_back(segment.number);
+            }
+        }
+    }
+
+    /// Frees the segment that was parked first, whoever reads it.
+    fn unpark_oldest(&mut self) {
+        if let Some(segment) = self.parked.pop_front() {
+            segment.give_up();
+            self.free.push_back(segment.number);
+        }
+    }
+
+    /// Writes again what was hit, the most hit first, as far as `budget` goes.
+    fn keep(
+        &mut self,
+        segment: &Arc<Segment>,
+        entries: &[FooterEntry],
+        budget: &mut u64,
+    ) -> Result<(), Unwritten> {
+        let now = clock::unix_millis(clock::wall());
+        let hits = |entry: &FooterEntry| {
+            let place = place_of(segment.number, entry);
+            let found = self.shared.index.get(Hash(entry.hash));
+            let found = found.filter(|found| found.place == place && !found.expires.is_over(now));
+            found.map_or(0, |found| found.hits)
+        };
+        let wholes = entries.iter().filter(|e| e.kind == RecordKind::Whole);
+        let mut hit: Vec<(u64, FooterEntry)> = wholes
+            .map(|entry| (hits(entry), *entry))
+            .filter(|(hits, _)| *hits > 0)
+            .collect();
+        hit.sort_by_key(|(hits, _)| std::cmp::Reverse(*hits));
+        for (_, entry) in hit {
+            let bytes = u64::from(entry.units) * UNIT;
+            if bytes > *budget {
+                continue;
+            }
+            let Some((meta, content, envelope)) = self.shared.whole_at(segment, &entry) else {
+                continue;
+            };
+            if !(self.shared.valid)(&envelope) {
+                self.shared.stats.evicted.purged.increment();
+                let place = place_of(segment.number, &entry);
+                self.shared.index.remove_at(Hash(entry.hash), place);
+                continue;
+            }
+            *budget -= bytes;
+            let draft = Draft {
+                kind: entry.kind,
+                hash: entry.hash,
+                meta: &meta,
+                content: &[content],
+                expires: Hour(entry.expires),
+            };
+            let was = place_of(segment.number, &entry);
+            self.append(&draft, Right::Instead(was), Some(envelope.born))?;
+        }
+        self.flush()
+    }
+
+    /// Makes the tier as large as `capacity` says.
+    pub(super) fn resize(&mut self, capacity: u64) {
+        self.limit = segments_in(capacity, self.shared.identity.segment_bytes);
+        self.shared.loaded();
+        // Two are in use at least: the open one, and one to spare.
+        while self.files.len() > self.limit.max(2) {
+            let number = if let Some(number) = self.free.pop_front() {
+                number
+            } else if !self.parked.is_empty() {
+                self.unpark_oldest();
+                continue;
+            } else if let Some(oldest) = self.sealed.pop_front() {
+                let entries = self.shared.entries_of(&oldest);
+                self.shared.forget(&oldest, entries.as_deref());
+                oldest.retire();
+                oldest.give_up();
+                self.shared.segments.set(oldest.number, None);
+                oldest.number
+            } else {
+                break;
+            };
+            if let Some(file) = self.files.remove(&number)
+                && let Err(error) = self.shared.directory.remove(number, &file)
+            {
+                self.shared.stats.write_errors.increment();
+                tracing::warn!(%error, number, "a segment could not be removed");
+            }
+        }
+        self.shared.count_segments(self.files.len());
+        self.shared.set_capacity_reached(capacity);
+    }
+}
+
+/// Where the record of `entry` lies.
+pub(super) const fn place_of(segment: u32, entry: &FooterEntry) -> Place {
+    Place {
+        segment,
+        unit: entry.place,
+        units: entry.units,
+        kind: entry.kind,
+    }
+}
+
+impl Shared {
+    /// The records of `segment`, but for extents; none if the footer that tells them is damaged.
+    pub(super) fn entries_of(&self, segment: &Segment) -> Option<Vec<FooterEntry>> {
+        let unsealed = segment.unsealed().clone();
+        if !unsealed.is_empty() {
+            return Some(unsealed);
+        }
+        self.footer_of(segment).map(|(_, entries, _)| entries)
+    }
+
+    /// The footer of `segment`. Blocks.
+    pub(super) fn footer_of(
+        &self,
+        segment: &Segment,
+    ) -> Option<(Trailer, Vec<FooterEntry>, Floors)> {
+        let full = self.identity.segment_bytes;
+        let mut bytes = vec![0; short(TRAILER)];
+        let file = &segment.file;
+        self.io.read(file, &mut bytes, full - TRAILER).ok()?;
+        let trailer = Trailer::decode(&bytes)?;
+        let of_this_life = (trailer.nonce, trailer.ordinal) == (segment.nonce, segment.ordinal);
+        let at = full.checked_sub(trailer.footer())?;
+        if !of_this_life || trailer.end > at {
+            return None;
+        }
+        let mut bytes = vec![0; short(full - TRAILER - at)];
+        self.io.read(file, &mut bytes, at).ok()?;
+        let (entries, floors) = trailer.contents(&bytes)?;
+        Some((trailer, entries, Floors::of(floors)))
+    }
+
+    /// The entries of `segment` cannot be found any more.
+    fn forget(&self, segment: &Segment, entries: Option<&[FooterEntry]>) {
+        let Some(entries) = entries else {
+            let number = segment.number;
+            let dropped = self.index.sweep(|found| found.place.segment == number);
+            self.stats.evicted.capacity.add(dropped);
+            return;
+        };
+        let now = clock::unix_millis(clock::wall());
+        for entry in entries {
+            let place = place_of(segment.number, entry);
+            if self.index.remove_at(Hash(entry.hash), place) {
+                match Hour(entry.expires).is_over(now) {
+                    true => self.stats.evicted.expired.increment(),
+                    false => self.stats.evicted.capacity.increment(),
+                }
+            }
+        }
+    }
+
+    /// The meta, the content and the envelope of a whole record, verified. Blocks.
+    fn whole_at(&self, segment: &Segment, entry: &FooterEntry) -> Option<(Vec<u8>, Bytes, Envelope)> {
+        let mut bytes = vec![0; short(u64::from(entry.units) * UNIT)];
+        let at = u64::from(entry.place) * UNIT;
+        self.io.read(&segment.file, &mut bytes, at).ok()?;
+        let (meta, content) = {
+            let record = Record::verify(&bytes).ok()?;
+            let header = record.header;
+            let itself = header.nonce == segment.nonce
+                && header.place == entry.place
+                && header.hash == entry.hash
+                && header.kind == entry.kind;
+            let at = short(header.content_at());
+            itself.then(|| (record.meta.to_vec(), at..at + record.content.len()))?
+        };
+        let envelope = Envelope::decode(&meta).ok()?;
+        Some((meta, Bytes::from(bytes).slice(content), envelope))
+    }
+}
+

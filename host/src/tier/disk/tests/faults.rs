@@ -1,0 +1,1 @@
+//! What the tier does when something fails.

@@ -1,0 +1,60 @@
+//! The disk tier as one of the slow tiers.
+
+use std::sync::Arc;
+
+use super::DiskTier;
+use crate::entry::{Entry, KeyView};
+use crate::tier::Usage;
+use crate::tier::envelope::Born;
+use crate::tier::slow::{Answer, Figure, Found, Health, SlowTier, Unavailable, Written};
+
+impl SlowTier for DiskTier {
+    fn name(&self) -> &'static str {
+        "disk"
+    }
+
+    fn is_writable(&self) -> bool {
+        true
+    }
+
+    fn may_hold(&self, key: KeyView<'_>) -> bool {
+        self.may_hold(key)
+    }
+
+    fn get<'a>(&'a self, key: KeyView<'a>) -> Answer<'a, Result<Option<Found>, Unavailable>> {
+        Box::pin(self.get(key))
+    }
+
+    fn put<'a>(&'a self, entry: &'a Arc<Entry>, born: Born) -> Answer<'a, Written> {
+        Box::pin(self.put(entry, born))
+    }
+
+    fn remove(&self, key: KeyView<'_>) {
+        self.remove(key);
+    }
+
+    fn usage(&self) -> Usage {
+        self.usage()
+    }
+
+    fn health(&self) -> Health {
+        let stalled = self.shared.readers.is_stalled();
+        self.shared.condition.health(stalled)
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        self.figures()
+    }
+
+    fn evictions(&self) -> Vec<(&'static str, u64)> {
+        self.shared.stats.evictions()
+    }
+
+    fn settle(&self) -> Answer<'_, ()> {
+        Box::pin(self.settle())
+    }
+
+    fn stop(&self) {
+        self.stop();
+    }
+}
