@@ -234,7 +234,10 @@ impl Cache {
             missed => {
                 let tiers = names.collect();
                 let found = below.into_iter().next();
-                (found.map_or(missed, |(_, entry)| Lookup::Found(entry)), tiers)
+                (
+                    found.map_or(missed, |(_, entry)| Lookup::Found(entry)),
+                    tiers,
+                )
             }
         }
     }

@@ -292,8 +292,10 @@ impl Lower {
         if stored != Written::Accepted {
             return false;
         }
+        // Who has seen the end of it finds it, unless the device is far behind.
+        let settled = tokio::time::timeout(member.deadline, member.tier.settle()).await;
         let slower = self.tiers.iter().skip(written.position.saturating_add(1));
-        if slower.clone().next().is_none() {
+        if settled.is_err() || slower.clone().next().is_none() {
             return true;
         }
         // From where it lies: it never lay in memory as a whole.

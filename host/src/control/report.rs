@@ -3,9 +3,9 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-use super::{Control, wait};
 use super::arrangement::WantedBy;
 use super::purge::Url;
+use super::{Control, wait};
 use crate::cache::Lookup;
 use crate::clock;
 use crate::entry::{Entry, Usable};

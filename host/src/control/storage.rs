@@ -1,15 +1,22 @@
 //! Opens the tiers below memory as the configuration says, and what purges are remembered in.
 
 use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cache::Cache;
+use rustix::fs::statvfs;
+
 use crate::cache::lower::Lower;
 use crate::cache::purge_log::PurgeLog;
-use crate::cache::purges::Purges;
+use crate::cache::purges::{Purges, Standing};
+use crate::cache::{Cache, Effect};
 use crate::config::{Config, Mode, ObjectStore, TierName, Unusable};
+use crate::entry::KeyHasher;
+use crate::tier::Selection;
+use crate::tier::disk::{self, DiskTier, OpenError, Valid};
 use crate::tier::object::{self, Deadlines, ObjectTier};
 use crate::tier::slow::SlowTier;
 
@@ -19,14 +26,18 @@ use crate::tier::slow::SlowTier;
 /// A tier, or the log of purges, cannot be opened: the key that says where it is, and why.
 pub(super) fn open(config: &Config) -> Result<Cache, Unusable> {
     let purges = Arc::new(match &config.data_dir {
-        Some(data_dir) => remembered(data_dir)?,
+        Some(data_dir) => remembered(data_dir, config.disk_dir().as_deref())?,
         None => Purges::default(),
     });
     let mut tiers: Vec<(Arc<dyn SlowTier>, Duration)> = Vec::new();
     for name in config.chain() {
         match name {
             TierName::Memory => {}
-            TierName::Disk => {}
+            TierName::Disk => {
+                if let Some(dir) = config.disk_dir() {
+                    tiers.push((disk(&dir, config, &purges)?, config.disk.timeout.duration()));
+                }
+            }
             TierName::ObjectStore => {
                 let store = &config.object_store;
                 if let Some(url) = &store.url {
@@ -38,16 +49,66 @@ pub(super) fn open(config: &Config) -> Result<Cache, Unusable> {
     Ok(Cache::new(Lower::new(tiers, Arc::clone(&purges)), purges))
 }
 
-/// Purges that outlast the process, in `data_dir`.
-fn remembered(data_dir: &Path) -> Result<Purges, Unusable> {
+/// Purges that outlast the process, in `data_dir`. Where they are lost, nothing that lies in `disk`
+/// is believed.
+fn remembered(data_dir: &Path, disk: Option<&Path>) -> Result<Purges, Unusable> {
     let unusable = |error: &dyn std::fmt::Display| Unusable {
         key: "data_dir".to_owned(),
         clause: error.to_string(),
     };
     let state = data_dir.join("state");
     fs::create_dir_all(&state).map_err(|error| unusable(&error))?;
-    let log = PurgeLog::open(&state.join("purges.log")).map_err(|error| unusable(&error))?;
-    Ok(Purges::open(log))
+    let path = state.join("purges.log");
+    let is_new = !path.exists();
+    let log = PurgeLog::open(&path).map_err(|error| unusable(&error))?;
+    let purges = Purges::open(log);
+    let entries = disk.and_then(|disk| fs::read_dir(disk).ok());
+    if is_new && entries.is_some_and(|mut entries| entries.next().is_some()) {
+        tracing::warn!(
+            "{} is missing: what the disk tier holds may have been purged, and is not used",
+            path.display()
+        );
+        purges.record(&Selection::everything(), Effect::Hard);
+        purges.sync().map_err(|error| unusable(&error))?;
+    }
+    Ok(purges)
+}
+
+/// The disk tier in `dir`.
+fn disk(dir: &Path, config: &Config, purges: &Arc<Purges>) -> Result<Arc<DiskTier>, Unusable> {
+    let unusable = |key: &str, error: &dyn std::fmt::Display| Unusable {
+        key: key.to_owned(),
+        clause: error.to_string(),
+    };
+    let configured = &config.disk;
+    let capacity = match configured.capacity {
+        Some(capacity) => capacity.bytes(),
+        None => by_default(dir).map_err(|error| unusable("disk.dir", &error))?,
+    };
+    let (purges, hasher) = (Arc::clone(purges), KeyHasher::default());
+    let valid: Valid = Arc::new(move |envelope| purges.of(&hasher, envelope) != Standing::Purged);
+    let settings = disk::Settings {
+        read_deadline: configured.timeout.duration(),
+        ..disk::Settings::new(dir, capacity)
+    };
+    DiskTier::open(&settings, valid).map_err(|error| match error {
+        OpenError::TooSmall { .. } => unusable("disk.capacity", &error),
+        _ if configured.dir.is_some() => unusable("disk.dir", &error),
+        _ => unusable("data_dir", &error),
+    })
+}
+
+/// What a disk tier in `dir` is given that nobody has sized: 10 GiB, and at most half of what is
+/// free there once it is gone.
+fn by_default(dir: &Path) -> io::Result<u64> {
+    let there = dir.ancestors().find(|above| above.is_dir());
+    let stat = statvfs(there.unwrap_or(dir))?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let mut own = 0;
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        own += entry.metadata().map_or(0, |found| found.blocks() * 512);
+    }
+    Ok((free.saturating_add(own) / 2).min(10 << 30))
 }
 
 fn object_store(url: &str, configured: &ObjectStore) -> Result<Arc<ObjectTier>, Unusable> {

@@ -448,7 +448,11 @@ impl DiskTier {
         let mut figures = shared.stats.figures();
         let files = long(shared.files.load(Relaxed));
         figures.extend([
-            size("queue_bytes", "Bytes waiting to be written.", shared.queue.bytes()),
+            size(
+                "queue_bytes",
+                "Bytes waiting to be written.",
+                shared.queue.bytes(),
+            ),
             size("index_bytes", "Memory of the index.", shared.index.bytes()),
             size(
                 "allocated_bytes",
@@ -505,7 +509,10 @@ impl Shared {
     /// What the index knows `key` by.
     fn hash(&self, key: &[u8]) -> Hash {
         let hash = blake3::keyed_hash(&self.identity.hash_key, key);
-        let (first, _) = hash.as_bytes().split_first_chunk().unwrap_or((&[0; 8], &[]));
+        let (first, _) = hash
+            .as_bytes()
+            .split_first_chunk()
+            .unwrap_or((&[0; 8], &[]));
         Hash::of(u64::from_le_bytes(*first))
     }
 
@@ -650,7 +657,10 @@ impl Found {
             }
             None => {
                 if identity.is_some() {
-                    tracing::warn!(capacity, "the segments of the disk tier do not suit its capacity; it starts empty");
+                    tracing::warn!(
+                        capacity,
+                        "the segments of the disk tier do not suit its capacity; it starts empty"
+                    );
                 }
                 for segment in segments {
                     let removed = directory.remove(segment.number, &segment.file);
@@ -663,7 +673,8 @@ impl Found {
             let written = directory.write_manifest(&identity);
             written.map_err(failed("writing the manifest"))?;
         }
-        Self::fit(directory, stored, &identity, capacity).map_err(failed("fitting the segments"))?
+        Self::fit(directory, stored, &identity, capacity)
+            .map_err(failed("fitting the segments"))?
             .enough(directory, settings, identity)
     }
 
@@ -733,7 +744,12 @@ impl Fitted {
             let superblock = stored.superblock.as_ref()?;
             let life = (superblock.ordinal, superblock.nonce);
             let file = Arc::clone(&stored.file);
-            Some(Arc::new(Segment::new(stored.number, life, file, SUPERBLOCK)))
+            Some(Arc::new(Segment::new(
+                stored.number,
+                life,
+                file,
+                SUPERBLOCK,
+            )))
         };
         Ok(Found {
             segments: self.0.iter().filter_map(life).collect(),

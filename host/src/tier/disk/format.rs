@@ -494,11 +494,7 @@ pub(super) fn encode_footer(
     for number in [nonce, ordinal, end] {
         trailer.extend_from_slice(&number.to_le_bytes());
     }
-    for number in [
-        narrow(long(entries.len())),
-        narrow(long(floors.len())),
-        crc,
-    ] {
+    for number in [narrow(long(entries.len())), narrow(long(floors.len())), crc] {
         trailer.extend_from_slice(&number.to_le_bytes());
     }
     trailer.resize(short(TRAILER) - 4, 0);

@@ -633,7 +633,10 @@ impl Log {
         segment.give_up();
         self.shared.segments.set(segment.number, None);
         let number = segment.number;
-        let dropped = self.shared.index.sweep(|found| found.place.segment == number);
+        let dropped = self
+            .shared
+            .index
+            .sweep(|found| found.place.segment == number);
         self.shared.stats.evicted.damaged.add(dropped);
         // If the device takes this, a restart finds none of it either.
         self.retire(segment).ok();

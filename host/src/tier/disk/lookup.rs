@@ -13,7 +13,8 @@ use super::{DiskTier, Shared};
 use crate::clock;
 use crate::entry::{KeyView, Unreadable};
 use crate::tier::envelope::{Envelope, Undecodable};
-use crate::tier::slow::{Found, FoundBody, Unavailable};
+use crate::tier::found::{Found, FoundBody};
+use crate::tier::slow::Unavailable;
 
 /// How often a lookup follows an entry that was moved meanwhile.
 const MOVES: usize = 4;
@@ -130,10 +131,7 @@ impl Shared {
 
     fn read_record(self: &Arc<Self>, located: Located, segment: &Segment, key: &[u8]) -> Read {
         let place = located.place;
-        let (at, length) = (
-            u64::from(place.unit) * UNIT,
-            u64::from(place.units) * UNIT,
-        );
+        let (at, length) = (u64::from(place.unit) * UNIT, u64::from(place.units) * UNIT);
         if at + length > segment.end() {
             return Read::Damaged;
         }

@@ -279,7 +279,11 @@ impl Shared {
     }
 
     /// The meta, the content and the envelope of a whole record, verified. Blocks.
-    fn whole_at(&self, segment: &Segment, entry: &FooterEntry) -> Option<(Vec<u8>, Bytes, Envelope)> {
+    fn whole_at(
+        &self,
+        segment: &Segment,
+        entry: &FooterEntry,
+    ) -> Option<(Vec<u8>, Bytes, Envelope)> {
         let mut bytes = vec![0; short(u64::from(entry.units) * UNIT)];
         let at = u64::from(entry.place) * UNIT;
         self.io.read(&segment.file, &mut bytes, at).ok()?;
@@ -297,4 +301,3 @@ impl Shared {
         Some((meta, Bytes::from(bytes).slice(content), envelope))
     }
 }
-

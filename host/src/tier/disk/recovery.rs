@@ -193,7 +193,8 @@ impl Shared {
                 return walked;
             };
             let entries = long(walked.entries.len()) + 1;
-            let fits = walked.end + header.bytes() + footer_bytes(entries, long(Floors::MAX)) <= full;
+            let fits =
+                walked.end + header.bytes() + footer_bytes(entries, long(Floors::MAX)) <= full;
             let here = u64::from(header.place) * UNIT == walked.end;
             if header.nonce != segment.nonce || !here || !fits {
                 return walked;

@@ -78,13 +78,13 @@ impl Stats {
                 "Writes of responses too large for the tier.",
                 &self.too_large,
             ),
-            count("write_errors", "Failed writes and syncs.", &self.write_errors),
-            count("read_errors", "Failed reads.", &self.read_errors),
             count(
-                "read_timeouts",
-                "Reads that took too long.",
-                &self.timeouts,
+                "write_errors",
+                "Failed writes and syncs.",
+                &self.write_errors,
             ),
+            count("read_errors", "Failed reads.", &self.read_errors),
+            count("read_timeouts", "Reads that took too long.", &self.timeouts),
             count(
                 "corrupt",
                 "Records that did not pass a check.",
@@ -95,8 +95,16 @@ impl Stats {
                 "Bytes of content stored.",
                 &self.bytes_admitted,
             ),
-            count("bytes_written", "Bytes written to the device.", &self.bytes_written),
-            count("bytes_read", "Bytes read from the device.", &self.bytes_read),
+            count(
+                "bytes_written",
+                "Bytes written to the device.",
+                &self.bytes_written,
+            ),
+            count(
+                "bytes_read",
+                "Bytes read from the device.",
+                &self.bytes_read,
+            ),
             count(
                 "reinsertions",
                 "Entries kept by writing them again when their segment was reclaimed.",
@@ -161,7 +169,9 @@ impl Condition {
         let unreadable = now.unreadable.filter(|(_, times)| *times >= FAILURES);
         let unreadable = unreadable.map(|(reason, _)| format!("reads fail: {reason}"));
         let stalled = stalled.then(|| "reads hang".to_owned());
-        let unwritable = now.unwritable.map(|reason| format!("writes fail: {reason}"));
+        let unwritable = now
+            .unwritable
+            .map(|reason| format!("writes fail: {reason}"));
         if let Some(reason) = now.offline {
             Health::Offline(reason)
         } else if let Some(reason) = stalled.or(unreadable).or(unwritable).or(now.short) {

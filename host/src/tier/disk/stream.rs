@@ -135,7 +135,10 @@ impl Writer {
         }
         let (item, charge) = if whole {
             let pieces = std::mem::take(&mut self.pieces);
-            (Item::Content(Box::new(envelope), pieces), CHARGE + self.held)
+            (
+                Item::Content(Box::new(envelope), pieces),
+                CHARGE + self.held,
+            )
         } else {
             let assembly = Arc::clone(&self.assembly);
             (Item::Parent(Box::new(envelope), assembly), CHARGE)

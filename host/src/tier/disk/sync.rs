@@ -34,7 +34,10 @@ impl Syncer {
     /// The open segment was written to.
     pub(super) fn wrote(&self, segment: &Arc<Segment>) {
         let mut state = self.lock();
-        let known = state.dirty.as_ref().is_some_and(|d| Arc::ptr_eq(d, segment));
+        let known = state
+            .dirty
+            .as_ref()
+            .is_some_and(|d| Arc::ptr_eq(d, segment));
         if !known {
             state.dirty = Some(Arc::clone(segment));
         }

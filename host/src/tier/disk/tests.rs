@@ -13,7 +13,8 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::io::Io;
 use super::*;
 use crate::entry::{KeyHasher, Lifetime, Reuse, SiteId, StoredBody, StoredResponse, Tag};
-use crate::tier::slow::{FoundBody, Unavailable};
+use crate::tier::found::FoundBody;
+use crate::tier::slow::Unavailable;
 
 const MIB: u64 = 1 << 20;
 const BORN: Born = Born {
@@ -140,7 +141,10 @@ impl DiskTier {
         };
         assert_eq!(long(bytes.len()), found.envelope.length);
         assert_eq!(blake3::hash(&bytes).as_bytes(), &found.envelope.digest);
-        assert!(content(number, bytes.len()) == bytes, "the content of {number}");
+        assert!(
+            content(number, bytes.len()) == bytes,
+            "the content of {number}"
+        );
         Ok(Some((number, bytes)))
     }
 

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use super::DiskTier;
+use bytes::Bytes;
+
+use super::{DiskTier, Writer};
 use crate::entry::{Entry, KeyView};
 use crate::tier::Usage;
-use crate::tier::envelope::Born;
-use crate::tier::slow::{Answer, Figure, Found, Health, SlowTier, Unavailable, Written};
+use crate::tier::envelope::{Born, Envelope};
+use crate::tier::found::Found;
+use crate::tier::slow::{self, Answer, Figure, Health, SlowTier, Unavailable, Written};
 
 impl SlowTier for DiskTier {
     fn name(&self) -> &'static str {
@@ -27,6 +30,11 @@ impl SlowTier for DiskTier {
 
     fn put<'a>(&'a self, entry: &'a Arc<Entry>, born: Born) -> Answer<'a, Written> {
         Box::pin(self.put(entry, born))
+    }
+
+    fn writer(&self, length: Option<u64>) -> Option<Box<dyn slow::Writer>> {
+        let writer = self.writer(length)?;
+        Some(Box::new(writer))
     }
 
     fn remove(&self, key: KeyView<'_>) {
@@ -56,5 +64,15 @@ impl SlowTier for DiskTier {
 
     fn stop(&self) {
         self.stop();
+    }
+}
+
+impl slow::Writer for Writer {
+    fn push(&mut self, piece: Bytes) -> Answer<'_, bool> {
+        Box::pin(async { Self::push(self, piece).await.is_ok() })
+    }
+
+    fn commit(self: Box<Self>, envelope: Envelope) -> Answer<'static, Written> {
+        Box::pin(Self::commit(*self, envelope))
     }
 }
