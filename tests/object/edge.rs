@@ -119,6 +119,26 @@ pub(crate) fn check(name: &str, found: Found) -> u64 {
     envelope.length
 }
 
+/// Reads all that is there of `name`, checks it, and says whether it was whole.
+pub(crate) fn read_checked(tier: &ObjectTier, name: &str) -> bool {
+    let Ok(Some(found)) = get(tier, name) else {
+        return false;
+    };
+    let FoundBody::Kept(kept) = &found.body else {
+        check(name, found);
+        return true;
+    };
+    let mut at = 0;
+    while at < kept.len() {
+        let Ok(bytes) = wait(kept.read(at)) else {
+            return false;
+        };
+        check_bytes(name, at, &bytes);
+        at += pattern::to_u64(bytes.len());
+    }
+    true
+}
+
 /// Checks that `bytes` stand at `at` of the content of `name`.
 #[track_caller]
 pub(crate) fn check_bytes(name: &str, at: u64, bytes: &[u8]) {

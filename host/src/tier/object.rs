@@ -132,21 +132,20 @@ pub struct ObjectTier {
 /// What the tasks of the tier share.
 #[derive(Debug)]
 struct Inner {
-    mode: Mode,
+    settings: Settings,
     names: Names,
     remote: Arc<Remote>,
     queue: Queue,
-    queue_bytes: u64,
     reads: Reads,
     retired: Retired,
     finding: Finding,
     spawner: Spawner,
-    drain: Duration,
 }
 
 impl Inner {
     /// Starts what runs for as long as the tier does.
-    fn start(self: &Arc<Self>, settings: &Settings, directory: Option<PathBuf>) {
+    fn start(self: &Arc<Self>, directory: Option<PathBuf>) {
+        let settings = &self.settings;
         let (spawner, inner) = (&self.spawner, || Arc::clone(self));
         let shared = inner();
         if settings.mode == Mode::ReadOnly {
@@ -187,18 +186,16 @@ impl ObjectTier {
         let offload = offload.map_err(OpenError::Thread)?;
         let remote = Remote::new(location.store, settings.deadlines, location.hint);
         let inner = Arc::new(Inner {
-            mode: settings.mode,
             names: Names::under(location.prefix),
             remote: Arc::new(remote),
             queue: Queue::new(settings.queue_bytes),
-            queue_bytes: settings.queue_bytes,
             reads: Reads::new(settings.reads),
             retired: Retired::new(settings.grace),
             finding: Finding::default(),
             spawner: offload.spawner(),
-            drain: settings.deadlines.drain,
+            settings,
         });
-        inner.start(&settings, location.directory);
+        inner.start(location.directory);
         Ok(Arc::new(Self { inner, offload }))
     }
 
@@ -220,7 +217,7 @@ impl ObjectTier {
             stats.errors.increment();
             return Err(Unavailable::Busy);
         };
-        let (inner, key) = (Arc::clone(&self.inner), key.bytes.into());
+        let (inner, key) = (Arc::clone(&self.inner), key.bytes);
         let lookup = lookup::get(inner, Name::of(key), key.into());
         let found = self.inner.spawner.run(lookup).await;
         drop(place);
@@ -231,9 +228,10 @@ impl ObjectTier {
     /// Never waits.
     ///
     /// # Errors
-    /// It will not be uploaded. What waits under its key is not uploaded either.
+    /// It will not be uploaded. If that is for want of room, what is stored under its key is to be
+    /// removed instead: it is older.
     pub fn put(&self, entry: &Arc<Entry>, born: Born) -> Result<(), Dropped> {
-        if self.inner.mode == Mode::ReadOnly {
+        if self.inner.settings.mode == Mode::ReadOnly {
             return Err(Dropped::ReadOnly);
         }
         if let Content::Partial(_) = entry.content {
@@ -242,34 +240,39 @@ impl ObjectTier {
         let name = Name::of(entry.key.view().bytes);
         let stats = &self.inner.remote.stats;
         let entry = Arc::clone(entry);
-        let large = entry.charge() > self.inner.queue_bytes;
-        match self.inner.queue.push(name, Task::Put { entry, born }) {
+        let task = Task::Put { entry, born };
+        let large = self.inner.queue.never_takes(&task);
+        match self.inner.queue.push(name, task) {
             Ok(replaces) => {
                 if replaces {
                     stats.superseded.increment();
                 }
-                Ok(())
+                return Ok(());
             }
-            Err(Refused::Full) if large => {
-                stats.dropped_large.increment();
-                Err(Dropped::TooLarge)
-            }
-            Err(Refused::Full) => {
-                stats.dropped_full.increment();
-                Err(Dropped::QueueFull)
-            }
-            Err(Refused::Closed) => Err(Dropped::Stopped),
+            Err(Refused::Closed) => return Err(Dropped::Stopped),
+            Err(Refused::Full) => {}
         }
+        self.withdraw(name);
+        if large {
+            stats.dropped_large.increment();
+            return Err(Dropped::TooLarge);
+        }
+        stats.dropped_full.increment();
+        Err(Dropped::QueueFull)
     }
 
     /// Queues the removal of what is stored under `key`, at best effort: whether an entry may be
     /// used is decided by when it was born, not by whether it is gone.
     pub fn remove(&self, key: KeyView<'_>) {
-        if self.inner.mode == Mode::ReadOnly {
+        if self.inner.settings.mode == Mode::ReadOnly {
             return;
         }
+        self.withdraw(Name::of(key.bytes));
+    }
+
+    fn withdraw(&self, name: Name) {
         let stats = &self.inner.remote.stats;
-        match self.inner.queue.push(Name::of(key.bytes), Task::Remove) {
+        match self.inner.queue.push(name, Task::Remove) {
             Ok(true) => stats.superseded.increment(),
             Ok(false) => {}
             Err(Refused::Full | Refused::Closed) => stats.removal_failures.increment(),
@@ -292,7 +295,7 @@ impl ObjectTier {
         let inner = Arc::clone(&self.inner);
         self.inner.spawner.detach(async move {
             let settled = inner.queue.settle(&inner.remote.gate, true);
-            drop(timeout(inner.drain, settled).await);
+            drop(timeout(inner.settings.deadlines.drain, settled).await);
             // Whoever does not wait for it has left.
             sender.send(()).unwrap_or_default();
         });
@@ -318,7 +321,7 @@ impl ObjectTier {
 
     /// Whether it is written to.
     pub fn mode(&self) -> Mode {
-        self.inner.mode
+        self.inner.settings.mode
     }
 
     /// What waits to be uploaded or removed.
@@ -354,9 +357,10 @@ impl ObjectTier {
             .flat_map(|request| answered.map(|outcome| remote.stats.requests(*request, outcome)));
         if remote.gate.state() != BreakerState::Closed {
             Health::Offline(reason())
-        } else if remote.gate.is_paused() || self.inner.queue.is_paused() {
-            Health::Degraded(reason())
-        } else if answers.sum::<u64>() == 0 {
+        } else if remote.gate.is_paused()
+            || self.inner.queue.is_paused()
+            || answers.sum::<u64>() == 0
+        {
             Health::Degraded(reason())
         } else {
             Health::Online

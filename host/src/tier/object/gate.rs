@@ -117,7 +117,8 @@ mod tests {
         // Time passes here.
         *gate.lock() = {
             let mut breaker = Breaker::default();
-            (0..5).for_each(|_| drop(breaker.failed(Moment::from_millis(0))));
+            let failures = (0..5).map(|_| breaker.failed(Moment::from_millis(0)));
+            assert_eq!(failures.filter(|opened| *opened).count(), 1);
             assert_eq!(breaker.admit(Moment::from_millis(2_000)), Admission::Probe);
             breaker
         };

@@ -1,5 +1,5 @@
 //! What waits to be written: entries to upload and keys to remove, one task a key, bounded in
-//! bytes.
+//! bytes. A sixteenth of the room is for removals alone, so that they do not fail for uploads.
 //!
 //! Two tasks of one key never run at once, and the later replaces the earlier if that has not
 //! begun: what the store has in the end is what was asked for last.
@@ -121,8 +121,10 @@ impl Queue {
         let replaces = earlier.is_some();
         state.bytes -= earlier.map_or(0, |item| item.task.charge());
         let charge = task.charge();
-        if charge > self.capacity - state.bytes.min(self.capacity) {
-            state.order.retain(|other| *other != name);
+        if charge > self.room(&task).saturating_sub(state.bytes) {
+            if replaces {
+                state.order.retain(|other| *other != name);
+            }
             return Err(Refused::Full);
         }
         if !replaces {
@@ -139,6 +141,19 @@ impl Queue {
         drop(state);
         self.ready.notify_one();
         Ok(replaces)
+    }
+
+    /// Bytes that tasks may be charged together after a task like this.
+    fn room(&self, task: &Task) -> u64 {
+        match task {
+            Task::Put { .. } => self.capacity - self.capacity / 16,
+            Task::Remove => self.capacity,
+        }
+    }
+
+    /// Whether `task` finds no room even if nothing else waits.
+    pub(super) fn never_takes(&self, task: &Task) -> bool {
+        task.charge() > self.room(task)
     }
 
     /// The next task that may run, as soon as there is one and `gate` is open. It runs until it is
@@ -280,4 +295,135 @@ impl Queue {
 
 fn until(moment: Moment) -> Duration {
     moment.since(clock::now()).max(Duration::from_millis(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::{KeyHasher, Nominations, SiteId};
+    use proptest::prelude::*;
+
+    const BORN: Born = Born {
+        node: 1,
+        purge: 0,
+        at: 0,
+    };
+
+    fn name(number: u8) -> Name {
+        Name::of(&[number])
+    }
+
+    /// A task that is charged `charge`, which is at least 512 bytes.
+    fn put(charge: u64) -> Task {
+        let key = KeyHasher::default().key(b"k").to_key();
+        let content = crate::entry::Content::Nominations(Nominations::default());
+        let entry = Entry::weighing(key, SiteId(1), content, charge - FIXED);
+        Task::Put {
+            entry: Arc::new(entry),
+            born: BORN,
+        }
+    }
+
+    fn take(queue: &Queue) -> Option<Item> {
+        queue.take(clock::now()).ok()
+    }
+
+    #[test]
+    fn the_later_task_of_a_key_replaces_the_earlier_and_waits_for_one_that_runs() {
+        let queue = Queue::new(1 << 20);
+        assert_eq!(queue.push(name(1), put(1_000)), Ok(false));
+        assert_eq!(queue.push(name(2), put(2_000)), Ok(false));
+        assert_eq!(queue.push(name(1), put(3_000)), Ok(true));
+        assert_eq!(queue.waiting().bytes, 5_000);
+        let first = take(&queue).unwrap();
+        assert_eq!((first.name, first.task.charge()), (name(1), 3_000));
+        assert_eq!(queue.push(name(1), Task::Remove), Ok(false));
+        let second = take(&queue).unwrap();
+        assert_eq!(second.name, name(2));
+        assert!(take(&queue).is_none(), "the first still runs");
+        assert_eq!(queue.waiting().items, 3);
+        // What is to run again gives way to what came later.
+        queue.again(first, Moment::default());
+        let third = take(&queue).unwrap();
+        assert!(matches!(third.task, Task::Remove));
+        queue.done(&second);
+        queue.done(&third);
+        assert_eq!(queue.waiting(), Waiting::default());
+    }
+
+    #[test]
+    fn what_finds_no_room_takes_the_earlier_one_along() {
+        let queue = Queue::new(16_000);
+        assert_eq!(queue.push(name(1), put(10_000)), Ok(false));
+        assert_eq!(queue.push(name(2), put(5_001)), Err(Refused::Full));
+        assert_eq!(queue.push(name(2), put(5_000)), Ok(false));
+        assert_eq!(queue.push(name(3), Task::Remove), Ok(false));
+        assert_eq!(queue.push(name(1), put(10_001)), Err(Refused::Full));
+        assert_eq!(
+            queue.waiting(),
+            Waiting {
+                items: 2,
+                bytes: 5_512
+            }
+        );
+        assert!(queue.never_takes(&put(15_001)) && !queue.never_takes(&put(15_000)));
+        queue.close();
+        assert_eq!(queue.push(name(1), Task::Remove), Err(Refused::Closed));
+        assert_eq!(
+            take(&queue).unwrap().name,
+            name(2),
+            "what is queued still runs"
+        );
+    }
+
+    #[test]
+    fn what_is_to_wait_waits_and_lets_others_pass() {
+        let queue = Queue::new(1 << 20);
+        queue.push(name(1), put(1_000)).unwrap();
+        queue.push(name(2), put(1_000)).unwrap();
+        let first = take(&queue).unwrap();
+        let later = clock::now().after(Duration::from_mins(1));
+        queue.again(first, later);
+        assert_eq!(take(&queue).unwrap().name, name(2));
+        assert_eq!(queue.take(clock::now()).unwrap_err(), Some(later));
+        assert_eq!(queue.take(later).unwrap().name, name(1));
+        queue.pause(Duration::from_mins(1));
+        queue.push(name(3), put(1_000)).unwrap();
+        assert!(queue.is_paused() && take(&queue).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_bounded_and_runs_one_task_of_a_key(
+            steps in prop::collection::vec((0..4_u8, 0..6_u8, 512..4_000_u64), 0..200)
+        ) {
+            let queue = Queue::new(10_000);
+            let mut running: Vec<Item> = Vec::new();
+            for (step, number, charge) in steps {
+                match step {
+                    0 => drop(queue.push(name(number), put(charge))),
+                    1 => drop(queue.push(name(number), Task::Remove)),
+                    2 => if let Some(item) = take(&queue) {
+                        prop_assert!(running.iter().all(|other| other.name != item.name));
+                        running.push(item);
+                    },
+                    _ => if let Some(item) = running.pop() {
+                        if charge % 2 == 0 {
+                            queue.done(&item);
+                        } else {
+                            queue.again(item, Moment::default());
+                        }
+                    },
+                }
+                prop_assert!(queue.waiting().bytes <= 10_000);
+            }
+            for item in &running {
+                queue.done(item);
+            }
+            while let Some(item) = take(&queue) {
+                queue.done(&item);
+            }
+            prop_assert_eq!(queue.waiting(), Waiting::default());
+        }
+    }
 }

@@ -240,7 +240,7 @@ impl Remote {
         mode: PutMode,
         within: Duration,
     ) -> Result<(), Fault> {
-        let bytes = pieces.iter().map(|piece| length(piece)).sum();
+        let bytes = pieces.iter().map(length).sum();
         let payload: PutPayload = pieces.into_iter().collect();
         let write = self.store.put_opts(path, payload, PutOptions::from(mode));
         self.once(Request::Put, within, write).await?;
@@ -338,7 +338,7 @@ impl Remote {
                 return Fault::Conflict;
             }
             Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
-                let text = format!("{error}; {}", self.hint);
+                let text = format!("access is denied; {}; {error}", self.hint);
                 if writes {
                     // Who may not write may still read.
                     self.stats.note(&text);

@@ -222,10 +222,10 @@ impl Stats {
     }
 }
 
-/// At most 300 characters, none of which is a control.
+/// At most 500 characters, none of which is a control.
 fn in_one_line(error: &str) -> String {
     let visible = |c: char| if c.is_control() { ' ' } else { c };
-    error.chars().map(visible).take(300).collect()
+    error.chars().map(visible).take(500).collect()
 }
 
 #[cfg(test)]
@@ -254,6 +254,6 @@ mod tests {
         stats.note(&format!("a\nb\t{}", "x".repeat(1_000)));
         let latest = stats.latest_error().unwrap();
         assert!(latest.starts_with("a b x"));
-        assert_eq!(latest.chars().count(), 300);
+        assert_eq!(latest.chars().count(), 500);
     }
 }

@@ -122,11 +122,7 @@ impl HttpService for Requests {
         Self: 'b,
     {
         Box::pin(async move {
-            let response = self
-                .0
-                .request(request)
-                .await
-                .map_err(|error| failed(error))?;
+            let response = self.0.request(request).await.map_err(failed)?;
             let (head, body) = response.into_parts();
             if let Some(throttled) = throttled(head.status, &head.headers) {
                 return Err(HttpError::new(HttpErrorKind::Unknown, throttled));

@@ -95,8 +95,8 @@ fn failed(inner: &Inner, mut item: Item, fault: Fault) {
 }
 
 async fn put(inner: &Inner, name: Name, entry: &Entry, born: Born) -> Result<Ended, Fault> {
-    let none = StoredBody::default();
-    let body = entry.response().map_or(&none, |stored| &stored.body);
+    let empty = StoredBody::default();
+    let body = entry.response().map_or(&empty, |stored| &stored.body);
     let Some(mut envelope) = Envelope::of(entry, born, [0; 32]) else {
         return Ok(Ended::Outdated);
     };
@@ -111,7 +111,9 @@ async fn put(inner: &Inner, name: Name, entry: &Entry, born: Born) -> Result<End
     let within = inner.remote.deadlines.small;
     if body.len() <= form::INLINE_MAX {
         let mut hashing = Hashing::default();
-        body.pieces().iter().for_each(|piece| hashing.update(piece));
+        for piece in body.pieces() {
+            hashing.update(piece);
+        }
         envelope.digest = hashing.finish().digest;
         let Some(pieces) = form::with_content(&envelope, body.pieces()) else {
             return Ok(Ended::TooLong);
@@ -136,8 +138,15 @@ async fn put(inner: &Inner, name: Name, entry: &Entry, born: Born) -> Result<End
 }
 
 async fn remove(inner: &Inner, name: Name) -> Result<Ended, Fault> {
-    let content = content_now(inner, name).await?;
-    inner.remote.delete(&inner.names.head(name)).await?;
+    let head = inner.names.head(name);
+    let content = match inner.remote.prelude(&head).await {
+        Ok(prelude) => form::content_of(&prelude).ok().flatten(),
+        Err(Fault::Missing) => return Ok(Ended::Removed),
+        Err(fault @ Fault::Withheld(_)) => return Err(fault),
+        // Unknown: the sweep will find it.
+        Err(_) => None,
+    };
+    inner.remote.delete(&head).await?;
     if let Some(nonce) = content {
         inner.retired.push(inner.names.body(name, nonce));
     }
@@ -166,13 +175,17 @@ async fn content(
     let mut parts = Parts::of(body.pieces());
     if body.len() <= PART {
         let part = parts.next().unwrap_or_default();
-        part.iter().for_each(|piece| hashing.update(piece));
+        for piece in &part {
+            hashing.update(piece);
+        }
         remote.put(&path, part, remote.deadlines.part).await?;
         return Ok(hashing.finish());
     }
     let mut upload = remote.begin(&path).await?;
     for part in parts {
-        part.iter().for_each(|piece| hashing.update(piece));
+        for piece in &part {
+            hashing.update(piece);
+        }
         let payload: PutPayload = part.into_iter().collect();
         let bytes = u64::try_from(payload.content_length()).unwrap_or(u64::MAX);
         let written = remote.part(upload.put_part(payload), bytes).await;
