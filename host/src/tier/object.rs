@@ -32,6 +32,7 @@ mod retired;
 mod selftest;
 mod settings;
 mod slow;
+mod source;
 mod stats;
 mod sweep;
 mod transport;

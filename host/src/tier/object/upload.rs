@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use object_store::PutPayload;
 
 use super::Inner;
@@ -13,12 +12,11 @@ use super::form::{self, Hashed, Hashing};
 use super::names::{self, Name, Nonce};
 use super::queue::{Item, Task};
 use super::remote::{Fault, Remote};
+use super::source::{PART, Source};
 use crate::clock;
 use crate::entry::{Entry, StoredBody};
 use crate::tier::envelope::{Born, Envelope};
 
-/// Bytes of a part of large content; content up to this is written in one request.
-const PART: u64 = 8 << 20;
 /// Times that a task may fail by itself.
 const FAILURES_MAX: u32 = 8;
 /// Before it runs again for the first time; twice that before the next, up to [`PAUSE_MAX`].
@@ -35,6 +33,8 @@ enum Ended {
     Outdated,
     /// The fields of the response are too long.
     TooLong,
+    /// Its content lies in another tier, which cannot read it any more.
+    Lost,
 }
 
 /// Runs tasks of the queue, one after the other, for as long as the tier runs.
@@ -57,6 +57,7 @@ pub(super) async fn work(inner: Arc<Inner>) {
                     Ended::Removed => stats.removals.increment(),
                     Ended::Outdated => stats.superseded.increment(),
                     Ended::TooLong => stats.dropped_large.increment(),
+                    Ended::Lost => stats.write_failures.increment(),
                 }
                 inner.queue.done(&item);
             }
@@ -110,12 +111,16 @@ async fn put(inner: &Inner, name: Name, entry: &Entry, born: Born) -> Result<End
     let head = inner.names.head(name);
     let within = inner.remote.deadlines.small;
     if body.len() <= form::INLINE_MAX {
+        let Ok(content) = Source::of(body).next().await else {
+            return Ok(Ended::Lost);
+        };
+        let content = content.unwrap_or_default();
         let mut hashing = Hashing::default();
-        for piece in body.pieces() {
+        for piece in &content {
             hashing.update(piece);
         }
         envelope.digest = hashing.finish().digest;
-        let Some(pieces) = form::with_content(&envelope, body.pieces()) else {
+        let Some(pieces) = form::with_content(&envelope, &content) else {
             return Ok(Ended::TooLong);
         };
         inner.remote.put(&head, pieces, within).await?;
@@ -123,7 +128,9 @@ async fn put(inner: &Inner, name: Name, entry: &Entry, born: Born) -> Result<End
     }
     let replaced = content_now(inner, name).await?;
     let nonce = names::nonce();
-    let hashed = content(inner, name, nonce, body).await?;
+    let Some(hashed) = content(inner, name, nonce, body).await? else {
+        return Ok(Ended::Lost);
+    };
     envelope.digest = hashed.digest;
     let Some(object) = form::without_content(&envelope, nonce, &hashed) else {
         return Ok(Ended::TooLong);
@@ -163,26 +170,37 @@ async fn content_now(inner: &Inner, name: Name) -> Result<Option<Nonce>, Fault> 
     }
 }
 
-/// Writes content as an object of its own.
+/// Writes content as an object of its own. None if it cannot be read where it lies.
 async fn content(
     inner: &Inner,
     name: Name,
     nonce: Nonce,
     body: &StoredBody,
-) -> Result<Hashed, Fault> {
+) -> Result<Option<Hashed>, Fault> {
     let (remote, path) = (&inner.remote, inner.names.body(name, nonce));
     let mut hashing = Hashing::default();
-    let mut parts = Parts::of(body.pieces());
+    let mut source = Source::of(body);
     if body.len() <= PART {
-        let part = parts.next().unwrap_or_default();
+        let Ok(part) = source.next().await else {
+            return Ok(None);
+        };
+        let part = part.unwrap_or_default();
         for piece in &part {
             hashing.update(piece);
         }
         remote.put(&path, part, remote.deadlines.part).await?;
-        return Ok(hashing.finish());
+        return Ok(Some(hashing.finish()));
     }
     let mut upload = remote.begin(&path).await?;
-    for part in parts {
+    loop {
+        let part = match source.next().await {
+            Ok(Some(part)) => part,
+            Ok(None) => break,
+            Err(_) => {
+                remote.abort(upload.as_mut()).await;
+                return Ok(None);
+            }
+        };
         for piece in &part {
             hashing.update(piece);
         }
@@ -195,73 +213,10 @@ async fn content(
         }
     }
     match remote.complete(upload.as_mut()).await {
-        Ok(()) => Ok(hashing.finish()),
+        Ok(()) => Ok(Some(hashing.finish())),
         Err(fault) => {
             remote.abort(upload.as_mut()).await;
             Err(fault)
         }
-    }
-}
-
-/// Cuts content into parts of [`PART`] bytes, the last one shorter. Copies nothing.
-struct Parts<'a> {
-    pieces: std::slice::Iter<'a, Bytes>,
-    over: Bytes,
-}
-
-impl<'a> Parts<'a> {
-    fn of(pieces: &'a [Bytes]) -> Self {
-        Self {
-            pieces: pieces.iter(),
-            over: Bytes::new(),
-        }
-    }
-}
-
-impl Iterator for Parts<'_> {
-    type Item = Vec<Bytes>;
-
-    fn next(&mut self) -> Option<Vec<Bytes>> {
-        let (mut part, mut room) = (Vec::new(), usize::try_from(PART).ok()?);
-        while room > 0 {
-            if self.over.is_empty() {
-                match self.pieces.next() {
-                    Some(piece) => self.over = piece.clone(),
-                    None => break,
-                }
-            }
-            let now = self.over.split_to(self.over.len().min(room));
-            room -= now.len();
-            if !now.is_empty() {
-                part.push(now);
-            }
-        }
-        (!part.is_empty()).then_some(part)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_are_cut_without_a_copy() {
-        let part = usize::try_from(PART).unwrap();
-        let whole: Bytes = (0..=u8::MAX).cycle().take(2 * part + 7).collect();
-        for size in [part, 3 << 20, part + 1, whole.len()] {
-            let pieces: Vec<Bytes> = (0..whole.len())
-                .step_by(size)
-                .map(|at| whole.slice(at..whole.len().min(at + size)))
-                .collect();
-            let parts: Vec<Vec<Bytes>> = Parts::of(&pieces).collect();
-            let lengths: Vec<usize> = parts
-                .iter()
-                .map(|p| p.iter().map(Bytes::len).sum())
-                .collect();
-            assert_eq!(lengths, [part, part, 7], "{size}");
-            assert_eq!(parts[0][0].as_ptr(), whole.as_ptr());
-            assert_eq!(parts.concat().concat(), whole);
-        }
-        assert_eq!(Parts::of(&[Bytes::new()]).next(), None);
     }
 }
