@@ -23,7 +23,7 @@ fn ended(rig: &Rig, grant: &Grant, script: &[&str]) -> FaultKind {
 fn a_put_beyond_the_quota_is_refused_and_the_run_goes_on() {
     let rig = Rig::new(64 << 20);
     let grant = Grant {
-        put_bytes: 10_000,
+        put_bytes: 10_200,
         ..ample()
     };
     rig.check_with(
