@@ -1,7 +1,12 @@
-//! Dictionaries of structured fields (RFC 9651 3.2, 4.2.2), as far as cache directives need them.
+//! Lists and dictionaries of structured fields (RFC 9651 3.1, 3.2), as far as fields about caching
+//! need them.
 //!
-//! Strict: a value that breaks the grammar anywhere, in parts that nobody reads too, is no
-//! dictionary at all. Parameters and the types that no directive has are checked and left out.
+//! Strict: a value that breaks the grammar anywhere, in parts that nobody reads too, is no list and
+//! no dictionary at all. Parameters and the types that no such field has are checked and left out.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderName};
 
 /// One member's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,15 +24,23 @@ pub enum Value<'a> {
 /// A key and its value.
 pub type Member<'a> = (&'a [u8], Value<'a>);
 
-/// Reads a dictionary; `None` if it is none. Of a key that is given several times the last counts.
+/// All lines of a field as one value; `None` if there are none (RFC 9651 4.2).
+pub fn combined<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
+    let mut lines = headers.get_all(name).iter();
+    let mut value = Cow::Borrowed(lines.next()?.as_bytes());
+    for line in lines {
+        let value = value.to_mut();
+        value.extend_from_slice(b", ");
+        value.extend_from_slice(line.as_bytes());
+    }
+    Some(value)
+}
+
+/// Reads a dictionary (4.2.2); `None` if it is none. Of a key that is given several times the last
+/// counts.
 pub fn dictionary(value: &[u8]) -> Option<Vec<Member<'_>>> {
     let mut members: Vec<Member<'_>> = Vec::new();
-    let mut text = Cursor(value.trim_ascii_start());
-    text.spaces();
-    if text.0.is_empty() {
-        return Some(members);
-    }
-    loop {
+    Cursor::separated(value, |text| {
         let key = text.key()?;
         let value = match text.take(b'=') {
             Some(()) => text.member()?,
@@ -36,20 +49,58 @@ pub fn dictionary(value: &[u8]) -> Option<Vec<Member<'_>>> {
         text.parameters()?;
         members.retain(|(known, _)| *known != key);
         members.push((key, value));
-        text.whitespace();
-        if text.0.is_empty() {
-            return Some(members);
-        }
-        text.take(b',')?;
-        text.whitespace();
-        // What follows a comma is a member, and no comma ends the list.
+        Some(())
+    })?;
+    Some(members)
+}
+
+/// Reads a list (4.2.1); `None` if it is none.
+pub fn list(value: &[u8]) -> Option<Vec<Value<'_>>> {
+    let mut members = Vec::new();
+    Cursor::separated(value, |text| {
+        members.push(text.member()?);
+        text.parameters()
+    })?;
+    Some(members)
+}
+
+/// What a string says whose inside, as [`Value::String`] has it, is `inside`.
+pub fn unescaped(inside: &[u8]) -> Vec<u8> {
+    let mut said = Vec::with_capacity(inside.len());
+    let mut bytes = inside.iter();
+    while let Some(byte) = bytes.next() {
+        // A backslash stands before a quote or another backslash only.
+        said.extend(if *byte == b'\\' {
+            bytes.next()
+        } else {
+            Some(byte)
+        });
     }
+    said
 }
 
 /// What is left to read.
 struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
+    /// Reads `value` from end to end as members with commas between them (4.2.1, 4.2.2).
+    fn separated(value: &'a [u8], mut member: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+        let mut text = Self(value.trim_ascii_start());
+        if text.0.is_empty() {
+            return Some(());
+        }
+        loop {
+            member(&mut text)?;
+            text.whitespace();
+            if text.0.is_empty() {
+                return Some(());
+            }
+            text.take(b',')?;
+            text.whitespace();
+            // What follows a comma is a member, and no comma ends the list.
+        }
+    }
+
     /// Takes one byte if it is `expected`.
     fn take(&mut self, expected: u8) -> Option<()> {
         let (first, rest) = self.0.split_first()?;
@@ -329,6 +380,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn lists_are_read_as_the_rfc_has_them() {
+        use Value::{Boolean, Integer, Other, String};
+        let check = |text: &str, expected: Option<&[Value<'_>]>| {
+            assert_eq!(list(text.as_bytes()).as_deref(), expected, "{text}");
+        };
+        check("", Some(&[]));
+        check("1", Some(&[Integer(b"1")]));
+        check(
+            "\"a\\\"b\";p=\"x, y\" ,\t?0, t;q, (1 \"z\");r, 1",
+            Some(&[
+                String(b"a\\\"b"),
+                Boolean(false),
+                Other,
+                Other,
+                Integer(b"1"),
+            ]),
+        );
+        for bad in ["a,", ",a", "a,,b", "a b", "\"a", "(a", "a;", "a=1", "1 ,"] {
+            check(bad, None);
+        }
+        assert_eq!(unescaped(b"a\\\"b\\\\"), b"a\"b\\");
+    }
+
     fn item() -> impl Strategy<Value = String> {
         prop_oneof![
             (-999_999_999_999_999_i64..=999_999_999_999_999).prop_map(|n| n.to_string()),
@@ -365,7 +440,9 @@ mod tests {
 
         #[test]
         fn any_bytes_are_taken(text in proptest::collection::vec(any::<u8>(), 0..48)) {
-            let _: Option<Vec<Member<'_>>> = dictionary(&text);
+            let members = dictionary(&text).map_or(0, |members| members.len());
+            let values = list(&text).map_or(0, |values| values.len());
+            prop_assert!(members <= text.len() && values <= text.len());
         }
     }
 }

@@ -25,7 +25,7 @@ pub const FIELDS: [HeaderName; 3] = [LARDER_CACHE_CONTROL, CDN_CACHE_CONTROL, SU
 pub fn directives(headers: &HeaderMap) -> Option<ResponseDirectives> {
     let structured = [LARDER_CACHE_CONTROL, CDN_CACHE_CONTROL];
     let targeted = structured.iter().find_map(|name| {
-        let value = combined(headers, name)?;
+        let value = structured::combined(headers, name)?;
         let members = structured::dictionary(&value)?;
         (!members.is_empty()).then(|| ResponseDirectives::from_members(&members))
     });
@@ -43,16 +43,6 @@ pub fn take(headers: &mut HeaderMap) -> HeaderMap {
         }
     }
     taken
-}
-
-/// All lines of a field as one value; `None` if there are none (RFC 9651 4.2).
-fn combined(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
-    let lines: Vec<_> = headers
-        .get_all(name)
-        .iter()
-        .map(http::HeaderValue::as_bytes)
-        .collect();
-    (!lines.is_empty()).then(|| lines.join(&b", "[..]))
 }
 
 /// Reads `Surrogate-Control`: `max-age`, to which a time may be added in which a stale response is
