@@ -352,11 +352,10 @@ impl Entry {
     /// This entry, stale from `now` on: its windows for use while stale begin then, and its
     /// validators stay. None for what does not expire, or is stale already.
     pub fn softened(&self, now: Moment) -> Option<Self> {
-        let lifetime = self.lifetime()?;
-        let fresh_for = lifetime.age(now);
-        if fresh_for >= lifetime.fresh_for {
+        if !self.is_fresh_at(now) {
             return None;
         }
+        let fresh_for = self.lifetime()?.age(now);
         let mut entry = self.clone();
         entry.serial = next_serial();
         match &mut entry.content {
@@ -365,6 +364,11 @@ impl Entry {
             Content::Nominations(_) => {}
         }
         Some(entry)
+    }
+
+    /// Whether it has lifetime left at `now`. What does not expire has none.
+    pub fn is_fresh_at(&self, now: Moment) -> bool {
+        self.remaining(now).is_some_and(|left| !left.is_zero())
     }
 
     /// The same with fields that the origin addressed to this cache.

@@ -28,6 +28,7 @@ mod shard;
 mod signals;
 mod slots;
 pub mod stats;
+mod sweep;
 mod tags;
 #[cfg(test)]
 mod tests;
@@ -44,6 +45,7 @@ use pace::Pace;
 use shard::{Departed, Locked, Shard};
 use signals::Signals;
 use stats::{Counters, EvictionReason, Stats};
+use sweep::Sweeps;
 
 use crate::entry::{Entry, KeyView, SiteId, Tag};
 use crate::tier::eviction::{OrderSource, ShardLimits};
@@ -105,6 +107,7 @@ struct Inner {
     counters: Counters,
     signals: Signals,
     guest_memory: AtomicU64,
+    sweeps: Sweeps,
     pace: Pace,
 }
 
@@ -128,7 +131,7 @@ impl Domain {
 
     /// Looks up, counts it, and tells the orders.
     pub fn get(&self, key: KeyView<'_>) -> Option<Arc<Entry>> {
-        let mut shard = self.inner.lock(self.inner.index(key.hash));
+        let mut shard = self.inner.lock_of(key.hash);
         let found = shard.lookup(key);
         if shard.unlock() == Wake::Yes {
             self.inner.signals.wake();
@@ -138,10 +141,7 @@ impl Domain {
 
     /// Looks without counting it or telling anyone.
     pub fn peek(&self, key: KeyView<'_>) -> Option<Arc<Entry>> {
-        self.inner
-            .lock(self.inner.index(key.hash))
-            .peek(key)
-            .map(Arc::clone)
+        self.inner.lock_of(key.hash).peek(key).map(Arc::clone)
     }
 
     /// Removes the entry of `key`, as an invalidation does.
@@ -157,7 +157,7 @@ impl Domain {
         condition: &dyn Fn(&Arc<Entry>) -> bool,
     ) -> Option<Arc<Entry>> {
         let mut departed = Departed::new(&self.inner.budget);
-        let mut shard = self.inner.lock(self.inner.index(key.hash));
+        let mut shard = self.inner.lock_of(key.hash);
         if shard.peek(key).is_some_and(condition) {
             let charge = shard.remove(key, &mut departed)?;
             self.inner
@@ -258,6 +258,7 @@ impl Inner {
             counters: Counters::default(),
             signals: Signals::default(),
             guest_memory: AtomicU64::new(0),
+            sweeps: Sweeps::default(),
             pace,
         }
     }

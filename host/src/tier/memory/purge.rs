@@ -1,15 +1,17 @@
 //! Removing entries because somebody said so: by tag, by site, or all of them.
 //!
 //! A purge is exact for every entry inserted before it began, holds a shard's lock only for a
-//! chunk at a time, and frees what it removed outside of it. What is only counted or made stale is
+//! chunk at a time, and frees what it removed outside of it. One that covers many entries is in
+//! force when it returns and carried out later (see `sweep`). What is only counted or made stale is
 //! listed first, so that an entry which is named twice counts once.
 
 use std::sync::Arc;
 
-use super::Domain;
+use super::shard::sweep::{Manner, Part};
 use super::shard::walk::{Spot, Walk};
 use super::shard::{CHUNK, Contents, Departed, Locked, SLOTS};
 use super::stats::EvictionReason;
+use super::{Domain, Inner};
 use crate::clock::Moment;
 use crate::entry::{Entry, SiteId, Tag};
 use crate::tier::{Purged, Selection};
@@ -19,6 +21,19 @@ use crate::tier::{Purged, Selection};
 enum Progress {
     More,
     Done,
+}
+
+/// `selection`, if the index knows how much it covers.
+fn part(selection: &Selection) -> Option<Part> {
+    let Selection {
+        all, sites, keys, ..
+    } = selection;
+    match (all, &sites[..], selection.tags(), &keys[..]) {
+        (true, ..) => Some(Part::All),
+        (false, [site], [], []) => Some(Part::Site(*site)),
+        (false, [], [tag], []) => Some(Part::Tag(*tag)),
+        _ => None,
+    }
 }
 
 impl Domain {
@@ -44,17 +59,14 @@ impl Domain {
 
     /// What [`Self::purge`] would remove.
     pub fn count(&self, selection: &Selection) -> Purged {
-        if let (false, [], [], [tag]) = (
-            selection.all,
-            &selection.sites[..],
-            &selection.keys[..],
-            selection.tags(),
-        ) {
-            return self.count_tag(*tag);
+        if let Some(part) = part(selection) {
+            // What an earlier purge has covered must not count.
+            self.finish_purges();
+            return self.inner.count(part);
         }
         let mut counted = Purged::default();
-        for (index, spots) in self.spots(selection) {
-            for chunk in spots.chunks(CHUNK) {
+        for index in 0..self.inner.shards.len() {
+            for chunk in self.inner.spots(index, selection).chunks(CHUNK) {
                 let shard = self.inner.lock(index);
                 let entries = chunk.iter().filter_map(|spot| shard.at(*spot));
                 entries.for_each(|entry| counted += Purged::of(entry));
@@ -66,74 +78,135 @@ impl Domain {
     /// Makes what `selection` covers stale from `now` on. Answers what that is, whether it was
     /// stale before or not.
     pub fn soften(&self, selection: &Selection, now: Moment) -> Purged {
-        let mut softened = Purged::default();
-        for (index, spots) in self.spots(selection) {
-            for chunk in spots.chunks(CHUNK) {
-                let shard = self.inner.lock(index);
-                let found: Vec<(Spot, Arc<Entry>)> = chunk
-                    .iter()
-                    .filter_map(|spot| Some((*spot, Arc::clone(shard.at(*spot)?))))
-                    .collect();
-                drop(shard);
-                // Copying heads takes longer than anything else here, so it is done unlocked.
-                let mut stale: Vec<(Spot, Arc<Entry>)> = Vec::with_capacity(found.len());
-                for (spot, entry) in &found {
-                    softened += Purged::of(entry);
-                    stale.extend(entry.softened(now).map(|entry| (*spot, Arc::new(entry))));
-                }
-                let mut shard = self.inner.lock(index);
-                for (spot, entry) in &mut stale {
-                    shard.exchange(*spot, entry);
-                }
-                drop(shard);
+        let swept = part(selection).and_then(|part| self.sweep(part, Manner::Soften(now)));
+        swept.unwrap_or_else(|| {
+            let mut softened = Purged::default();
+            for index in 0..self.inner.shards.len() {
+                let spots = self.inner.spots(index, selection);
+                softened += self.inner.soften(index, &spots, now);
             }
+            softened
+        })
+    }
+
+    /// Entries that carry `tag`. Reads no entry.
+    pub fn count_tag(&self, tag: Tag) -> Purged {
+        self.finish_purges();
+        self.inner.count(Part::Tag(tag))
+    }
+
+    /// Removes every entry that carries `tag`. Costs what it removes.
+    pub fn purge_tag(&self, tag: Tag) -> Purged {
+        let swept = self.sweep(Part::Tag(tag), Manner::Remove);
+        swept.unwrap_or_else(|| {
+            self.in_shards(|index, horizon| self.inner.remove_tagged(index, tag, horizon))
+        })
+    }
+
+    /// Removes every entry of `site`.
+    pub fn purge_site(&self, site: SiteId) -> Purged {
+        let swept = self.sweep(Part::Site(site), Manner::Remove);
+        swept.unwrap_or_else(|| {
+            self.in_shards(|index, horizon| {
+                let there = self.inner.lock(index).count(Part::Site(site));
+                if there.entries == 0 {
+                    // Looking for nobody would cost as much as for somebody.
+                    return Purged::default();
+                }
+                let wanted = |other| other == site;
+                self.inner.remove_of_sites(index, &wanted, horizon)
+            })
+        })
+    }
+
+    /// Removes every entry, and hands them to a thread to free if there are many.
+    pub fn purge_all(&self) -> Purged {
+        self.inner.begin_sweep(Part::All, Manner::Remove)
+    }
+
+    /// Sums what `purge` comes to in each shard, which it is told with its latest insertion.
+    fn in_shards(&self, purge: impl Fn(usize, u64) -> Purged) -> Purged {
+        let mut purged = Purged::default();
+        for index in 0..self.inner.shards.len() {
+            let horizon = self.inner.lock(index).horizon();
+            purged += purge(index, horizon);
+        }
+        purged
+    }
+}
+
+impl Inner {
+    /// Makes the entries at `spots` stale from `now` on. Answers what is there.
+    pub(super) fn soften(&self, index: usize, spots: &[Spot], now: Moment) -> Purged {
+        let mut softened = Purged::default();
+        for chunk in spots.chunks(CHUNK) {
+            let shard = self.lock(index);
+            let found: Vec<(Spot, Arc<Entry>)> = chunk
+                .iter()
+                .filter_map(|spot| Some((*spot, Arc::clone(shard.at(*spot)?))))
+                .collect();
+            drop(shard);
+            // Copying heads takes longer than anything else here, so it is done unlocked.
+            let mut stale: Vec<(Spot, Arc<Entry>)> = Vec::with_capacity(found.len());
+            for (spot, entry) in &found {
+                softened += Purged::of(entry);
+                stale.extend(entry.softened(now).map(|entry| (*spot, Arc::new(entry))));
+            }
+            let mut shard = self.lock(index);
+            for (spot, entry) in &mut stale {
+                shard.exchange(*spot, entry);
+            }
+            drop(shard);
         }
         softened
     }
 
-    /// Where the entries that `selection` covers are, shard by shard, each once.
-    fn spots(&self, selection: &Selection) -> impl Iterator<Item = (usize, Vec<Spot>)> {
-        (0..self.inner.shards.len()).map(|index| {
-            let mut spots = Vec::new();
-            if selection.all || !selection.sites.is_empty() {
-                let wanted = |site| selection.all || selection.sites.contains(&site);
-                self.spots_of_sites(index, wanted, &mut spots);
+    /// Where the entries of a shard that `selection` covers are, each once.
+    fn spots(&self, index: usize, selection: &Selection) -> Vec<Spot> {
+        let mut spots = Vec::new();
+        let horizon = self.lock(index).horizon();
+        if selection.all || !selection.sites.is_empty() {
+            let wanted = |site| selection.all || selection.sites.contains(&site);
+            self.spots_of_sites(index, &wanted, horizon, &mut spots);
+        }
+        for tag in selection.tags() {
+            self.spots_of_tag(index, *tag, horizon, &mut spots);
+        }
+        for key in &selection.keys {
+            if self.index(key.view().hash) == index {
+                spots.extend(self.lock(index).spot_of(key.view()));
             }
-            for tag in selection.tags() {
-                self.spots_of_tag(index, *tag, &mut spots);
-            }
-            for key in &selection.keys {
-                if self.inner.index(key.view().hash) == index {
-                    spots.extend(self.inner.lock(index).spot_of(key.view()));
-                }
-            }
-            spots.sort_unstable();
-            spots.dedup();
-            (index, spots)
-        })
+        }
+        spots.sort_unstable();
+        spots.dedup();
+        spots
     }
 
-    fn spots_of_sites(&self, index: usize, wanted: impl Fn(SiteId) -> bool, into: &mut Vec<Spot>) {
-        let (horizon, end) = {
-            let shard = self.inner.lock(index);
-            (shard.horizon(), shard.slots_end())
-        };
+    /// Lists where the entries of `wanted` sites are, inserted no later than `horizon`.
+    pub(super) fn spots_of_sites(
+        &self,
+        index: usize,
+        wanted: &dyn Fn(SiteId) -> bool,
+        horizon: u64,
+        into: &mut Vec<Spot>,
+    ) {
+        let end = self.lock(index).slots_end();
         let mut from = 0;
         while from < end {
             let until = end.min(from.saturating_add(SLOTS));
-            let shard = self.inner.lock(index);
-            shard.spots(from..until, horizon, &wanted, into);
+            let shard = self.lock(index);
+            shard.spots(from..until, horizon, wanted, into);
             from = until;
         }
     }
 
-    fn spots_of_tag(&self, index: usize, tag: Tag, into: &mut Vec<Spot>) {
+    /// Lists where the entries that carry `tag` are, inserted no later than `horizon`.
+    pub(super) fn spots_of_tag(&self, index: usize, tag: Tag, horizon: u64, into: &mut Vec<Spot>) {
         let begin = into.len();
-        let horizon = self.inner.lock(index).horizon();
         let mut most = usize::try_from(SLOTS).unwrap_or(usize::MAX);
         let mut after = None;
         loop {
-            let shard = self.inner.lock(index);
+            let shard = self.lock(index);
             match shard.walk_tag(tag, after, horizon, most, into) {
                 Walk::Done => return,
                 Walk::More(resume) => after = Some(resume),
@@ -148,134 +221,109 @@ impl Domain {
         }
     }
 
-    /// Entries that carry `tag`. Reads no entry.
-    pub fn count_tag(&self, tag: Tag) -> Purged {
-        let mut found = Purged::default();
-        for index in 0..self.inner.shards.len() {
-            let (entries, bytes) = self.inner.lock(index).count_tag(tag);
-            found += Purged { entries, bytes };
-        }
-        found
-    }
-
-    /// Removes every entry that carries `tag`. Costs what it removes.
-    pub fn purge_tag(&self, tag: Tag) -> Purged {
-        let mut purged = Purged::default();
-        for index in 0..self.inner.shards.len() {
-            let mut shard = self.inner.lock(index);
-            let horizon = shard.horizon();
-            let all = shard.count_tag(tag).0 == shard.entries();
-            if all && shard.entries() > u64::from(SLOTS) {
-                // As for a host that is the only one: all leaves at once, and is freed elsewhere.
-                let contents = shard.empty(&self.inner.budget);
-                self.inner.unlock(shard);
-                purged += self.free(vec![contents]);
-                continue;
+    /// Removes the entries that carry `tag`, inserted no later than `horizon`.
+    pub(super) fn remove_tagged(&self, index: usize, tag: Tag, horizon: u64) -> Purged {
+        self.in_chunks(index, |shard, leaving| {
+            for _ in 0..CHUNK {
+                let Some(hash) = shard.oldest_tagged(tag, horizon) else {
+                    return Progress::Done;
+                };
+                leaving.take(shard, hash);
             }
-            drop(shard);
-            let chunk = |shard: &mut Locked<'_>, departed: &mut Departed<'_>| {
-                for _ in 0..CHUNK {
-                    let Some(hash) = shard.oldest_tagged(tag, horizon) else {
-                        return Progress::Done;
-                    };
-                    shard.take(hash, departed);
-                }
-                Progress::More
-            };
-            purged += self.in_chunks(index, chunk);
-        }
-        purged
+            Progress::More
+        })
     }
 
-    /// Removes every entry of `site`.
-    pub fn purge_site(&self, site: SiteId) -> Purged {
-        let mut purged = Purged::default();
-        for index in 0..self.inner.shards.len() {
-            let mut shard = self.inner.lock(index);
-            let (horizon, end) = (shard.horizon(), shard.slots_end());
-            match shard.count_site(site) {
-                0 => continue,
-                all if all == shard.entries() => {
-                    let contents = shard.empty(&self.inner.budget);
-                    self.inner.unlock(shard);
-                    purged += self.free(vec![contents]);
-                    continue;
+    /// Removes the entries of `wanted` sites, inserted no later than `horizon`.
+    pub(super) fn remove_of_sites(
+        &self,
+        index: usize,
+        wanted: &dyn Fn(SiteId) -> bool,
+        horizon: u64,
+    ) -> Purged {
+        let mut slots = 0..self.lock(index).slots_end();
+        self.in_chunks(index, |shard, leaving| {
+            for (looked, at) in (1..).zip(slots.by_ref()) {
+                if let Some(hash) = shard.of_site(at, wanted, horizon) {
+                    leaving.take(shard, hash);
                 }
-                _ => drop(shard),
+                if looked >= SLOTS || leaving.departed.entries.len() >= CHUNK {
+                    break;
+                }
             }
-            let mut slots = 0..end;
-            let chunk = |shard: &mut Locked<'_>, departed: &mut Departed<'_>| {
-                for (looked, at) in (1..).zip(slots.by_ref()) {
-                    if let Some(entry) = shard.of_site(at, site, horizon) {
-                        let hash = entry.key.view().hash;
-                        shard.take(hash, departed);
-                    }
-                    if looked >= SLOTS || departed.entries.len() >= CHUNK {
-                        break;
-                    }
-                }
-                if slots.is_empty() {
-                    Progress::Done
-                } else {
-                    Progress::More
-                }
-            };
-            purged += self.in_chunks(index, chunk);
-        }
-        purged
-    }
-
-    /// Removes every entry, and hands them to a thread to free if there are many.
-    pub fn purge_all(&self) -> Purged {
-        let mut contents = Vec::new();
-        for index in 0..self.inner.shards.len() {
-            let mut shard = self.inner.lock(index);
-            contents.push(shard.empty(&self.inner.budget));
-            self.inner.unlock(shard);
-        }
-        self.free(contents)
+            match slots.is_empty() {
+                true => Progress::Done,
+                false => Progress::More,
+            }
+        })
     }
 
     fn in_chunks(
         &self,
         index: usize,
-        mut chunk: impl FnMut(&mut Locked<'_>, &mut Departed<'_>) -> Progress,
+        mut chunk: impl FnMut(&mut Locked<'_>, &mut Leaving<'_>) -> Progress,
     ) -> Purged {
         let mut purged = Purged::default();
         loop {
-            let mut departed = Departed::new(&self.inner.budget);
-            let mut shard = self.inner.lock(index);
-            let progress = chunk(&mut shard, &mut departed);
-            self.inner.unlock(shard);
-            let (bytes, entries) = (departed.hold.bytes(), departed.hold.entries());
-            purged += self.left(entries, bytes);
+            let mut leaving = Leaving {
+                departed: Departed::new(&self.budget),
+                purged: Purged::default(),
+            };
+            let mut shard = self.lock(index);
+            let progress = chunk(&mut shard, &mut leaving);
+            self.unlock(shard);
+            let hold = &leaving.departed.hold;
+            self.left(hold.entries(), hold.bytes());
+            purged += leaving.purged;
             if progress == Progress::Done {
                 return purged;
             }
         }
     }
 
-    fn free(&self, contents: Vec<Contents>) -> Purged {
+    /// Frees what shards held, elsewhere if it is much.
+    pub(super) fn free(&self, contents: Vec<Contents>) {
         // Freeing an entry takes about a tenth of a microsecond; a purge is answered before.
         const MANY: u64 = 10_000;
-        let mut purged = Purged::default();
+        let mut freed = 0_u64;
         for part in &contents {
-            purged += self.left(part.entries, part.bytes);
+            self.left(part.entries, part.bytes);
+            freed = freed.saturating_add(part.entries);
         }
-        if purged.entries > MANY {
+        if freed > MANY {
             let thread = std::thread::Builder::new().name("larder-free".to_owned());
             if let Err(error) = thread.spawn(move || drop(contents)) {
                 // The closure is dropped with the error, so the entries were freed here instead.
                 tracing::warn!(%error, "no thread to free purged entries");
             }
         }
-        purged
     }
 
-    fn left(&self, entries: u64, bytes: u64) -> Purged {
-        self.inner
-            .counters
+    /// Counts what purges removed.
+    pub(super) fn left(&self, entries: u64, bytes: u64) {
+        self.counters
             .evicted(EvictionReason::Purged, entries, bytes);
-        Purged { entries, bytes }
+    }
+}
+
+/// What leaves with one chunk.
+struct Leaving<'a> {
+    departed: Departed<'a>,
+    /// What of it an earlier purge had not covered, which has counted that already.
+    purged: Purged,
+}
+
+impl Leaving<'_> {
+    /// Removes the entry with this hash.
+    fn take(&mut self, shard: &mut Locked<'_>, hash: u64) {
+        let counted = shard.is_swept(hash);
+        let before = self.departed.hold.bytes();
+        shard.take(hash, &mut self.departed);
+        if !counted {
+            self.purged += Purged {
+                entries: 1,
+                bytes: self.departed.hold.bytes().saturating_sub(before),
+            };
+        }
     }
 }

@@ -174,7 +174,7 @@ impl Inner {
         departed: &mut Departed<'_>,
     ) -> Put {
         let key = entry.key.view();
-        let mut shard = self.lock(self.index(key.hash));
+        let mut shard = self.lock_of(key.hash);
         if !may_store(&shard) {
             self.counters.superseded.increment();
             return Put::Superseded;
@@ -199,13 +199,14 @@ impl Inner {
         may_store: &Condition<'_>,
         departed: &mut Departed<'_>,
     ) -> Placed {
-        let index = self.index(entry.key.view().hash);
+        let hash = entry.key.view().hash;
+        let index = self.index(hash);
         let lifetime = self.signals.is_guided().then(|| self.pace.now());
         let lifetime = lifetime
             .and_then(|now| entry.remaining(now))
             .map(|left| left.as_secs());
         loop {
-            let mut shard = self.lock(index);
+            let mut shard = self.lock_of(hash);
             if !may_store(&shard) {
                 return Placed::Superseded;
             }

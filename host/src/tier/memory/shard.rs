@@ -8,6 +8,7 @@
 
 #[cfg(test)]
 mod audit;
+pub(super) mod sweep;
 pub(super) mod walk;
 
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ use super::events::{EventLog, Recording, Wake};
 use super::slots::{Slot, Slots};
 use super::tags::{NONE, TagIndex};
 use crate::entry::{Entry, KeyView, SiteId};
+use sweep::Sweep;
 
 /// Entries that one hold of the lock removes at most, so that a hit waits for some microseconds.
 pub(super) const CHUNK: usize = 32;
@@ -93,8 +95,10 @@ struct State {
     residents: LruCache<u64, Resident, HashIsKey>,
     slots: Slots,
     tags: TagIndex,
-    sites: HashMap<SiteId, u64, HashIsKey>,
+    /// Entries of each site, and their bytes.
+    sites: HashMap<SiteId, (u64, u64), HashIsKey>,
     events: EventLog,
+    sweep: Option<Sweep>,
     accesses: u64,
     insertions: u64,
 }
@@ -107,6 +111,7 @@ impl State {
             tags: TagIndex::default(),
             sites: HashMap::default(),
             events: EventLog::default(),
+            sweep: None,
             accesses: 0,
             insertions: 0,
         }
@@ -294,12 +299,13 @@ impl Locked<'_> {
             && let Some(old) = state.slots.get(at).copied()
         {
             state.tags.unlink(old.tags, old_charge);
-            leave_site(&mut state.sites, old.site);
+            leave_site(&mut state.sites, old.site, old_charge);
         }
         slot.tags = state.tags.link(at, &entry.tags, charge);
         state.slots.replace(at, slot);
-        let residents = state.sites.entry(entry.site).or_default();
-        *residents = residents.saturating_add(1);
+        let (entries, bytes) = state.sites.entry(entry.site).or_default();
+        *entries = entries.saturating_add(1);
+        *bytes = bytes.saturating_add(charge);
         if state.events.insert(at, hash, charge, lifetime) == Wake::Yes {
             self.wake = Wake::Yes;
         }
@@ -381,7 +387,7 @@ impl Locked<'_> {
         let charge = resident.entry.charge();
         if let Some(slot) = state.slots.free(resident.slot) {
             state.tags.unlink(slot.tags, charge);
-            leave_site(&mut state.sites, slot.site);
+            leave_site(&mut state.sites, slot.site, charge);
         }
         if tell == Tell::Order && state.events.remove(resident.slot) == Wake::Yes {
             self.wake = Wake::Yes;
@@ -439,10 +445,15 @@ impl Locked<'_> {
     }
 }
 
-fn leave_site(sites: &mut HashMap<SiteId, u64, HashIsKey>, site: SiteId) {
-    if let Some(residents) = sites.get_mut(&site) {
-        *residents = residents.saturating_sub(1);
-        if *residents == 0 {
+fn leave_site(
+    sites: &mut HashMap<SiteId, (u64, u64), HashIsKey>,
+    site: SiteId,
+    charge: u64,
+) {
+    if let Some((entries, bytes)) = sites.get_mut(&site) {
+        *entries = entries.saturating_sub(1);
+        *bytes = bytes.saturating_sub(charge);
+        if *entries == 0 {
             sites.remove(&site);
         }
     }

@@ -62,7 +62,9 @@ impl Locked<'_> {
     ) -> Walk {
         let tags = &self.state.tags;
         let stands = |resume: &Resume| {
-            self.at(resume.spot).is_some() && tags.is_node(resume.node, resume.spot.slot, tag)
+            let slot = self.state.slots.get(resume.spot.slot);
+            slot.is_some_and(|slot| slot.inserted == resume.spot.inserted)
+                && tags.is_node(resume.node, resume.spot.slot, tag)
         };
         if after.is_some_and(|after| !stands(&after)) {
             return Walk::Lost;
@@ -120,10 +122,10 @@ impl Locked<'_> {
         Some(Spot { slot, inserted })
     }
 
-    /// The entry at `spot`, if it is there still.
+    /// The entry at `spot`, if it is there still and no sweep has purged it.
     pub(in crate::tier::memory) fn at(&self, spot: Spot) -> Option<&Arc<Entry>> {
         let there = self.state.slots.get(spot.slot)?;
-        let same = there.inserted == spot.inserted;
+        let same = there.inserted == spot.inserted && !self.is_swept(there.hash);
         let resident = same.then(|| self.state.residents.peek(&there.hash))??;
         Some(&resident.entry)
     }
@@ -155,33 +157,22 @@ impl Locked<'_> {
         self.state.slots.end()
     }
 
-    /// Entries that carry `tag`, and their bytes.
-    pub(in crate::tier::memory) fn count_tag(&self, tag: Tag) -> (u64, u64) {
-        self.state.tags.count(tag)
-    }
-
-    /// Entries of `site`.
-    pub(in crate::tier::memory) fn count_site(&self, site: SiteId) -> u64 {
-        self.state.sites.get(&site).copied().unwrap_or(0)
-    }
-
     /// The oldest insertion that carries `tag`, if it is no later than `horizon`.
     pub(in crate::tier::memory) fn oldest_tagged(&self, tag: Tag, horizon: u64) -> Option<u64> {
         let slot = self.state.slots.get(self.state.tags.oldest(tag)?)?;
         (slot.inserted <= horizon).then_some(slot.hash)
     }
 
-    /// The entry in `slot` if it is one of `site`, inserted no later than `horizon`.
+    /// The hash of the entry in `slot` if it is one of `wanted` sites, inserted no later than
+    /// `horizon`.
     pub(in crate::tier::memory) fn of_site(
         &self,
         slot: u32,
-        site: SiteId,
+        wanted: impl Fn(SiteId) -> bool,
         horizon: u64,
-    ) -> Option<&Arc<Entry>> {
+    ) -> Option<u64> {
         let slot = self.state.slots.get(slot)?;
-        let wanted = slot.site == site && slot.inserted <= horizon;
-        let resident = wanted.then(|| self.state.residents.peek(&slot.hash))??;
-        Some(&resident.entry)
+        (wanted(slot.site) && slot.inserted <= horizon).then_some(slot.hash)
     }
 
     /// Lists up to a chunk of residents, from slot `from`, inserted no later than `horizon`.
