@@ -445,11 +445,7 @@ impl Locked<'_> {
     }
 }
 
-fn leave_site(
-    sites: &mut HashMap<SiteId, (u64, u64), HashIsKey>,
-    site: SiteId,
-    charge: u64,
-) {
+fn leave_site(sites: &mut HashMap<SiteId, (u64, u64), HashIsKey>, site: SiteId, charge: u64) {
     if let Some((entries, bytes)) = sites.get_mut(&site) {
         *entries = entries.saturating_sub(1);
         *bytes = bytes.saturating_sub(charge);
