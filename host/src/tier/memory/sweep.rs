@@ -78,28 +78,9 @@ impl Inner {
         counted
     }
 
-    /// Puts a purge in force in every shard, and has a thread carry it out.
+    /// Puts a purge in force, and has a thread carry it out.
     pub(super) fn begin_sweep(self: &Arc<Self>, part: Part, manner: Manner) -> Purged {
-        let mut purged = Purged::default();
-        let mut emptied = Vec::new();
-        {
-            let _turn = lock(&self.sweeps.turn);
-            // What it has purged and not removed yet must not count again.
-            self.carry_out();
-            for index in 0..self.shards.len() {
-                let mut shard = self.lock(index);
-                let counted = shard.count(part);
-                if counted.entries == shard.entries() && manner == Manner::Remove {
-                    emptied.push(shard.empty(&self.budget));
-                } else if counted.entries > 0 {
-                    shard.begin_sweep(part, manner);
-                    self.sweeps.under_way.store(true, Relaxed);
-                }
-                self.unlock(shard);
-                purged += counted;
-            }
-        }
-        self.free(emptied);
+        let purged = self.put_in_force(part, manner);
         if self.sweeps.under_way.load(Relaxed) {
             let inner = Arc::clone(self);
             let thread = std::thread::Builder::new().name("larder-purge".to_owned());
@@ -108,6 +89,32 @@ impl Inner {
                 self.finish_sweep();
             }
         }
+        purged
+    }
+
+    /// Puts a purge in force in every shard.
+    pub(super) fn put_in_force(&self, part: Part, manner: Manner) -> Purged {
+        let _turn = lock(&self.sweeps.turn);
+        // What the one before has purged and not removed yet must not count again.
+        self.carry_out();
+        let mut purged = Purged::default();
+        let mut emptied = Vec::new();
+        for index in 0..self.shards.len() {
+            let mut shard = self.lock(index);
+            let counted = shard.count(part);
+            if counted.entries == 0 {
+                continue;
+            }
+            if counted.entries == shard.entries() && manner == Manner::Remove {
+                emptied.push(shard.empty(&self.budget));
+            } else {
+                shard.begin_sweep(part, manner);
+                self.sweeps.under_way.store(true, Relaxed);
+            }
+            self.unlock(shard);
+            purged += counted;
+        }
+        self.free(emptied);
         purged
     }
 

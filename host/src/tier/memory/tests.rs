@@ -98,7 +98,8 @@ fn key_of(entry: &Entry) -> u64 {
     u64::from_le_bytes(entry.key.view().bytes.try_into().unwrap())
 }
 
-/// Audits every shard and the budget. Answers the keys shard by shard, least recently used first.
+/// Audits every shard and the budget. Answers the keys shard by shard, least recently used first,
+/// without those that a sweep has purged.
 fn audit(domain: &Domain) -> Vec<u64> {
     let inner = &domain.inner;
     let entries: Vec<_> = (0..inner.shards.len())
@@ -116,5 +117,10 @@ fn audit(domain: &Domain) -> Vec<u64> {
     assert!(usage.entries <= usage.max_entries, "{usage:?}");
     let stats = domain.stats();
     assert_eq!(stats.lookups(), stats.hits + stats.misses);
-    entries.iter().map(|entry| key_of(entry)).collect()
+    let swept = |entry: &Entry| {
+        let hash = entry.key.view().hash;
+        inner.lock(inner.index(hash)).is_swept(hash)
+    };
+    let left = entries.iter().filter(|entry| !swept(entry));
+    left.map(|entry| key_of(entry)).collect()
 }

@@ -6,12 +6,13 @@ use std::thread;
 
 use super::fakes::{Fakes, Manner};
 use super::{audit, bare_charge, domain, entry, get, key_of, put, tagged};
-use crate::entry::SiteId;
-use crate::entry::Tag;
+use crate::clock::Moment;
+use crate::entry::{SiteId, Tag};
 use crate::tier::eviction::OrderSource;
 use crate::tier::memory::put::Put;
 use crate::tier::memory::stats::EvictionReason;
 use crate::tier::memory::{Domain, MemoryTier};
+use crate::tier::{Purged, Selection};
 
 fn order(manner: Manner) -> Arc<dyn OrderSource> {
     Fakes::new(manner)
@@ -197,4 +198,43 @@ fn a_large_purge_is_counted_at_once_and_dropped_domains_end_their_threads() {
     tier.settle();
     tier.stop();
     assert_eq!(tier.stats().evicted(EvictionReason::Purged).entries, 24_000);
+}
+
+#[test]
+fn a_large_purge_is_in_force_when_it_returns_and_counts_once() {
+    const EACH: u64 = 9_000;
+    let domain = domain(1 << 26, 1 << 20, 4);
+    let fill = || {
+        for key in 0..2 * EACH {
+            assert_eq!(put(&domain, &tagged(key, 0, key % 2, &[1])), Put::Stored);
+        }
+        domain.usage().bytes / 2
+    };
+    let all = |bytes| Purged {
+        entries: EACH,
+        bytes,
+    };
+    let now = Moment::from_millis(1);
+    let odd = Selection::of_site(SiteId(1));
+    let half = fill();
+    assert_eq!(domain.soften(&odd, now), all(half));
+    for key in 0..2 * EACH {
+        let found = get(&domain, key).expect("it stays");
+        assert_eq!(found.is_fresh_at(now), key % 2 == 0, "key {key}");
+    }
+    assert_eq!(domain.purge(&odd), all(half));
+    // What comes after it stays, and what it covers counts for no other one.
+    assert_eq!(put(&domain, &tagged(1, 0, 1, &[1])), Put::Stored);
+    for key in 0..2 * EACH {
+        let stays = key % 2 == 0 || key == 1;
+        assert_eq!(get(&domain, key).is_some(), stays, "key {key}");
+    }
+    let tagged = Selection::of_tags([Tag(super::spread(1))]);
+    assert_eq!(domain.count(&tagged).entries, EACH + 1);
+    assert_eq!(domain.purge(&Selection::everything()).entries, EACH + 1);
+    domain.finish_purges();
+    assert_eq!((domain.usage().entries, domain.usage().bytes), (0, 0));
+    let purged = domain.stats().evicted(EvictionReason::Purged).entries;
+    assert_eq!(purged, 2 * EACH + 1);
+    audit(&domain);
 }
