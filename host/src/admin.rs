@@ -104,7 +104,7 @@ impl Admin {
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         if let Err(refused) = self.admit(request.headers()) {
-            return *refused;
+            return foreign::in_words_of(request.uri().path(), *refused).await;
         }
         let method = request.method().clone();
         let path = request.uri().path().to_owned();

@@ -14,6 +14,7 @@ mod load;
 mod number;
 mod origin;
 mod policy;
+mod purge;
 mod rules;
 mod settings;
 mod site;
@@ -31,6 +32,7 @@ pub use load::{Inputs, Loaded, Variables, load};
 pub use number::{ByteSize, Count, TimeSpan};
 pub use origin::{Origin, OriginProtocol, OriginScheme, Origins};
 pub use policy::{Policies, PolicyChoice, check_name};
+pub use purge::Purge;
 pub use settings::Key;
 pub use site::{Coding, Forward, Honour, Site, WritePolicy};
 pub use source::{ConfigError, Place, Problem, Sources, Unusable};
@@ -54,6 +56,8 @@ pub struct Config {
     pub listen: Listen,
     /// Where operators connect.
     pub admin: Admin,
+    /// The method `PURGE`.
+    pub purge: Purge,
     /// The memory tier.
     pub memory: Memory,
     /// The disk tier.

@@ -105,6 +105,7 @@ impl Control {
                 idle: limits.origin_idle.duration(),
             },
             trusted: config.trusted.clone(),
+            purgers: config.purge.allow.clone(),
             access_log: match config.log.access {
                 Access::Off => None,
                 Access::Json => Some(AccessLog::start()?),

@@ -8,3 +8,4 @@ mod deception;
 mod poisoning;
 mod real_origin;
 mod smuggling;
+mod smuggling_http2;

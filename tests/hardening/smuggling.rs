@@ -143,7 +143,7 @@ fn vectors() -> Vec<String> {
 }
 
 /// The requests that were answered, in order, told by the answers themselves.
-fn answered(stream: &[u8]) -> Vec<String> {
+pub(crate) fn answered(stream: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(stream);
     let starts = text.match_indices('[');
     starts
@@ -189,7 +189,7 @@ fn send_all(edge: &Edge, prefix: &str) -> Vec<(String, Vec<String>)> {
         .collect()
 }
 
-fn edge_before(origin: &str) -> Edge {
+pub(crate) fn edge_before(origin: &str) -> Edge {
     Setup::new()
         .config(&format!(
             "[[site]]\nname = \"default\"\norigin = \"{origin}\"\n"

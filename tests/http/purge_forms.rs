@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::client::{HOST, Response};
-use crate::support::edge::Edge;
+use crate::support::edge::{Edge, Setup};
 use crate::support::origin::Origin;
 use crate::support::reply::Reply;
 
@@ -72,12 +72,55 @@ fn cloudflares_form_is_understood() {
         );
         assert!(told.1["errors"][0]["message"].is_string(), "{told:?}");
     }
-    let (status, _) = edge.admin_post(
-        "/client/v4/zones/default/purge_cache",
-        &json!({ "file": [] }),
-    );
-    assert_eq!(status, 400);
     assert_eq!(stored(&edge), "abc");
+}
+
+#[test]
+fn what_is_refused_is_told_as_cloudflare_tells_it() {
+    let (_origin, edge) = filled();
+    let json = ("Content-Type", "application/json");
+    let path = "/client/v4/zones/default/purge_cache";
+    for (method, fields, body, status) in [
+        ("POST", &[json][..], r#"{"file":[]}"#, 400),
+        ("POST", &[json], "{", 400),
+        ("POST", &[json], "[]", 400),
+        ("POST", &[], "{}", 415),
+        ("GET", &[], "", 405),
+        ("POST", &[json, ("Origin", "http://a")], "{}", 403),
+    ] {
+        let (answered, told) = edge.admin(method, path, fields, body.as_bytes());
+        assert_eq!(answered, status, "{method} {body}: {told}");
+        assert_eq!(told["success"], false, "{told}");
+        assert_eq!(told["errors"][0]["code"], status, "{told}");
+        let message = told["errors"][0]["message"].as_str().expect("a message");
+        assert!(message.len() > 10, "{told}");
+        assert_eq!(
+            (&told["messages"], &told["result"]),
+            (&json!([]), &Value::Null)
+        );
+    }
+    assert_eq!(stored(&edge), "abc");
+}
+
+#[test]
+fn the_method_purges_for_whom_the_configuration_names() {
+    let origin = Origin::always(Reply::cached("x"));
+    for (allow, status) in [("127.0.0.1", 200), ("10.0.0.0/8", 405), ("", 405)] {
+        let networks = if allow.is_empty() {
+            String::new()
+        } else {
+            format!("\"{allow}\"")
+        };
+        let config = format!(
+            "purge.allow = [{networks}]\n[[site]]\norigin = \"{}\"\n",
+            origin.url()
+        );
+        let edge = Setup::new().config(&config).start();
+        edge.get("/a");
+        let answer = edge.client().request("PURGE", "/a", &[], b"");
+        assert_eq!(answer.status(), status, "{allow}");
+        assert_eq!(edge.get("/a").is_hit(), status != 200, "{allow}");
+    }
 }
 
 #[test]

@@ -5,14 +5,15 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, Request, StatusCode};
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, Request};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::message::{
-    Answer, json_answer, json_body, malformed, not_allowed, ok, result, unescaped,
-};
+use super::message::{Answer, json_body, malformed, not_allowed, ok, refusal, result, unescaped};
 use super::{Admin, blocking};
 use crate::cache::Effect;
 use crate::cache::receipts::Receipt;
@@ -57,11 +58,11 @@ impl Admin {
         request: Request<Incoming>,
     ) -> Answer {
         if *method != Method::POST {
-            return not_allowed("POST");
+            return in_envelope(not_allowed("POST")).await;
         }
         let asked: OfZone = match json_body(request).await {
             Ok(asked) => asked,
-            Err(answer) => return *answer,
+            Err(answer) => return in_envelope(*answer).await,
         };
         let purge = PurgeRequest {
             urls: asked.files,
@@ -79,19 +80,7 @@ impl Admin {
                 "messages": [],
                 "result": { "id": receipt.id },
             })),
-            Err(refused) => {
-                let status = StatusCode::from_u16(refused.status());
-                let told = json!({
-                    "success": false,
-                    "errors": [{
-                        "code": refused.status(),
-                        "message": format!("{}; {}", refused.message, refused.hint),
-                    }],
-                    "messages": [],
-                    "result": null,
-                });
-                json_answer(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &told)
-            }
+            Err(refused) => in_envelope(refusal(&refused)).await,
         }
     }
 
@@ -141,6 +130,39 @@ impl Admin {
         let control = Arc::clone(&self.control);
         blocking(move || control.purge(&purge)).await
     }
+}
+
+/// A refusal in the words of the service whose form a call to `path` has.
+pub(super) async fn in_words_of(path: &str, refusal: Answer) -> Answer {
+    let is_cloudflares = path.starts_with("/client/v4/zones/") && path.ends_with("/purge_cache");
+    match is_cloudflares {
+        true => in_envelope(refusal).await,
+        false => refusal,
+    }
+}
+
+/// A refusal in Cloudflare's words.
+async fn in_envelope(refusal: Answer) -> Answer {
+    let (mut head, body) = refusal.into_parts();
+    let body = body.collect().await.unwrap_or_default().to_bytes();
+    let told: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let text = |name| {
+        let text = told
+            .get("error")
+            .and_then(|error| error.get(name)?.as_str());
+        text.unwrap_or_default()
+    };
+    let envelope = json!({
+        "success": false,
+        "errors": [{
+            "code": head.status.as_u16(),
+            "message": format!("{}; {}", text("message"), text("hint")),
+        }],
+        "messages": [],
+        "result": null,
+    });
+    head.headers.remove(CONTENT_LENGTH);
+    Answer::from_parts(head, Full::new(Bytes::from(format!("{envelope}\n"))))
 }
 
 /// The keys of a batch: of the field, and of the body.

@@ -37,6 +37,8 @@ fn the_documented_file_is_read() {
         [admin]
         listen = "10.0.0.1:9080"
         token_file = "/etc/larder/token"
+        [purge]
+        allow = ["10.1.0.0/16", "::1"]
         [memory]
         capacity = "1GiB"
         [limits]
@@ -72,6 +74,7 @@ fn the_documented_file_is_read() {
     let config = load_text(text, &[]).unwrap().config;
     assert_eq!(config.listen.http.to_string(), "0.0.0.0:80");
     assert_eq!(config.trusted.len(), 2);
+    assert_eq!(config.purge.allow.len(), 2);
     assert_eq!(config.memory.capacity, ByteSize::mib(1024));
     assert_eq!(config.limits.request_head, ByteSize::kib(32));
     assert_eq!(config.limits.connections, Some(Count::new(10_000)));

@@ -364,7 +364,7 @@ fn purge(
     client: Client,
     authority: &str,
 ) -> Begun {
-    if !purging::may_ask(client.address, &request.headers) {
+    if !purging::may_ask(&worker.edge.purgers, client.address, &request.headers) {
         worker.edge.metrics.refused.increment();
         return Begun::Answered(purging::refused());
     }

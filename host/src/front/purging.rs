@@ -1,8 +1,9 @@
-//! What responses to a request are purged by; and `PURGE`, the method by which operators on this
-//! machine remove what is stored for a URL, or for the tags in `Surrogate-Key`.
+//! What responses to a request are purged by; and `PURGE`, the method by which operators remove
+//! what is stored for a URL, or for the tags in `Surrogate-Key`.
 //!
-//! Only clients on this machine may, and none whose request a proxy there has passed on and said
-//! so. To all others the method does not exist, and it is never passed on.
+//! Only clients on this machine may, or those that the configuration names, and none whose request
+//! a proxy there has passed on and said so. To all others the method does not exist, and it is
+//! never passed on.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use super::tagging::{self, SURROGATE_KEY};
 use super::worker::Edge;
 use crate::cache::Effect;
 use crate::cache::receipts::{Kind, Receipt};
+use crate::config::Network;
 use crate::entry::Tag;
 use crate::policy::keying::Keyed;
 use crate::tier::Selection;
@@ -34,16 +36,17 @@ pub fn is_asked_by(method: &Method) -> bool {
     method.as_str() == "PURGE"
 }
 
-/// Whether a client with this address that sends these fields may ask for one.
-pub fn may_ask(client: IpAddr, headers: &HeaderMap) -> bool {
+/// Whether a client with this address that sends these fields may ask for one, where those in
+/// `allowed` may.
+pub fn may_ask(allowed: &[Network], client: IpAddr, headers: &HeaderMap) -> bool {
     let forwarded = [VIA, FORWARDED, HeaderName::from_static("x-forwarded-for")];
     let is_forwarded = forwarded.iter().any(|name| headers.contains_key(name));
-    client.to_canonical().is_loopback() && !is_forwarded
+    !is_forwarded && allowed.iter().any(|network| network.contains(client))
 }
 
 /// The answer to a client that may not.
 pub fn refused() -> Response<ResponseBody> {
-    let message = "PURGE is for clients on this machine\n";
+    let message = "PURGE is for the clients in purge.allow\n";
     let mut response = answer::own(StatusCode::METHOD_NOT_ALLOWED, message);
     let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
     response.headers_mut().insert(ALLOW, allow);
@@ -185,15 +188,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_this_machine_may_ask_and_not_through_a_proxy() {
-        let check = |client: &str, field: Option<&'static str>, expected| {
+    fn only_who_is_allowed_may_ask_and_not_through_a_proxy() {
+        let ask = |allowed: &[Network], client: &str, field: Option<&'static str>, expected| {
             let mut headers = HeaderMap::new();
             if let Some(name) = field {
                 headers.insert(HeaderName::from_static(name), HeaderValue::from_static("x"));
             }
             let client = client.parse().expect("an address");
-            assert_eq!(may_ask(client, &headers), expected, "{client} {field:?}");
+            let may = may_ask(allowed, client, &headers);
+            assert_eq!(may, expected, "{client} {field:?}");
         };
+        let own = crate::config::Purge::default().allow;
+        let check = |client: &str, field, expected| ask(&own, client, field, expected);
         for own in ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"] {
             check(own, None, true);
             check(own, Some("accept"), true);
@@ -203,6 +209,17 @@ mod tests {
         }
         for other in ["192.0.2.1", "10.0.0.1", "::ffff:10.0.0.1", "2001:db8::1"] {
             check(other, None, false);
+        }
+        let named = ["10.0.0.0/8".parse().expect("a network")];
+        for (client, may) in [
+            ("10.1.2.3", true),
+            ("::ffff:10.0.0.1", true),
+            ("11.0.0.1", false),
+            ("127.0.0.1", false),
+        ] {
+            ask(&named, client, None, may);
+            ask(&named, client, Some("via"), false);
+            ask(&[], client, None, false);
         }
     }
 }

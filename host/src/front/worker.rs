@@ -37,6 +37,8 @@ pub struct Edge {
     pub deadlines: Deadlines,
     /// Clients that see keys and details.
     pub trusted: Vec<Network>,
+    /// Clients that may send `PURGE`.
+    pub purgers: Vec<Network>,
     /// Where each answered request is logged, if it is.
     pub access_log: Option<AccessLog>,
     /// What this process adds to `CDN-Loop` towards origins: unlike any other's, so that a request
