@@ -4,7 +4,7 @@
 //! the shard when it was used last (see `ranking`). What repeated use counts for, and whether size
 //! counts at all, is a *rule* (see `rule`), and no rule is right for all traffic: newcomers on
 //! probation save a cache from scans and loops and harm it where all is recent; worth by size
-//! serves the most requests and may serve fewer bytes. So seven rules, LRU among them, are tried
+//! serves the most requests and may serve fewer bytes. So eight rules, LRU among them, are tried
 //! all the time on a sample of the keys, in shadows that hold no contents (see `trial`), and the
 //! one that is best for the objective (see `objective`) ranks the entries.
 //!
@@ -12,11 +12,11 @@
 //! after it (see `memory`), and a newcomer worth less than the victims it needs is refused.
 //!
 //! Parameters: `objective`. `"requests"`: to miss the fewest requests. `"bytes"`: the fewest bytes.
-//! `"balanced"`, the default: the fewest requests as long as that costs no bytes against LRU, else
-//! the fewest bytes.
+//! `"balanced"`, the default: the fewest of both, each counted in parts of what LRU would miss, as
+//! long as that costs no bytes against LRU.
 //!
 //! Keeps 54 bytes for each entry, ghosts included. The shadows keep 70 for each of theirs: usually
-//! there are seven times a 64th as many of them as the shard may have entries, and never more than
+//! there are eight times a 64th as many of them as the shard may have entries, and never more than
 //! four times that; 1,024 take the place of the 64th in shards of more than 65,536 entries.
 //!
 //! An event costs the same however many entries there are. A shadow costs about as much as the
@@ -37,6 +37,10 @@ use ranking::{Key, Ranking};
 use rule::{Unit, Worth};
 use trial::{Shard, Trial};
 
+/// Shadows have this part of the room that they should have until the shard is full: so they fill
+/// before it does, and tell the rules apart by then.
+const FILLING_PART: u64 = 2;
+
 /// The policy; see the crate's documentation.
 #[derive(Debug)]
 pub struct Adaptive {
@@ -44,8 +48,8 @@ pub struct Adaptive {
     trial: Trial,
     unit: Unit,
     capacity_bytes: u64,
-    /// What the shard held when room was made last, which may be less.
-    full_bytes: u64,
+    /// What the shard held when room was made last, which may be less; none before the first time.
+    full_bytes: Option<u64>,
 }
 
 impl Eviction for Adaptive {
@@ -65,7 +69,7 @@ impl Eviction for Adaptive {
             trial: Trial::new(objective, limits.max_entries),
             unit: Unit::new(),
             capacity_bytes: limits.capacity_bytes,
-            full_bytes: limits.capacity_bytes,
+            full_bytes: None,
         })
     }
 
@@ -91,7 +95,7 @@ impl Eviction for Adaptive {
 
     fn victims(&mut self, victims: &mut Victims) {
         let full_bytes = self.ranking.bytes().saturating_sub(victims.missing_bytes());
-        self.full_bytes = full_bytes.min(self.capacity_bytes);
+        self.full_bytes = Some(full_bytes.min(self.capacity_bytes));
         let worth = self.worth();
         self.ranking.victims(worth, self.capacity_bytes, victims);
     }
@@ -111,7 +115,9 @@ impl Adaptive {
     fn requested(&mut self, key: Key) {
         let shard = Shard {
             residents: self.ranking.len(),
-            capacity_bytes: self.full_bytes,
+            capacity_bytes: self
+                .full_bytes
+                .unwrap_or(self.capacity_bytes / FILLING_PART),
             unit_bytes: self.unit.bytes(),
         };
         self.trial.request(key, shard);

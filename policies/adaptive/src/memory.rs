@@ -1,6 +1,7 @@
 //! How often keys were asked for that have left: the ghosts.
 //!
-//! A key is remembered while what left after it would not fill the shard [`SPAN`] times. Its time
+//! A key is remembered while what left after it would not fill the shard [`SPAN_MAX`] times, or
+//! fewer times if it is asked for with a shorter memory. Its time
 //! is the count of bytes that had left by then, in parts of the capacity, so that nothing has to
 //! be taken out when it is forgotten. A ghost is four bytes: 12 bits of the key's hash that do not
 //! choose its bucket, so that one newcomer in a few hundred is taken for another; 6 bits of uses;
@@ -13,8 +14,8 @@
 
 use larder_guest::eviction::{Buckets, Slots};
 
-/// Capacities of bytes that leave before a key is forgotten.
-const SPAN: u32 = 4;
+/// Capacities of bytes that leave before a key is forgotten for good.
+pub(crate) const SPAN_MAX: u32 = 4;
 /// Parts of a capacity that times are counted in. Times wrap after 64 capacities.
 const PARTS: u64 = 256;
 
@@ -38,8 +39,8 @@ pub(crate) struct Memory {
     table: Slots<Bucket, 64>,
     buckets: Buckets,
     time: u32,
-    /// Times pass by this many before a key is forgotten.
-    age_max: u32,
+    /// Times pass by this many while a capacity leaves.
+    capacity_age: u32,
     /// Bytes that left since `time` began.
     bytes: u64,
 }
@@ -72,7 +73,7 @@ impl Memory {
             buckets: Buckets::new(BUCKETS_MIN),
             // INVARIANT: a ghost that was never written is FORGOTTEN old at the start.
             time: FORGOTTEN,
-            age_max: 0,
+            capacity_age: 0,
             bytes: 0,
         }
     }
@@ -80,10 +81,7 @@ impl Memory {
     /// Remembers what `left` a shard that holds `residents` entries in `capacity_bytes`.
     pub(crate) fn keep(&mut self, left: Left, residents: u32, capacity_bytes: u64) {
         let part = (capacity_bytes / PARTS).max(1);
-        let age_max = capacity_bytes.saturating_mul(SPAN.into()) / part;
-        self.age_max = u32::try_from(age_max)
-            .unwrap_or(FORGOTTEN)
-            .min(FORGOTTEN - 1);
+        self.capacity_age = u32::try_from(capacity_bytes / part).unwrap_or_default();
         self.bytes = self.bytes.saturating_add(left.size_bytes.into());
         if self.bytes >= part {
             let parts = (self.bytes / part) & u64::from(TIME_MASK);
@@ -91,7 +89,7 @@ impl Memory {
             let parts = u32::try_from(parts).unwrap_or_default();
             self.time = self.time.wrapping_add(parts) & TIME_MASK;
         }
-        if self.buckets.count() < residents.saturating_mul(SPAN) / LOAD {
+        if self.buckets.count() < residents.saturating_mul(SPAN_MAX) / LOAD {
             self.split_a_bucket();
         }
         let uses = u32::from(left.uses).min(USES_MAX);
@@ -105,9 +103,11 @@ impl Memory {
         }
     }
 
-    /// Forgets `hash`, and answers how often it had been used; 0: not remembered.
-    pub(crate) fn take(&mut self, hash: u32) -> u8 {
-        let (now, age_max, bucket) = (self.time, self.age_max, self.buckets.of(hash));
+    /// Forgets `hash`, and answers how often it had been used; 0: not remembered, or left more than
+    /// `span` capacities ago.
+    pub(crate) fn take(&mut self, hash: u32, span: u32) -> u8 {
+        let age_max = self.capacity_age * span.min(SPAN_MAX);
+        let (now, bucket) = (self.time, self.buckets.of(hash));
         let mut uses = 0;
         if let Some(bucket) = self.table.get_mut(bucket) {
             for ghost in &mut bucket.ghosts {

@@ -118,7 +118,7 @@ impl Ranking {
             size_bytes,
             hash,
             place: VACANT,
-            uses: self.memory.take(hash).saturating_add(1),
+            uses: self.memory.take(hash, worth.rule.span).saturating_add(1),
         };
         let due = due(worth, entry);
         entry.place = self.wheel.enter(&mut self.links, slot, due);

@@ -19,8 +19,8 @@ pub(crate) enum BySize {
 pub(crate) enum ByUse {
     /// Nothing: only the latest use matters, as in LRU.
     Latest,
-    /// Once or more than once, no more is told apart: a scan-resistant LRU.
-    Twice,
+    /// Little: this part of a newcomer more each time the number of uses doubles.
+    Doubling(f64),
     /// Every use counts, as in LFU with ageing.
     Each,
     /// As `Each`, but who was asked for once is worth this part of a newcomer elsewhere: newcomers
@@ -33,6 +33,8 @@ pub(crate) enum ByUse {
 pub(crate) struct Rule {
     pub(crate) by_size: BySize,
     pub(crate) by_use: ByUse,
+    /// How long uses are remembered of who left: until so many capacities have left after it.
+    pub(crate) span: u32,
 }
 
 /// A rule with the size that it counts in.
@@ -49,7 +51,7 @@ impl Worth {
         let uses_count = f64::from(uses);
         let of_use = match self.rule.by_use {
             ByUse::Latest => 1.0,
-            ByUse::Twice => uses_count.min(2.0),
+            ByUse::Doubling(part) => 1.0 + part * f64::from(uses.max(1).ilog2()),
             ByUse::Each => uses_count,
             ByUse::Probation(part) if uses < 2 => part,
             ByUse::Probation(_) => uses_count - 1.0,

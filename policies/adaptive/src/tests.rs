@@ -7,11 +7,11 @@ use proptest::prelude::{any, proptest};
 use proptest::{prop_assert, prop_assert_eq};
 
 use super::Adaptive;
-use super::memory::{Left, Memory};
+use super::memory::{Left, Memory, SPAN_MAX};
 use super::objective::{Objective, Score};
 use super::ranking::{Key, Ranking};
 use super::rule::{Unit, Worth};
-use super::trial::RULES;
+use super::trial::{RULES, TRIED};
 
 const LIMITS: Limits = Limits {
     capacity_bytes: 2_000,
@@ -41,7 +41,7 @@ impl Model {
         }
     }
 
-    fn insert(&mut self, slot: u32, key: Key) {
+    fn insert(&mut self, worth: Worth, slot: u32, key: Key) {
         let known = self.entries.iter_mut().find(|(known, _)| *known == slot);
         if let Some((_, known)) = known.filter(|(_, known)| known.key.hash == key.hash) {
             known.key = key;
@@ -49,7 +49,10 @@ impl Model {
             return;
         }
         self.remove(slot);
-        let uses = self.memory.take(key.hash).saturating_add(1);
+        let uses = self
+            .memory
+            .take(key.hash, worth.rule.span)
+            .saturating_add(1);
         let age = self.age;
         self.entries.push((slot, Entry { key, uses, age }));
     }
@@ -83,9 +86,9 @@ proptest! {
     #[test]
     fn names_an_entry_that_is_worth_the_least(
         draws in vec(any::<u64>(), 0..2_000),
-        rule in 0..RULES.len(),
+        rule in 0..RULES,
     ) {
-        let worth = Worth { rule: RULES[rule], unit_bytes: 16.0 };
+        let worth = Worth { rule: TRIED[rule], unit_bytes: 16.0 };
         let mut ranking = Ranking::new(LIMITS.max_entries);
         let mut model = Model { entries: Vec::new(), memory: Memory::new(), age: 0 };
         for operation in draws.into_iter().map(Operation::drawn) {
@@ -99,7 +102,7 @@ proptest! {
                     let hash = insert.half_hash();
                     let key = Key { hash, size_bytes: 1 + hash % 97 };
                     ranking.insert(worth, insert.slot, key);
-                    model.insert(insert.slot, key);
+                    model.insert(worth, insert.slot, key);
                 }
                 Operation::Insert(_) => {}
                 Operation::Remove(slot) => {
@@ -155,17 +158,24 @@ fn keys_are_remembered_until_four_capacities_have_left() {
         };
         memory.keep(left, RESIDENTS, 10 * u64::from(RESIDENTS));
     }
-    let mut remembered = |from: u32| {
+    let mut remembered = |from: u32, span: u32| {
         let range = from * RESIDENTS..(from + 1) * RESIDENTS;
-        range.filter(|index| memory.take(hash(*index)) >= 3).count()
+        range
+            .filter(|index| memory.take(hash(*index), span) >= 3)
+            .count()
     };
     // Strangers, and those that left too long ago, share 12 bits with one of fifteen now and then.
-    assert!(remembered(100) < 10);
-    assert!((0..15).map(&mut remembered).sum::<usize>() < 150);
-    let share = (16..20).map(&mut remembered).sum::<usize>();
+    assert!(remembered(100, SPAN_MAX) < 10);
+    let mut of = |thousands: std::ops::Range<u32>, span| -> usize {
+        thousands.map(|from| remembered(from, span)).sum()
+    };
+    assert!(of(0..15, SPAN_MAX) < 150);
+    // With a memory of one capacity none of those that left before it is known.
+    assert!(of(16..18, 1) < 20);
+    let share = of(16..20, SPAN_MAX);
     assert!(share > 3_400, "only {share} of 4,000");
     // What was taken is forgotten.
-    assert!((16..20).map(&mut remembered).sum::<usize>() < 40);
+    assert!(of(16..20, SPAN_MAX) < 40);
 }
 
 #[test]
@@ -187,9 +197,8 @@ fn the_unit_follows_the_mean_in_large_steps() {
 fn the_objective_decides_which_rule_is_best() {
     let score = |requests, bytes| Score { requests, bytes };
     let lru = score(100.0, 100.0);
-    // Indices: 0 LRU, 1 to 3 by bytes, 4 to 6 by requests.
     let check = |objective: Objective, used, changed: &[(usize, Score)], expected| {
-        let mut scores = [lru; 7];
+        let mut scores = [lru; RULES];
         for (rule, score) in changed {
             scores[*rule] = *score;
         }
@@ -206,9 +215,12 @@ fn the_objective_decides_which_rule_is_best() {
     let costs_none = [(5, score(70.0, 100.0)), (2, score(95.0, 90.0))];
     check(Objective::Balanced, 2, &costs_none, 5);
     check(Objective::Bytes, 5, &costs_none, 2);
+    // A tenth of the requests is worth as much as a tenth of the bytes.
+    let alike = [(5, score(70.0, 100.0)), (2, score(85.0, 80.0))];
+    check(Objective::Balanced, 0, &alike, 2);
     // By less than the margin nothing changes.
     let hardly = [(4, score(99.8, 99.8))];
-    for objective in [Objective::Requests, Objective::Bytes] {
+    for objective in [Objective::Requests, Objective::Bytes, Objective::Balanced] {
         check(objective, 3, &hardly, 3);
     }
     check(Objective::Balanced, 6, &[(6, score(90.0, 100.4))], 6);

@@ -19,27 +19,31 @@ const SAMPLE_PART: u32 = 32;
 /// Entries that a shadow may hold, for each of the sample. It may hold many if its rule keeps small
 /// ones.
 const SHADOW_OF_SAMPLE: u32 = 2;
-/// Shadows have this part of the room that the sample would have in the shard. They fill before the
-/// shard does, and tell the rules apart by then.
-const SMALLER: u64 = 2;
 /// Sampled requests between two looks at the scores.
 const LOOK_EVERY: u32 = 256;
 /// Sampled requests after which an older one counts half.
-const HALF_LIFE: u32 = 8_192;
+const HALF_LIFE: u32 = 16_384;
 
+/// How many rules are tried.
+pub(crate) const RULES: usize = TRIED.len();
 /// The rules that are tried. The first is the yardstick of the others.
-pub(crate) const RULES: [Rule; 7] = [
-    rule(BySize::Not, ByUse::Latest),
-    rule(BySize::Not, ByUse::Twice),
-    rule(BySize::Not, ByUse::Probation(0.3)),
-    rule(BySize::Not, ByUse::Probation(0.05)),
-    rule(BySize::Fully, ByUse::Each),
-    rule(BySize::Fully, ByUse::Probation(0.3)),
-    rule(BySize::Fully, ByUse::Probation(0.05)),
+pub(crate) const TRIED: [Rule; 8] = [
+    rule(BySize::Not, ByUse::Latest, 4),
+    rule(BySize::Not, ByUse::Doubling(0.3), 4),
+    rule(BySize::Not, ByUse::Probation(0.3), 4),
+    rule(BySize::Not, ByUse::Probation(0.05), 4),
+    rule(BySize::Not, ByUse::Probation(0.01), 1),
+    rule(BySize::Fully, ByUse::Each, 4),
+    rule(BySize::Fully, ByUse::Probation(0.1), 4),
+    rule(BySize::Fully, ByUse::Probation(0.01), 1),
 ];
 
-const fn rule(by_size: BySize, by_use: ByUse) -> Rule {
-    Rule { by_size, by_use }
+const fn rule(by_size: BySize, by_use: ByUse, span: u32) -> Rule {
+    Rule {
+        by_size,
+        by_use,
+        span,
+    }
 }
 
 /// What is tried for.
@@ -57,7 +61,7 @@ pub(crate) struct Shard {
 #[derive(Debug)]
 pub(crate) struct Trial {
     objective: Objective,
-    shadows: [Shadow; RULES.len()],
+    shadows: [Shadow; RULES],
     best: usize,
     sample_max: u32,
     /// The sample is one key in 2 to the power of this.
@@ -70,7 +74,7 @@ impl Trial {
         let sample_max = (max_entries / SAMPLE_PART).clamp(SAMPLE_MIN, SAMPLE_MAX);
         Self {
             objective,
-            shadows: RULES.map(|rule| Shadow::new(rule, sample_max * SHADOW_OF_SAMPLE)),
+            shadows: TRIED.map(|rule| Shadow::new(rule, sample_max * SHADOW_OF_SAMPLE)),
             sample_max,
             best: objective.first(),
             halvings: 0,
@@ -82,7 +86,7 @@ impl Trial {
     pub(crate) fn rule(&self) -> Rule {
         self.shadows
             .get(self.best)
-            .map_or(RULES[0], |shadow| shadow.rule)
+            .map_or(TRIED[0], |shadow| shadow.rule)
     }
 
     /// Takes note of a request to the `shard`.
@@ -95,7 +99,7 @@ impl Trial {
 
     #[cold]
     fn sampled(&mut self, key: Key, shard: Shard) {
-        let capacity_bytes = (shard.capacity_bytes / SMALLER) >> self.halvings;
+        let capacity_bytes = shard.capacity_bytes >> self.halvings;
         for shadow in &mut self.shadows {
             shadow.request(key, capacity_bytes, shard.unit_bytes);
         }
