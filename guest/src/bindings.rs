@@ -46,3 +46,15 @@ pub mod freshness {
         runtime_path: "larder_guest::wit_bindgen::rt",
     });
 }
+
+/// `larder:policy/reinsertion`.
+pub mod reinsertion {
+    wit_bindgen::generate!({
+        path: "../wit/policy",
+        world: "reinsertion-policy",
+        pub_export_macro: true,
+        export_macro_name: "export_reinsertion",
+        default_bindings_module: "larder_guest::bindings::reinsertion",
+        runtime_path: "larder_guest::wit_bindgen::rt",
+    });
+}

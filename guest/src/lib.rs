@@ -47,6 +47,9 @@
 //! | [`Freshness`] | [`freshness!`] | how long a response may be answered from the cache |
 //! | [`Eviction`] | [`eviction!`] | which entries leave a full memory tier |
 //!
+//! An eviction policy may implement [`Reinsertion`] too, and export it with [`reinsertion!`]: it then
+//! decides which entries a disk tier keeps when it reclaims a segment.
+//!
 //! One crate may export several hooks, each once. What the host promises and expects is written in
 //! the WIT files of the package `larder:policy`; this crate adds types to it and nothing else.
 //!
@@ -60,6 +63,7 @@ pub mod eviction;
 pub mod freshness;
 pub mod keying;
 pub mod params;
+pub mod reinsertion;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 
@@ -70,3 +74,4 @@ pub use eviction::Eviction;
 pub use freshness::Freshness;
 pub use keying::Keying;
 pub use params::Params;
+pub use reinsertion::Reinsertion;

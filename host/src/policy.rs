@@ -14,7 +14,7 @@
 //! | `activation`, `breaker`, `ledger` | what runs at a hook, when it is taken out, its counts |
 //! | `local`, `keying`, `freshness` | the hooks that requests call, one instance a worker |
 //! | `examine` | a file, or a choice of policies, looked at without a running edge |
-//! | `evictor` | the hook that orders a memory shard |
+//! | `evictor`, `reinserter` | the hook that orders a memory shard; what it keeps on disk |
 
 pub mod activation;
 pub mod artefacts;
@@ -35,6 +35,7 @@ pub mod library;
 pub mod local;
 pub mod refusal;
 pub mod registry;
+pub mod reinserter;
 pub mod sandbox;
 pub mod state;
 

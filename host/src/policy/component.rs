@@ -3,8 +3,8 @@
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Engine, Store};
 
-use super::bindings::{eviction, freshness, keying};
-use super::hook::Hook;
+use super::bindings::{eviction, freshness, keying, reinsertion};
+use super::hook::{Hook, REINSERTION};
 use super::sandbox::{Fault, Limits, Sandbox, State};
 
 /// A compiled component with its hooks looked up. Function types are checked when a hook is first
@@ -14,6 +14,7 @@ pub struct Policy {
     keying: Option<keying::GuestIndices>,
     freshness: Option<freshness::GuestIndices>,
     eviction: Option<eviction::GuestIndices>,
+    reinsertion: Option<reinsertion::GuestIndices>,
 }
 
 impl std::fmt::Debug for Policy {
@@ -41,6 +42,10 @@ impl Policy {
                 .transpose()?,
             eviction: offers(Hook::Eviction)
                 .then(|| eviction::GuestIndices::new(&pre))
+                .transpose()?,
+            reinsertion: component
+                .get_export_index(None, REINSERTION)
+                .map(|_| reinsertion::GuestIndices::new(&pre))
                 .transpose()?,
             pre,
         })
@@ -71,6 +76,9 @@ impl Policy {
                 Hook::Eviction => drop(self.eviction(limits)?),
             }
         }
+        if self.reinserts() {
+            drop(self.reinsertion(limits)?);
+        }
         Ok(())
     }
 
@@ -100,6 +108,21 @@ impl Policy {
     /// See [`Policy::verify`].
     pub fn eviction(&self, limits: Limits) -> Result<(Sandbox, eviction::Guest), Fault> {
         self.load(limits, self.eviction.as_ref(), |hook, store, at| {
+            hook.load(store, at)
+        })
+    }
+
+    /// Whether it decides for a disk tier too.
+    pub fn reinserts(&self) -> bool {
+        self.reinsertion.is_some()
+    }
+
+    /// A new, unconfigured reinsertion instance.
+    ///
+    /// # Errors
+    /// See [`Policy::verify`].
+    pub fn reinsertion(&self, limits: Limits) -> Result<(Sandbox, reinsertion::Guest), Fault> {
+        self.load(limits, self.reinsertion.as_ref(), |hook, store, at| {
             hook.load(store, at)
         })
     }

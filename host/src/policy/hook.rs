@@ -14,6 +14,10 @@ pub const PACKAGE: &str = "larder:policy";
 /// The version of the package that this host was built against.
 pub const PACKAGE_VERSION: &str = "0.1.0";
 
+/// The interface that a policy may export beside eviction, to decide for a disk tier too. It is no
+/// hook of its own: a site chooses both as one.
+pub const REINSERTION: &str = "larder:policy/reinsertion@0.1.0";
+
 /// One decision that a policy may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

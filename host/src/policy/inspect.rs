@@ -14,7 +14,7 @@ use wasmparser::{
 };
 
 use self::names::{Names, shown};
-use super::hook::{Hook, PACKAGE, PACKAGE_VERSION};
+use super::hook::{Hook, PACKAGE, PACKAGE_VERSION, REINSERTION};
 use super::refusal::{Refusal, RefusalKind};
 
 const BUILD_HINT: &str = "build the policy with `larder policy build`, or with cargo for \
@@ -166,6 +166,7 @@ struct Scan<'a> {
     imports: Names<'a>,
     exports: Names<'a>,
     hooks: Vec<Hook>,
+    reinserts: bool,
 }
 
 impl<'a> Scan<'a> {
@@ -180,6 +181,7 @@ impl<'a> Scan<'a> {
             imports: Names::default(),
             exports: Names::default(),
             hooks: Vec::new(),
+            reinserts: false,
         }
     }
 
@@ -302,6 +304,13 @@ impl<'a> Scan<'a> {
                 format!("build the policy against {PACKAGE}@{PACKAGE_VERSION}"),
             ));
         }
+        let is_interface = kind == ComponentExternalKind::Instance;
+        if REINSERTION.split('@').next() == name.split('@').next() {
+            if !is_interface || std::mem::replace(&mut self.reinserts, true) {
+                return Err(bad_export(name));
+            }
+            return Ok(());
+        }
         let Ok(hook) = interface.parse::<Hook>() else {
             return Err(Refusal::unacceptable(
                 "unknown_hook",
@@ -312,15 +321,8 @@ impl<'a> Scan<'a> {
                 format!("the hooks are {}", hook_interfaces()),
             ));
         };
-        if kind != ComponentExternalKind::Instance || self.hooks.contains(&hook) {
-            return Err(Refusal::unacceptable(
-                "bad_export",
-                format!(
-                    "the component must export {} once, as an interface",
-                    shown(name)
-                ),
-                BUILD_HINT,
-            ));
+        if !is_interface || self.hooks.contains(&hook) {
+            return Err(bad_export(name));
         }
         self.hooks.push(hook);
         Ok(())
@@ -347,10 +349,30 @@ impl<'a> Scan<'a> {
             let hint = format!("a policy exports at least one of {}", hook_interfaces());
             return Err(Refusal::unacceptable("no_hook", message, hint));
         }
+        if self.reinserts && !self.hooks.contains(&Hook::Eviction) {
+            return Err(Refusal::unacceptable(
+                "bad_export",
+                format!(
+                    "the component exports {REINSERTION} without eviction, so nobody would ask it"
+                ),
+                format!("export {} besides", Hook::Eviction.interface()),
+            ));
+        }
         let mut hooks = self.hooks;
         hooks.sort_unstable();
         Ok(hooks)
     }
+}
+
+fn bad_export(name: &str) -> Refusal {
+    Refusal::unacceptable(
+        "bad_export",
+        format!(
+            "the component must export {} once, as an interface",
+            shown(name)
+        ),
+        BUILD_HINT,
+    )
 }
 
 /// The number of things a section defines, where that number is bounded in common.

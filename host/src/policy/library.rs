@@ -22,6 +22,7 @@ use super::ledger::Ledger;
 use super::local::Instance;
 use super::refusal::Refusal;
 use super::registry::{Listed, PolicyFile, PolicyId, Pushed, Registry, Source};
+use super::reinserter;
 use super::sandbox::{Fault, FaultKind, Limits};
 use crate::tier::eviction::ShardLimits;
 
@@ -305,7 +306,13 @@ fn configure(activation: &Activation) -> Result<(), Fault> {
     match activation.hook {
         Hook::Keying => Keyer::make(activation).map(drop),
         Hook::Freshness => Freshener::make(activation).map(drop),
-        Hook::Eviction => evictor::configured(activation, SAMPLE_SHARD).map(drop),
+        Hook::Eviction => {
+            drop(evictor::configured(activation, SAMPLE_SHARD)?);
+            match &activation.policy {
+                Some(policy) if policy.reinserts() => reinserter::configured(activation).map(drop),
+                _ => Ok(()),
+            }
+        }
     }
 }
 

@@ -59,6 +59,38 @@ impl fmt::Display for OrderFault {
 
 impl std::error::Error for OrderFault {}
 
+/// Says which entries of a segment that is reclaimed are worth being written again. Never called on
+/// the path of a request.
+pub trait Reinsertion: Send + Sync {
+    /// As many answers as `entries`, in their sequence.
+    fn keep(&self, entries: &[Stored]) -> Vec<bool>;
+}
+
+/// An entry of a segment that is reclaimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Keyed hash of its key.
+    pub hash: u64,
+    /// Bytes it takes.
+    pub size: u64,
+    /// Hits since it was written.
+    pub hits: u32,
+    /// Seconds since it was written.
+    pub age_s: u32,
+    /// Seconds of lifetime left; `None`: without end.
+    pub lifetime_s: Option<u64>,
+}
+
+/// The tiers' own rule: what was hit since it was written is worth it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HitSinceWritten;
+
+impl Reinsertion for HitSinceWritten {
+    fn keep(&self, entries: &[Stored]) -> Vec<bool> {
+        entries.iter().map(|entry| entry.hits > 0).collect()
+    }
+}
+
 /// Events packed into words, as the policy interface defines them.
 ///
 /// First word: bits 0-31 slot, 32-61 argument, 62-63 kind. An insert has two more words.
@@ -86,6 +118,16 @@ pub mod pack {
     /// The entry in `slot` left for a reason other than being named a victim. One word.
     pub const fn remove(slot: u32) -> u64 {
         slot_word(slot) | 2 << 62
+    }
+
+    /// An entry that is asked about for reinsertion. Four words.
+    pub fn stored(entry: &super::Stored) -> [u64; 4] {
+        // All ones means "without end", so a finite lifetime stops one short of it.
+        let lifetime_s = entry
+            .lifetime_s
+            .map_or(u64::MAX, |left| left.min(u64::MAX - 1));
+        let uses = u64::from(entry.hits) | u64::from(entry.age_s) << 32;
+        [entry.hash, entry.size, uses, lifetime_s]
     }
 
     #[expect(

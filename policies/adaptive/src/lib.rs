@@ -15,6 +15,9 @@
 //! `"balanced"`, the default: the fewest of both, each counted in parts of what LRU would miss, as
 //! long as that costs no bytes against LRU.
 //!
+//! On disk it keeps what was hit most often since it was written: for its size if it is requests
+//! that count, for the root of its size if both do.
+//!
 //! Keeps 54 bytes for each entry, ghosts included. The shadows keep 70 for each of theirs: usually
 //! there are eight times a 64th as many of them as the shard may have entries, and never more than
 //! four times that; 1,024 take the place of the 64th in shards of more than 65,536 entries.
@@ -31,7 +34,8 @@ mod trial;
 mod wheel;
 
 use larder_guest::eviction::{Insert, Limits, Victims};
-use larder_guest::{Eviction, Params};
+use larder_guest::reinsertion::Stored;
+use larder_guest::{Eviction, Params, Reinsertion};
 use objective::Objective;
 use ranking::{Key, Ranking};
 use rule::{Unit, Worth};
@@ -54,16 +58,7 @@ pub struct Adaptive {
 
 impl Eviction for Adaptive {
     fn configure(params: &Params, limits: Limits) -> Result<Self, String> {
-        let objective = match params.string("objective")?.unwrap_or("balanced") {
-            "requests" => Objective::Requests,
-            "bytes" => Objective::Bytes,
-            "balanced" => Objective::Balanced,
-            other => {
-                return Err(format!(
-                    "parameter `objective`: expected requests, bytes or balanced, found {other:?}"
-                ));
-            }
-        };
+        let objective = Objective::configured(params)?;
         Ok(Self {
             ranking: Ranking::new(limits.max_entries),
             trial: Trial::new(objective, limits.max_entries),
@@ -102,6 +97,22 @@ impl Eviction for Adaptive {
 }
 
 larder_guest::eviction!(Adaptive);
+
+/// What a disk tier keeps of a segment.
+#[derive(Debug)]
+pub struct Keeps(Objective);
+
+impl Reinsertion for Keeps {
+    fn configure(params: &Params) -> Result<Self, String> {
+        Objective::configured(params).map(Self)
+    }
+
+    fn keep(&self, entries: &[Stored]) -> Vec<bool> {
+        self.0.keep(entries)
+    }
+}
+
+larder_guest::reinsertion!(Keeps);
 
 impl Adaptive {
     fn worth(&self) -> Worth {

@@ -1,5 +1,8 @@
 //! What the policy is for: which of the rules is best, given how each of them has done.
 
+use larder_guest::Params;
+use larder_guest::reinsertion::{self, Stored};
+
 use crate::trial::RULES;
 
 /// What was missed.
@@ -41,6 +44,28 @@ const LRU: usize = 0;
 const MARGIN: f64 = 0.005;
 
 impl Objective {
+    /// Reads the parameter.
+    pub(crate) fn configured(params: &Params) -> Result<Self, String> {
+        match params.string("objective")?.unwrap_or("balanced") {
+            "requests" => Ok(Self::Requests),
+            "bytes" => Ok(Self::Bytes),
+            "balanced" => Ok(Self::Balanced),
+            other => Err(format!(
+                "parameter `objective`: expected requests, bytes or balanced, found {other:?}"
+            )),
+        }
+    }
+
+    /// What a disk tier keeps of a segment: what was hit most often, for its size if it is requests
+    /// that count, and for the root of its size if both do.
+    pub(crate) fn keep(self, entries: &[Stored]) -> Vec<bool> {
+        reinsertion::keep_best(entries, |entry| match self {
+            Self::Requests => entry.density(),
+            Self::Bytes => f64::from(entry.hits),
+            Self::Balanced => (f64::from(entry.hits) * entry.density()).sqrt(),
+        })
+    }
+
     /// The rule to begin with.
     pub(crate) const fn first(self) -> usize {
         match self {

@@ -11,13 +11,16 @@
 //! that are used no more would keep newcomers out for ever. A replaced entry is used. Takes no
 //! parameters.
 //!
+//! On disk it keeps what was hit most often for its size since it was written.
+//!
 //! Keeps 40 bytes for each entry; an event costs time with the logarithm of their number.
 
 mod heap;
 
 use heap::{Entry, Heap};
 use larder_guest::eviction::{Insert, Limits, Victims};
-use larder_guest::{Eviction, Params};
+use larder_guest::reinsertion::{self, Stored};
+use larder_guest::{Eviction, Params, Reinsertion};
 
 /// The policy; see the crate's documentation.
 #[derive(Debug)]
@@ -91,6 +94,22 @@ impl Eviction for Gdsf {
 }
 
 larder_guest::eviction!(Gdsf);
+
+/// What a disk tier keeps of a segment.
+#[derive(Debug)]
+pub struct Keeps;
+
+impl Reinsertion for Keeps {
+    fn configure(_: &Params) -> Result<Self, String> {
+        Ok(Self)
+    }
+
+    fn keep(&self, entries: &[Stored]) -> Vec<bool> {
+        reinsertion::keep_best(entries, Stored::density)
+    }
+}
+
+larder_guest::reinsertion!(Keeps);
 
 impl Gdsf {
     fn use_once(&mut self, slot: u32, mut entry: Entry) {

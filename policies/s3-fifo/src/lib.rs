@@ -19,10 +19,13 @@
 //! traffic up to 6 points more bytes; without sizes it is the same to 0.2 points, or up to 2 better
 //! where ghosts matter, of which it keeps as many as the main queue has entries.
 //!
+//! On disk it keeps what was hit most often since it was written.
+//!
 //! Parameters: `small`, the small queue's share in percent, 1 to 99, by default 10.
 
 use larder_guest::eviction::{Ghosts, Insert, Limits, Link, Links, Queue, Slots, Victims};
-use larder_guest::{Eviction, Params};
+use larder_guest::reinsertion::{self, Stored};
+use larder_guest::{Eviction, Params, Reinsertion};
 
 /// Hits that are counted for an entry; more say nothing more.
 const HITS_MAX: u8 = 3;
@@ -181,6 +184,22 @@ impl Eviction for S3Fifo {
 }
 
 larder_guest::eviction!(S3Fifo);
+
+/// What a disk tier keeps of a segment.
+#[derive(Debug)]
+pub struct Keeps;
+
+impl Reinsertion for Keeps {
+    fn configure(_: &Params) -> Result<Self, String> {
+        Ok(Self)
+    }
+
+    fn keep(&self, entries: &[Stored]) -> Vec<bool> {
+        reinsertion::keep_best(entries, |entry| f64::from(entry.hits))
+    }
+}
+
+larder_guest::reinsertion!(Keeps);
 
 impl S3Fifo {
     /// Takes note of a new size if `slot` holds the key already; false if it does not.

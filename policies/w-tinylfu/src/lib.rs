@@ -12,6 +12,8 @@
 //! would flush the window; a candidate that is used before it meets anybody is protected; a
 //! replaced entry counts as hit.
 //!
+//! On disk it keeps what was hit most often since it was written.
+//!
 //! Parameters: `window`, its share in percent, 1 to 99, by default 1; `protected`, the share of the
 //! main part that is protected, in percent, 1 to 99, by default 80.
 //!
@@ -20,7 +22,8 @@
 mod sketch;
 
 use larder_guest::eviction::{Insert, Limits, Link, Links, Queue, Slots, Victims};
-use larder_guest::{Eviction, Params};
+use larder_guest::reinsertion::{self, Stored};
+use larder_guest::{Eviction, Params, Reinsertion};
 use sketch::Sketch;
 
 /// The policy; see the crate's documentation.
@@ -160,6 +163,22 @@ impl Eviction for WTinyLfu {
 }
 
 larder_guest::eviction!(WTinyLfu);
+
+/// What a disk tier keeps of a segment.
+#[derive(Debug)]
+pub struct Keeps;
+
+impl Reinsertion for Keeps {
+    fn configure(_: &Params) -> Result<Self, String> {
+        Ok(Self)
+    }
+
+    fn keep(&self, entries: &[Stored]) -> Vec<bool> {
+        reinsertion::keep_best(entries, |entry| f64::from(entry.hits))
+    }
+}
+
+larder_guest::reinsertion!(Keeps);
 
 impl WTinyLfu {
     fn queues(&self) -> [&Queue; 4] {

@@ -128,6 +128,30 @@ fn the_wrong_world_is_named() {
 }
 
 #[test]
+fn reinsertion_comes_with_eviction() {
+    let eviction = Hook::Eviction.interface();
+    let both = exporting(&[eviction, REINSERTION], "");
+    assert_eq!(
+        inspect(&both, &Limits::default()).unwrap(),
+        [Hook::Eviction]
+    );
+    for others in [&[][..], &[KEYING]] {
+        let names: Vec<_> = others.iter().copied().chain([REINSERTION]).collect();
+        check(
+            &exporting(&names, ""),
+            "bad_export",
+            422,
+            &[REINSERTION, "without eviction"],
+        );
+    }
+    let twice = exporting(
+        &[eviction, REINSERTION, "larder:policy/reinsertion@0.1.1"],
+        "",
+    );
+    check(&twice, "bad_export", 422, &["reinsertion@0.1.1", "once"]);
+}
+
+#[test]
 fn imports_are_refused_by_name() {
     let wasi = wasm(r#"(component (import "wasi:cli/environment@0.2.6" (instance)))"#);
     check(
