@@ -10,6 +10,7 @@ pub mod chain;
 mod fakes;
 pub mod flight;
 pub mod flights;
+pub mod hydration;
 pub mod lower;
 pub mod outcomes;
 pub mod purge_log;

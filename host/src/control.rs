@@ -23,6 +23,7 @@ use serde_json::{Map, Value};
 pub use arrangement::{NotArranged, file_value};
 pub use purge::PurgeRequest;
 
+use crate::cache::hydration::Hydration;
 use crate::clock;
 use crate::config::{Access, Config, Count, Unusable};
 use crate::front::access_log::AccessLog;
@@ -94,6 +95,7 @@ impl Control {
         let edge = Edge {
             cache: storage::open(config)?,
             sites: Sites::default(),
+            hydration: Hydration::new(limits.fetches.length()),
             limits: RequestLimits {
                 target: limits.target.length(),
                 body: limits.request_body.bytes(),

@@ -60,6 +60,8 @@ pub enum Failure {
     Unreachable,
     /// A deadline passed.
     TimedOut,
+    /// Too many fetches wait for the origin, or this one has waited for too long.
+    Crowded,
     /// The fetch was given up at shutdown, or its task died.
     Abandoned,
     /// The client's own body is larger than the limit.

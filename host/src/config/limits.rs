@@ -27,6 +27,10 @@ pub struct Limits {
     /// Requests that wait for one fetch that another one has started; further ones are answered
     /// 503. 1 to 4294967295. Default (unset): no bound.
     pub waiters: Option<Count>,
+    /// Fetches that ask origins at once; further ones wait their turn, those of clients before
+    /// validations in the background. One origin has at most three quarters of them. 1 to
+    /// 4294967295, default 2048.
+    pub fetches: Count,
     /// Time to connect to an origin; then 504. 1ms to 1d, default 5s.
     pub connect: TimeSpan,
     /// Time from the request sent until the head of the origin's response; then 504. 1ms to 1d,
@@ -60,6 +64,7 @@ impl Default for Limits {
             request_body: ByteSize::mib(1024),
             connections: None,
             waiters: None,
+            fetches: Count::new(2048),
             connect: TimeSpan::seconds(5),
             first_byte: TimeSpan::seconds(30),
             origin_idle: TimeSpan::seconds(30),

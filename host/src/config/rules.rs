@@ -169,6 +169,12 @@ impl Rules<'_> {
         if let Some(waiters) = limits.waiters {
             self.range("waiters", waiters, Count::new(1), Count::new(u32::MAX));
         }
+        self.range(
+            "fetches",
+            limits.fetches,
+            Count::new(1),
+            Count::new(u32::MAX),
+        );
         let (shortest, day) = (TimeSpan::millis(1), TimeSpan::seconds(86_400));
         self.range("connect", limits.connect, shortest, day);
         self.range("first_byte", limits.first_byte, shortest, day);

@@ -49,6 +49,7 @@ keys! {
     "limits.request_body" = limits.request_body,
     "limits.connections" = limits.connections,
     "limits.waiters" = limits.waiters,
+    "limits.fetches" = limits.fetches,
     "limits.connect" = limits.connect,
     "limits.first_byte" = limits.first_byte,
     "limits.origin_idle" = limits.origin_idle,

@@ -40,10 +40,23 @@ impl Control {
                 "timed_out": self.edge.metrics.connections_timed_out.get(),
             },
             "flights": self.edge.cache.flights.len(),
+            "fetches": self.fetch_stats(),
             "waiting_requests": self.edge.cache.flights.waiting(),
             "remembered_keys": self.edge.cache.outcomes.len(),
             "refused_waiters": self.edge.metrics.waiters_refused.get(),
             "refused_requests": self.edge.metrics.refused.get(),
+        })
+    }
+
+    fn fetch_stats(&self) -> Value {
+        let hydration = &self.edge.hydration;
+        let (asking, waiting) = hydration.counts();
+        json!({
+            "places": hydration.places(),
+            "asking": asking,
+            "waiting": waiting,
+            "delayed": hydration.delayed.get(),
+            "refused": hydration.refused.get(),
         })
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::answer::{self, Asks};
@@ -516,6 +516,10 @@ pub fn failed(exchange: &Exchange, failure: Failure, forward: Forward) -> Respon
     let (status, message) = match failure {
         Failure::Unreachable => (StatusCode::BAD_GATEWAY, "the origin cannot be reached\n"),
         Failure::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "the origin took too long\n"),
+        Failure::Crowded => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many requests wait for the origin; try again later\n",
+        ),
         Failure::Abandoned => (StatusCode::BAD_GATEWAY, "the fetch was given up\n"),
         Failure::BodyTooLarge => (
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -527,6 +531,10 @@ pub fn failed(exchange: &Exchange, failure: Failure, forward: Forward) -> Respon
     response
         .headers_mut()
         .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if failure == Failure::Crowded {
+        let second = HeaderValue::from_static("1");
+        response.headers_mut().insert(RETRY_AFTER, second);
+    }
     let status = CacheStatus::new(Outcome::Forward(forward));
     response.headers_mut().remove(CACHE_STATUS);
     status.append_to(response.headers_mut());

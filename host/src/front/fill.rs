@@ -32,6 +32,7 @@ use super::site::Site;
 use super::storing::{self, Decision, PolicyBounds};
 use super::worker::{CDN_LOOP, Worker};
 use crate::cache::flight::{Failure, Flight, Landing, Pilot};
+use crate::cache::hydration::Priority;
 use crate::clock;
 use crate::config::Forward;
 use crate::entry::{CacheKey, Entry, Tag, Usable};
@@ -70,6 +71,8 @@ struct Fill {
     tags: Vec<Tag>,
     /// Takes interim responses to the client that caused it.
     interim: Interim,
+    /// Whether a client waits for it.
+    priority: Priority,
 }
 
 /// Starts the fill of `pilot`'s flight, which asks for `ask`.
@@ -92,6 +95,10 @@ pub fn start(exchange: &Exchange, miss: &Miss, ask: Ask, pilot: Pilot) {
         freshness: Arc::clone(&miss.freshness),
         tags: exchange.tags(),
         interim: exchange.interim.clone(),
+        priority: match &miss.stale {
+            Some((_, Usable::StaleWhileRevalidate { .. })) => Priority::Revalidation,
+            _ => Priority::Interactive,
+        },
     };
     worker.tasks.spawn(fill.fly(pilot));
 }
@@ -254,7 +261,7 @@ impl Fill {
                 validation::make_conditional(&mut headers, stored);
             }
             ask.write(&mut headers, self.parts().map(|parts| &parts.headers));
-            let answer = self.send(ask, headers).await;
+            let answer = self.send_in_turn(ask, headers).await;
             drop(probe.take());
             match answer {
                 Err(failure) => {
@@ -285,6 +292,21 @@ impl Fill {
                 },
             }
         }
+    }
+
+    /// Asks the origin once it is this fetch's turn, which may take as long as the origin may.
+    async fn send_in_turn(
+        &self,
+        ask: Ask,
+        headers: HeaderMap,
+    ) -> Result<Response<OriginBody>, Failure> {
+        let hydration = &self.worker.edge.hydration;
+        let patience = self.worker.edge.deadlines.first_byte;
+        let entering = hydration.enter(self.site.id, self.priority);
+        let Ok(Ok(_place)) = tokio::time::timeout(patience, entering).await else {
+            return Err(Failure::Crowded);
+        };
+        self.send(ask, headers).await
     }
 
     async fn send(&self, ask: Ask, headers: HeaderMap) -> Result<Response<OriginBody>, Failure> {

@@ -13,6 +13,7 @@ use super::heads::Heads;
 use super::origin::{Deadlines, OriginClient};
 use super::site::{Site, SiteTable, Sites};
 use crate::cache::Cache;
+use crate::cache::hydration::Hydration;
 use crate::config::Network;
 use crate::metrics::{Counter, Histogram};
 use crate::policy::freshness::Freshener;
@@ -31,6 +32,8 @@ pub struct Edge {
     pub cache: Cache,
     /// The sites.
     pub sites: Sites,
+    /// Places of fetches.
+    pub hydration: Hydration,
     /// Bounds on requests.
     pub limits: RequestLimits,
     /// Deadlines towards origins.

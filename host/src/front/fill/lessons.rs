@@ -21,7 +21,10 @@ impl Fill {
             Failure::TimedOut => true,
             // Unless the origin is in trouble as a whole, of which nothing need be kept by key.
             Failure::Unreachable => self.site.upstream.outage.standing() == Standing::Up,
-            Failure::Abandoned | Failure::BodyTooLarge | Failure::BodyBrokeOff => false,
+            Failure::Crowded
+            | Failure::Abandoned
+            | Failure::BodyTooLarge
+            | Failure::BodyBrokeOff => false,
         };
         if of_key {
             self.note_failure(Some(failure));
