@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use larder::entry::KeyHasher;
+use larder::tier::envelope::Born;
 use larder::tier::found::FoundBody;
 use larder::tier::object::{ObjectTier, Settings};
 use tempfile::TempDir;
@@ -53,6 +55,44 @@ fn content_that_was_replaced_or_removed_goes_after_a_while() {
     eventually("one content is left", || files(&place, "body").len() == 1);
     check("a", get(&tier, "a").unwrap().unwrap());
     assert_eq!(files(&place, "obj").len(), 1);
+}
+
+#[test]
+fn an_entry_with_a_new_head_keeps_its_content_where_it_is() {
+    let (tier, place) = tier(|settings| settings.grace = Duration::ZERO);
+    upload(&tier, &[("large", 20 * MIB)]);
+    let bodies = files(&place, "body");
+    let written = tier.stats().written_bytes.get();
+    let again = Arc::new(
+        get(&tier, "large")
+            .unwrap()
+            .unwrap()
+            .into_entry(&KeyHasher::default()),
+    );
+    let later = Born { purge: 23, ..BORN };
+    tier.put(&again, later).unwrap();
+    assert_eq!(wait(tier.settle()).items, 0);
+    assert_eq!(files(&place, "body"), bodies);
+    assert!(tier.stats().written_bytes.get() < written + 100_000);
+    let found = get(&tier, "large").unwrap().unwrap();
+    assert_eq!(found.envelope.born, later);
+    // Content that was lost meanwhile is written again from where it is.
+    fs::rename(&bodies[0], place.path().join("aside")).unwrap();
+    let (other, _elsewhere) = self::tier(|_| {});
+    upload(&other, &[("large", 20 * MIB)]);
+    let found = get(&other, "large").unwrap().unwrap();
+    let from_elsewhere = Arc::new(found.into_entry(&KeyHasher::default()));
+    tier.put(&again, BORN).unwrap();
+    wait(tier.settle());
+    assert_eq!(
+        tier.stats().write_failures.get(),
+        1,
+        "there is nothing to read"
+    );
+    tier.put(&from_elsewhere, BORN).unwrap();
+    assert_eq!(wait(tier.settle()).items, 0);
+    assert!(read_checked(&tier, "large"));
+    assert_ne!(files(&place, "body"), bodies);
 }
 
 #[test]

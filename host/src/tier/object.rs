@@ -19,6 +19,7 @@
 mod body;
 mod breaker;
 mod budget;
+mod content;
 mod form;
 mod gate;
 mod latency;
@@ -32,7 +33,6 @@ mod retired;
 mod selftest;
 mod settings;
 mod slow;
-mod source;
 mod stats;
 mod sweep;
 mod transport;
@@ -42,6 +42,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 pub use breaker::BreakerState;
@@ -65,6 +66,9 @@ use selftest::Finding;
 
 /// Threads for calls that block: those of a local directory.
 const BLOCKING: usize = 8;
+
+/// Large contents that may be written at once: each may hold 8 MiB of what lies in another tier.
+const COPIES: usize = 2;
 
 /// Why a lookup has no answer. None of these is a miss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -139,6 +143,8 @@ struct Inner {
     queue: Queue,
     reads: Reads,
     retired: Retired,
+    /// Large contents that may be written at once.
+    copies: Semaphore,
     finding: Finding,
     spawner: Spawner,
 }
@@ -192,6 +198,7 @@ impl ObjectTier {
             queue: Queue::new(settings.queue_bytes),
             reads: Reads::new(settings.reads),
             retired: Retired::new(settings.grace),
+            copies: Semaphore::new(COPIES),
             finding: Finding::default(),
             spawner: offload.spawner(),
             settings,

@@ -17,7 +17,7 @@ use object_store::path::Path;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::form::{CHUNK, CHUNK_LEN, Table, chunks};
+use super::form::{CHUNK, CHUNK_LEN, Hashed, Table, chunks};
 use super::reads::Reads;
 use super::remote::{Fault, Remote};
 use super::stats::Outcome;
@@ -58,6 +58,8 @@ pub(super) struct Source {
     pub(super) object: Path,
     /// Bytes of content.
     pub(super) length: u64,
+    /// The hash of all of it.
+    pub(super) digest: [u8; 32],
     /// What each chunk must be.
     pub(super) table: Table,
 }
@@ -81,6 +83,15 @@ impl RemoteBody {
             reads,
             cursors: Mutex::default(),
         }))
+    }
+}
+
+impl RemoteBody {
+    /// The hashes of the content, if it is what `object` of `remote` holds.
+    pub(super) fn hashed_at(&self, remote: &Arc<Remote>, object: &Path) -> Option<Hashed> {
+        let source = &self.0.source;
+        let same = source.object == *object && Arc::ptr_eq(&source.remote, remote);
+        same.then(|| source.table.hashed(source.digest))
     }
 }
 

@@ -80,6 +80,14 @@ pub(super) enum Place {
 pub(super) struct Table(Bytes);
 
 impl Table {
+    /// The same, with the hash of the whole content.
+    pub(super) fn hashed(&self, digest: [u8; HASH]) -> Hashed {
+        Hashed {
+            digest,
+            table: self.0.to_vec(),
+        }
+    }
+
     /// Whether `bytes` are chunk `number` of the content.
     pub(super) fn verifies(&self, number: u64, bytes: &[u8]) -> bool {
         let at = usize::try_from(number)

@@ -52,6 +52,7 @@ pub(super) async fn get(
                 remote: Arc::clone(&inner.remote),
                 object: inner.names.body(name, nonce),
                 length: head.envelope.length,
+                digest: head.envelope.digest,
                 table,
             };
             let body = RemoteBody::new(source, inner.spawner.clone(), inner.reads.clone());

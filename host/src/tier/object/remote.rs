@@ -208,6 +208,16 @@ impl Remote {
             .await
     }
 
+    /// Whether there is an object of that name.
+    pub(super) async fn is_there(&self, path: &Path) -> Result<bool, Fault> {
+        let head = self.store.head(path);
+        match self.once(Request::Head, self.deadlines.small, head).await {
+            Ok(_) => Ok(true),
+            Err(Fault::Missing) => Ok(false),
+            Err(fault) => Err(fault),
+        }
+    }
+
     /// Whether a read that broke may be begun again.
     pub(super) fn may_retry(&self) -> bool {
         let may = self.budget.spend();
@@ -322,7 +332,10 @@ impl Remote {
 
     /// What an error says of the store.
     fn judge(&self, request: Request, error: &Error, permit: Permit) -> Fault {
-        let writes = !matches!(request, Request::Get | Request::GetRange | Request::List);
+        let writes = !matches!(
+            request,
+            Request::Get | Request::GetRange | Request::Head | Request::List
+        );
         match error {
             Error::NotFound { .. } => {
                 if writes {

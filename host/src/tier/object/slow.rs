@@ -91,7 +91,7 @@ impl SlowTier for ObjectTier {
             is_count: false,
             value,
         };
-        let reads = [Request::Get, Request::GetRange];
+        let reads = [Request::Get, Request::GetRange, Request::Head];
         let writes = [
             Request::Put,
             Request::Create,

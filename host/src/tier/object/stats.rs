@@ -15,6 +15,8 @@ pub enum Request {
     Get,
     /// A range of large content, or the beginning of a head.
     GetRange,
+    /// Whether there is an object.
+    Head,
     /// A whole object.
     Put,
     /// To begin an object in parts.
@@ -33,9 +35,10 @@ pub enum Request {
 
 impl Request {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Get,
         Self::GetRange,
+        Self::Head,
         Self::Put,
         Self::Create,
         Self::Part,
@@ -50,6 +53,7 @@ impl Request {
         match self {
             Self::Get => "get",
             Self::GetRange => "get_range",
+            Self::Head => "head",
             Self::Put => "put",
             Self::Create => "create_multipart",
             Self::Part => "put_part",

@@ -2,17 +2,17 @@
 //! and in parts, and the head that names it last. Whoever reads sees the entry before or the entry
 //! after, never half of one.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::PutPayload;
-
 use super::Inner;
-use super::form::{self, Hashed, Hashing};
+use super::body::RemoteBody;
+use super::content::{self, Unwritten};
+use super::form::{self, Hashed};
 use super::names::{self, Name, Nonce};
 use super::queue::{Item, Task};
 use super::remote::{Fault, Remote};
-use super::source::{PART, Source};
 use crate::clock;
 use crate::entry::{Entry, StoredBody};
 use crate::tier::envelope::{Born, Envelope};
@@ -33,8 +33,6 @@ enum Ended {
     Outdated,
     /// The fields of the response are too long.
     TooLong,
-    /// Its content lies in another tier, which cannot read it any more.
-    Lost,
 }
 
 /// Runs tasks of the queue, one after the other, for as long as the tier runs.
@@ -44,7 +42,7 @@ pub(super) async fn work(inner: Arc<Inner>) {
         let began = clock::instant();
         let result = match &item.task {
             Task::Put { entry, born } => put(&inner, item.name, entry, *born).await,
-            Task::Remove => remove(&inner, item.name).await,
+            Task::Remove => remove(&inner, item.name).await.map_err(Unwritten::Fault),
         };
         let stats = &inner.remote.stats;
         match result {
@@ -57,11 +55,15 @@ pub(super) async fn work(inner: Arc<Inner>) {
                     Ended::Removed => stats.removals.increment(),
                     Ended::Outdated => stats.superseded.increment(),
                     Ended::TooLong => stats.dropped_large.increment(),
-                    Ended::Lost => stats.write_failures.increment(),
                 }
                 inner.queue.done(&item);
             }
-            Err(fault) => failed(&inner, item, fault),
+            Err(Unwritten::Fault(fault)) => failed(&inner, item, fault),
+            Err(Unwritten::Unreadable(unreadable)) => {
+                tracing::debug!(%unreadable, "content to be uploaded cannot be read any more");
+                stats.write_failures.increment();
+                inner.queue.done(&item);
+            }
         }
     }
 }
@@ -95,7 +97,7 @@ fn failed(inner: &Inner, mut item: Item, fault: Fault) {
     inner.queue.done(&item);
 }
 
-async fn put(inner: &Inner, name: Name, entry: &Entry, born: Born) -> Result<Ended, Fault> {
+async fn put(inner: &Inner, name: Name, entry: &Entry, born: Born) -> Result<Ended, Unwritten> {
     let empty = StoredBody::default();
     let body = entry.response().map_or(&empty, |stored| &stored.body);
     let Some(mut envelope) = Envelope::of(entry, born, [0; 32]) else {
@@ -105,31 +107,30 @@ async fn put(inner: &Inner, name: Name, entry: &Entry, born: Born) -> Result<End
     if !envelope.expires().is_none_or(useful) {
         return Ok(Ended::Outdated);
     }
-    if envelope.encode().is_none() {
+    if envelope.encode().is_none() || body.len() > form::CONTENT_MAX {
         return Ok(Ended::TooLong);
     }
     let head = inner.names.head(name);
     let within = inner.remote.deadlines.small;
     if body.len() <= form::INLINE_MAX {
-        let Ok(content) = Source::of(body).next().await else {
-            return Ok(Ended::Lost);
-        };
-        let content = content.unwrap_or_default();
-        let mut hashing = Hashing::default();
-        for piece in &content {
-            hashing.update(piece);
-        }
-        envelope.digest = hashing.finish().digest;
-        let Some(pieces) = form::with_content(&envelope, &content) else {
+        let (pieces, hashed) = content::whole(body).await?;
+        envelope.digest = hashed.digest;
+        let Some(pieces) = form::with_content(&envelope, &pieces) else {
             return Ok(Ended::TooLong);
         };
         inner.remote.put(&head, pieces, within).await?;
         return Ok(Ended::Written);
     }
-    let replaced = content_now(inner, name).await?;
-    let nonce = names::nonce();
-    let Some(hashed) = content(inner, name, nonce, body).await? else {
-        return Ok(Ended::Lost);
+    let now = content_now(inner, name).await?;
+    let (nonce, hashed) = match ours(inner, body, name, now).await? {
+        Some(content) => content,
+        None => {
+            let nonce = names::nonce();
+            // Each of them holds a part of what it copies.
+            let _turn = inner.copies.acquire().await;
+            let object = inner.names.body(name, nonce);
+            (nonce, content::write(&inner.remote, &object, body).await?)
+        }
     };
     envelope.digest = hashed.digest;
     let Some(object) = form::without_content(&envelope, nonce, &hashed) else {
@@ -138,10 +139,32 @@ async fn put(inner: &Inner, name: Name, entry: &Entry, born: Born) -> Result<End
     // If this fails the head may have been written all the same, so that its content must stay;
     // the sweep finds it if not.
     inner.remote.put(&head, vec![object], within).await?;
-    if let Some(nonce) = replaced {
-        inner.retired.push(inner.names.body(name, nonce));
+    if let Some(replaced) = now.filter(|now| *now != nonce) {
+        inner.retired.push(inner.names.body(name, replaced));
     }
     Ok(Ended::Written)
+}
+
+/// The object that `body` is already, if it is the content of the entry as it is `now`: a response
+/// that was freshened has a new head and the same content.
+async fn ours(
+    inner: &Inner,
+    body: &StoredBody,
+    name: Name,
+    now: Option<Nonce>,
+) -> Result<Option<(Nonce, Hashed)>, Fault> {
+    let place = body.place().map(|place| -> &dyn Any { place.as_ref() });
+    let remote = place.and_then(|place| place.downcast_ref::<RemoteBody>());
+    let (Some(remote), Some(nonce)) = (remote, now) else {
+        return Ok(None);
+    };
+    let object = inner.names.body(name, nonce);
+    let Some(hashed) = remote.hashed_at(&inner.remote, &object) else {
+        return Ok(None);
+    };
+    // Someone may have expired it.
+    let there = inner.remote.is_there(&object).await?;
+    Ok(there.then_some((nonce, hashed)))
 }
 
 async fn remove(inner: &Inner, name: Name) -> Result<Ended, Fault> {
@@ -167,56 +190,5 @@ async fn content_now(inner: &Inner, name: Name) -> Result<Option<Nonce>, Fault> 
         Err(fault @ Fault::Withheld(_)) => Err(fault),
         // Unknown: the sweep will find it.
         Err(_) => Ok(None),
-    }
-}
-
-/// Writes content as an object of its own. None if it cannot be read where it lies.
-async fn content(
-    inner: &Inner,
-    name: Name,
-    nonce: Nonce,
-    body: &StoredBody,
-) -> Result<Option<Hashed>, Fault> {
-    let (remote, path) = (&inner.remote, inner.names.body(name, nonce));
-    let mut hashing = Hashing::default();
-    let mut source = Source::of(body);
-    if body.len() <= PART {
-        let Ok(part) = source.next().await else {
-            return Ok(None);
-        };
-        let part = part.unwrap_or_default();
-        for piece in &part {
-            hashing.update(piece);
-        }
-        remote.put(&path, part, remote.deadlines.part).await?;
-        return Ok(Some(hashing.finish()));
-    }
-    let mut upload = remote.begin(&path).await?;
-    loop {
-        let part = match source.next().await {
-            Ok(Some(part)) => part,
-            Ok(None) => break,
-            Err(_) => {
-                remote.abort(upload.as_mut()).await;
-                return Ok(None);
-            }
-        };
-        for piece in &part {
-            hashing.update(piece);
-        }
-        let payload: PutPayload = part.into_iter().collect();
-        let bytes = u64::try_from(payload.content_length()).unwrap_or(u64::MAX);
-        let written = remote.part(upload.put_part(payload), bytes).await;
-        if let Err(fault) = written {
-            remote.abort(upload.as_mut()).await;
-            return Err(fault);
-        }
-    }
-    match remote.complete(upload.as_mut()).await {
-        Ok(()) => Ok(Some(hashing.finish())),
-        Err(fault) => {
-            remote.abort(upload.as_mut()).await;
-            Err(fault)
-        }
     }
 }
