@@ -1,10 +1,13 @@
 //! Every kind of store keeps entries alike.
 
-use larder::tier::object::{Coordination, Health, Mode, ObjectTier, Outcome, Request, Settings};
+use larder::tier::object::{
+    Coordination, Environment, Health, Mode, ObjectTier, Outcome, Request, Settings,
+};
 
 use crate::edge::{BORN, check, check_bytes, entry, get, key, online, open, upload, wait};
 use crate::moto;
 use crate::support::eventually;
+use crate::support::tls::Certificate;
 use larder::tier::found::FoundBody;
 
 const MIB: usize = 1 << 20;
@@ -123,6 +126,16 @@ fn s3_keeps_entries_for_every_node() {
     }
 }
 
+/// `LARDER_TEST_STORE` is the URL of an empty place in a store of any kind; its credentials come
+/// from the environment.
+#[test]
+fn a_store_that_is_named_keeps_entries() {
+    match std::env::var("LARDER_TEST_STORE") {
+        Ok(url) => contract(&open(Settings::new(url))),
+        Err(_) => moto::say_skipped("LARDER_TEST_STORE names no store"),
+    }
+}
+
 #[test]
 fn a_bucket_that_is_missing_is_said() {
     let Some(moto) = moto::start() else { return };
@@ -138,4 +151,55 @@ fn a_bucket_that_is_missing_is_said() {
         reason.contains("bucket or container is missing"),
         "{reason}"
     );
+}
+
+#[test]
+fn an_encrypted_connection_needs_a_certificate_that_is_known() {
+    let place = tempfile::tempdir().unwrap();
+    Certificate::new(&["127.0.0.1"]).write(place.path(), "known");
+    let Some(moto) = moto::start_secure(place.path(), "known") else {
+        return;
+    };
+    let chain = place.path().join("known.pem").display().to_string();
+    let endpoint = format!("https://{}", moto.address);
+    let open_with = |certificates: &str| {
+        let environment = Environment::of([
+            ("AWS_ACCESS_KEY_ID", "key"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("AWS_ENDPOINT_URL", &endpoint),
+            ("SSL_CERT_FILE", certificates),
+        ]);
+        open(Settings {
+            environment,
+            ..Settings::new("s3://secure")
+        })
+    };
+    let known = open_with(&chain);
+    // The bucket is missing, which only who got through is told.
+    known.put(&entry("x", 1), BORN).unwrap();
+    eventually("the upload fails", || {
+        known.stats().write_failures.get() == 1
+    });
+    let Health::Degraded(reason) = known.health() else {
+        panic!("{:?}", known.health())
+    };
+    assert!(reason.contains("NoSuchBucket"), "{reason}");
+
+    Certificate::new(&["127.0.0.1"]).write(place.path(), "other");
+    let other = place.path().join("other.pem").display().to_string();
+    let unknown = open_with(&other);
+    assert!(get(&unknown, "x").is_err());
+    let reason = unknown.stats().latest_error().unwrap();
+    assert!(reason.contains("certificate"), "{reason}");
+
+    let mut plain = moto::settings(moto.address, "secure");
+    plain.environment = Environment::of([
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
+    ]);
+    let plain = open(plain);
+    assert!(get(&plain, "x").is_err());
+    let reason = plain.stats().latest_error().unwrap();
+    assert!(reason.contains("AWS_ALLOW_HTTP"), "{reason}");
 }

@@ -5,6 +5,7 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
@@ -20,32 +21,58 @@ pub(crate) struct Moto {
 /// The service, if there is one.
 pub(crate) fn start() -> Option<&'static Moto> {
     static MOTO: OnceLock<Option<Moto>> = OnceLock::new();
-    let moto = MOTO.get_or_init(|| {
-        let program = std::env::var("LARDER_MOTO").unwrap_or_else(|_| "moto_server".to_owned());
-        // The system picks the port, and gives it back before the service takes it.
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
-        drop(listener);
-        let child = Command::new(&program)
-            .args(["-H", "127.0.0.1", "-p", &address.port().to_string()])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        let child = child.ok()?;
-        end_with_us(&child);
-        eventually("moto listens", || TcpStream::connect(address).is_ok());
-        Some(Moto { address })
-    });
+    let moto = MOTO.get_or_init(|| run(&[]));
     if moto.is_none() {
-        let name = std::thread::current().name().unwrap_or_default().to_owned();
-        let text = format!("{name}: skipped, for there is no moto_server (set LARDER_MOTO)\n");
-        // Past the capture of the test's output, so that it is seen.
-        std::io::stderr()
-            .write_all(text.as_bytes())
-            .expect("a terminal");
+        say_skipped(NONE);
     }
     moto.as_ref()
+}
+
+/// A service of its own that speaks TLS, with the certificate in `NAME.pem` and `NAME.key` of
+/// `directory`.
+pub(crate) fn start_secure(directory: &Path, name: &str) -> Option<Moto> {
+    let file = |ending| {
+        directory
+            .join(format!("{name}.{ending}"))
+            .display()
+            .to_string()
+    };
+    let moto = run(&["-s", "-c", &file("pem"), "-k", &file("key")]);
+    if moto.is_none() {
+        say_skipped(NONE);
+    }
+    moto
+}
+
+fn run(arguments: &[&str]) -> Option<Moto> {
+    let program = std::env::var("LARDER_MOTO").unwrap_or_else(|_| "moto_server".to_owned());
+    // The system picks the port, and gives it back before the service takes it.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    let child = Command::new(&program)
+        .args(["-H", "127.0.0.1", "-p", &address.port().to_string()])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let child = child.ok()?;
+    end_with_us(&child);
+    eventually("moto listens", || TcpStream::connect(address).is_ok());
+    Some(Moto { address })
+}
+
+const NONE: &str = "there is no moto_server (set LARDER_MOTO)";
+
+/// Says that this test is skipped.
+pub(crate) fn say_skipped(why: &str) {
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    let text = format!("{name}: skipped, for {why}\n");
+    // Past the capture of the test's output, so that it is seen.
+    std::io::stderr()
+        .write_all(text.as_bytes())
+        .expect("a terminal");
 }
 
 /// Tests end without a word to what they started; a watcher ends the service after them.

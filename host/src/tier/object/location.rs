@@ -100,7 +100,7 @@ impl Location {
             wrong,
         })?;
         let environment = &settings.environment;
-        let connector = || Connector::new(settings.deadlines.connect);
+        let connector = || Connector::new(settings.deadlines.connect, environment);
         let (opened, prefix, hint) = match target {
             Target::Memory => (Ok(arc(InMemory::new())), Path::default(), ""),
             Target::Directory(path) => return directory(path.into(), settings.mode),

@@ -31,6 +31,7 @@ use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
 use super::location::OpenError;
+use super::settings::Environment;
 use crate::clock;
 
 /// Bytes of a response that are read: more than anything that is ever asked for.
@@ -57,13 +58,19 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// One whose connections must be made within `connect`.
+    /// One whose connections must be made within `connect`, to services whose certificates the
+    /// system knows, or `environment` instead.
     ///
     /// # Errors
     /// The cryptography cannot be set up.
-    pub(super) fn new(connect: Duration) -> Result<Self, OpenError> {
+    pub(super) fn new(connect: Duration, environment: &Environment) -> Result<Self, OpenError> {
+        let [file, directory] = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+            .map(|name| environment.get(name).map(std::path::Path::new));
+        let found = match file.or(directory) {
+            Some(_) => rustls_native_certs::load_certs_from_paths(file, directory),
+            None => rustls_native_certs::load_native_certs(),
+        };
         let mut roots = rustls::RootCertStore::empty();
-        let found = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(found.certs);
         let provider = Arc::new(ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
