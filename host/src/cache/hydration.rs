@@ -220,9 +220,7 @@ impl Drop for Place {
         {
             let mut state = lock(&self.state);
             state.end(self.site, self.priority);
-            while let Some(waker) = state.next() {
-                woken.extend(waker);
-            }
+            while state.next(&mut woken) {}
         }
         for waker in woken {
             waker.wake();
@@ -296,17 +294,21 @@ impl State {
         Some(ticket)
     }
 
-    /// Gives a place to whose turn it is; the waker, if one waits for it. None if nobody may run.
-    fn next(&mut self) -> Option<Option<Waker>> {
+    /// Gives a place to whose turn it is, who is `woken` then. False if nobody may run.
+    fn next(&mut self, woken: &mut Vec<Waker>) -> bool {
         for priority in Priority::ALL {
             let count = self.turns.get(priority.index()).map_or(0, VecDeque::len);
             for _ in 0..count {
-                let turns = self.turns.get_mut(priority.index())?;
-                let Some(site) = turns.pop_front() else { break };
+                let turns = self.turns.get_mut(priority.index());
+                let Some(site) = turns.and_then(VecDeque::pop_front) else {
+                    break;
+                };
                 let runs = self.may_run(site, priority);
                 let ticket = runs.then(|| self.pop(site, priority)).flatten();
-                if self.has_waiting(site, priority) {
-                    self.turns.get_mut(priority.index())?.push_back(site);
+                if self.has_waiting(site, priority)
+                    && let Some(turns) = self.turns.get_mut(priority.index())
+                {
+                    turns.push_back(site);
                 }
                 let Some(ticket) = ticket else { continue };
                 let mut ticket = lock(&ticket);
@@ -315,22 +317,23 @@ impl State {
                         // It is counted no more; the next one may have the place.
                         *ticket = Ticket::Left;
                         self.tidy(site);
-                        return Some(None);
+                        return true;
                     }
                     Ticket::Waiting(waker) => {
                         self.waiting -= 1;
                         self.start(site, priority);
-                        return Some(Some(waker));
+                        woken.push(waker);
+                        return true;
                     }
                     Ticket::New | Ticket::Granted => {
                         self.waiting -= 1;
                         self.start(site, priority);
-                        return Some(None);
+                        return true;
                     }
                 }
             }
         }
-        None
+        false
     }
 
     fn pop(&mut self, site: SiteId, priority: Priority) -> Option<Arc<Mutex<Ticket>>> {

@@ -176,6 +176,29 @@ impl Control {
             "Keys of which it is remembered that they fail or are not for sharing.",
             cache.outcomes.len(),
         );
+        let (asking, waiting) = self.edge.hydration.counts();
+        gauge(
+            "larder_fetches_asking",
+            "Fetches that ask an origin.",
+            asking,
+        );
+        gauge(
+            "larder_fetches_waiting",
+            "Fetches that wait for their turn.",
+            waiting,
+        );
+        counter(
+            out,
+            "larder_fetches_delayed_total",
+            "Fetches that had to wait for their turn.",
+            self.edge.hydration.delayed.get(),
+        );
+        counter(
+            out,
+            "larder_fetches_refused_total",
+            "Fetches not made because too many waited.",
+            self.edge.hydration.refused.get(),
+        );
         counter(
             out,
             "larder_remembered_keys_displaced_total",
