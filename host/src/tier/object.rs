@@ -167,7 +167,7 @@ impl Inner {
             spawner.detach(upload::work(inner()));
         }
         let shared = inner();
-        spawner.detach(async move { shared.retired.delete(&shared.remote).await });
+        spawner.detach(async move { shared.retired.delete(&shared.remote, &shared.names).await });
         let (shared, every, orphaned) = (inner(), settings.sweep, settings.orphaned);
         spawner.detach(async move { sweep::run(&shared, every, orphaned).await });
         if let Some(directory) = directory {

@@ -17,7 +17,8 @@ use object_store::path::Path;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::form::{CHUNK, CHUNK_LEN, Hashed, Table, chunks};
+use super::form::{self, CHUNK, CHUNK_LEN, Hashed, Table, chunks};
+use super::names::Nonce;
 use super::reads::Reads;
 use super::remote::{Fault, Remote};
 use super::stats::Outcome;
@@ -56,6 +57,10 @@ pub(super) struct Source {
     pub(super) remote: Arc<Remote>,
     /// The object.
     pub(super) object: Path,
+    /// The version of the entry that it is the content of.
+    pub(super) nonce: Nonce,
+    /// The head that names it, if that may be deleted.
+    pub(super) head: Option<Path>,
     /// Bytes of content.
     pub(super) length: u64,
     /// The hash of all of it.
@@ -71,6 +76,8 @@ struct Cursor {
     next: u64,
     /// Chunks of the window.
     window: u64,
+    /// That chunk, if it was fetched already.
+    ready: Option<Bytes>,
     chunks: mpsc::Receiver<Result<Bytes, Unreadable>>,
 }
 
@@ -87,6 +94,16 @@ impl RemoteBody {
 }
 
 impl RemoteBody {
+    /// Fetches the beginning, which is wanted most often, so that content which is gone or damaged
+    /// is known of before anyone is promised it.
+    pub(super) async fn begin(&self) -> Result<(), Unreadable> {
+        let mut cursor = self.0.open(0, WINDOW_MIN)?;
+        let first = cursor.chunks.recv().await.unwrap_or(Err(Unreadable::Gone));
+        cursor.ready = Some(first?);
+        self.0.park(cursor);
+        Ok(())
+    }
+
     /// The hashes of the content, if it is what `object` of `remote` holds.
     pub(super) fn hashed_at(&self, remote: &Arc<Remote>, object: &Path) -> Option<Hashed> {
         let source = &self.0.source;
@@ -117,7 +134,11 @@ impl Shared {
             None => (self.open(chunk, WINDOW_MIN)?, true),
         };
         loop {
-            match cursor.chunks.recv().await {
+            let next = match cursor.ready.take() {
+                Some(ready) => Some(Ok(ready)),
+                None => cursor.chunks.recv().await,
+            };
+            match next {
                 Some(Ok(mut bytes)) => {
                     cursor.next += 1;
                     self.park(cursor);
@@ -170,6 +191,7 @@ impl Shared {
         Ok(Cursor {
             next: chunk,
             window,
+            ready: None,
             chunks: receiver,
         })
     }
@@ -180,13 +202,28 @@ impl Source {
     async fn fetch(&self, mut left: Range<u64>, sender: Sender) {
         let mut first = true;
         while let Err(unreadable) = self.stream(&mut left, &sender).await {
-            let hopeless = unreadable == Unreadable::Gone;
-            if !first || hopeless || !self.remote.may_retry() {
+            let gone = unreadable == Unreadable::Gone;
+            if gone {
+                self.forget().await;
+            }
+            if !first || gone || !self.remote.may_retry() {
                 // Whoever does not wait for it has left.
                 sender.send(Err(unreadable)).await.unwrap_or_default();
                 return;
             }
             first = false;
+        }
+    }
+
+    /// The content is gone. An entry that names it still will never be whole again, and goes too.
+    async fn forget(&self) {
+        let Some(head) = &self.head else { return };
+        let prelude = self.remote.prelude(head).await;
+        let named = prelude.is_ok_and(|it| form::content_of(&it) == Ok(Some(self.nonce)));
+        if named {
+            self.remote.stats.damaged.increment();
+            // It is found out again if this fails.
+            self.remote.delete(head).await.unwrap_or_default();
         }
     }
 

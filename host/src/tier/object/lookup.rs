@@ -1,4 +1,5 @@
-//! Lookups: one request for a head and, mostly, its content, all of it verified.
+//! Lookups: one request for a head and, mostly, its content, all of it verified; a second for the
+//! beginning of large content.
 
 use std::sync::Arc;
 
@@ -6,8 +7,9 @@ use super::body::{RemoteBody, Source};
 use super::form::{self, Place, Unusable};
 use super::names::Name;
 use super::remote::Fault;
-use super::{Inner, Unavailable};
+use super::{Inner, Mode, Unavailable};
 use crate::clock;
+use crate::entry::Unreadable;
 use crate::tier::found::{Found, FoundBody};
 
 /// The entry with `key`, of that name.
@@ -17,52 +19,66 @@ pub(super) async fn get(
     key: Box<[u8]>,
 ) -> Result<Option<Found>, Unavailable> {
     let began = clock::instant();
+    let found = find(&inner, name, &key).await;
+    let (stats, time) = (&inner.remote.stats, began.elapsed());
+    let (count, times) = match &found {
+        Ok(Some(_)) => (&stats.hits, &stats.hit_time),
+        Ok(None) => (&stats.misses, &stats.miss_time),
+        Err(_) => (&stats.errors, &stats.error_time),
+    };
+    count.increment();
+    times.observe(time);
+    found
+}
+
+async fn find(inner: &Inner, name: Name, key: &[u8]) -> Result<Option<Found>, Unavailable> {
     let stats = &inner.remote.stats;
-    let found = match inner.remote.head(&inner.names.head(name)).await {
-        Ok(object) => match form::decode(&object) {
-            Ok(head) if head.envelope.key == key => Some(head),
-            // Two keys with one hash: no one will ever see it.
-            Ok(_) | Err(Unusable::Foreign) => {
-                stats.foreign.increment();
-                None
-            }
-            Err(Unusable::Damaged) => {
-                stats.damaged.increment();
-                None
-            }
-        },
-        Err(Fault::Missing) => None,
-        Err(fault) => {
-            stats.errors.increment();
-            stats.error_time.observe(began.elapsed());
-            return Err(fault.into());
+    let object = match inner.remote.head(&inner.names.head(name)).await {
+        Ok(object) => object,
+        Err(Fault::Missing) => return Ok(None),
+        Err(fault) => return Err(fault.into()),
+    };
+    let head = match form::decode(&object) {
+        Ok(head) if *head.envelope.key == *key => head,
+        // Two keys with one hash: no one will ever see it.
+        Ok(_) | Err(Unusable::Foreign) => {
+            stats.foreign.increment();
+            return Ok(None);
+        }
+        Err(Unusable::Damaged) => {
+            stats.damaged.increment();
+            return Ok(None);
         }
     };
-    let Some(head) = found else {
-        stats.misses.increment();
-        stats.miss_time.observe(began.elapsed());
-        return Ok(None);
-    };
-    stats.hits.increment();
-    stats.hit_time.observe(began.elapsed());
-    let body = match head.content {
-        Place::Here(content) => FoundBody::Whole(content),
-        Place::Own { nonce, table } => {
-            let source = Source {
-                remote: Arc::clone(&inner.remote),
-                object: inner.names.body(name, nonce),
-                length: head.envelope.length,
-                digest: head.envelope.digest,
-                table,
-            };
-            let body = RemoteBody::new(source, inner.spawner.clone(), inner.reads.clone());
-            FoundBody::Kept(Arc::new(body))
+    let (nonce, table) = match head.content {
+        Place::Own { nonce, table } => (nonce, table),
+        Place::Here(content) => {
+            return Ok(Some(Found {
+                envelope: head.envelope,
+                body: FoundBody::Whole(content),
+            }));
         }
     };
-    Ok(Some(Found {
-        envelope: head.envelope,
-        body,
-    }))
+    let writable = inner.settings.mode == Mode::ReadWrite;
+    let source = Source {
+        remote: Arc::clone(&inner.remote),
+        object: inner.names.body(name, nonce),
+        nonce,
+        head: writable.then(|| inner.names.head(name)),
+        length: head.envelope.length,
+        digest: head.envelope.digest,
+        table,
+    };
+    let body = RemoteBody::new(source, inner.spawner.clone(), inner.reads.clone());
+    match body.begin().await {
+        Ok(()) => Ok(Some(Found {
+            envelope: head.envelope,
+            body: FoundBody::Kept(Arc::new(body)),
+        })),
+        Err(Unreadable::Gone | Unreadable::Damaged) => Ok(None),
+        Err(Unreadable::TimedOut) => Err(Unavailable::TimedOut),
+        Err(Unreadable::Failed) => Err(Unavailable::Failed),
+    }
 }
 
 impl From<Fault> for Unavailable {

@@ -67,6 +67,12 @@ impl Names {
         self.below(&["v1", "body", &format!("{byte:02x}")])
     }
 
+    /// A place among them, drawn from `nonce`.
+    pub(super) fn somewhere(&self, byte: u8, nonce: Nonce) -> Path {
+        let hash = format!("{byte:02x}{}", hex_of(nonce));
+        self.bodies(byte).join(hash)
+    }
+
     /// The entry and the version that the object `body` is content of.
     pub(super) fn parse_body(&self, body: &Path) -> Option<(Name, Nonce)> {
         let mut parts = body.prefix_match(&self.0)?;

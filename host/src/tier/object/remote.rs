@@ -404,6 +404,18 @@ impl Remote {
         self.once(Request::List, self.deadlines.part, list).await
     }
 
+    /// The same, of those that come after `offset`.
+    pub(super) async fn list_after(
+        &self,
+        prefix: &Path,
+        offset: &Path,
+        most: usize,
+    ) -> Result<Vec<ObjectMeta>, Fault> {
+        let list = self.store.list_with_offset(Some(prefix), offset);
+        let list = list.take(most).try_collect();
+        self.once(Request::List, self.deadlines.part, list).await
+    }
+
     /// All of a small object.
     pub(super) async fn small(&self, path: &Path) -> Result<Bytes, Fault> {
         self.whole(path, Instant::now() + self.deadlines.small)

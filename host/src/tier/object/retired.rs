@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use object_store::path::Path;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
+use super::names::{Name, Names, Nonce};
 use super::remote::Remote;
+use super::sweep;
 use crate::clock::{self, Moment};
 
 /// Objects that are remembered, at most. What comes beyond is left to the sweep.
@@ -18,7 +19,7 @@ const MOST: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Retired {
     grace: Duration,
-    objects: Mutex<VecDeque<(Moment, Path)>>,
+    objects: Mutex<VecDeque<(Moment, Name, Nonce)>>,
     more: Notify,
 }
 
@@ -32,34 +33,38 @@ impl Retired {
         }
     }
 
-    /// Deletes `object` when its time has come.
-    pub(super) fn push(&self, object: Path) {
+    /// Deletes that content of that entry when its time has come.
+    pub(super) fn push(&self, name: Name, nonce: Nonce) {
         let mut objects = self.lock();
         if objects.len() < MOST {
-            objects.push_back((clock::now().after(self.grace), object));
+            objects.push_back((clock::now().after(self.grace), name, nonce));
             drop(objects);
             self.more.notify_one();
         }
     }
 
     /// Deletes them, for as long as the tier runs.
-    pub(super) async fn delete(&self, remote: &Remote) {
+    pub(super) async fn delete(&self, remote: &Remote, names: &Names) {
         loop {
-            let first = self.lock().front().map(|(due, _)| *due);
+            let first = self.lock().front().map(|(due, ..)| *due);
             let Some(due) = first else {
                 self.more.notified().await;
                 continue;
             };
             sleep(due.since(clock::now())).await;
             let due = self.lock().pop_front();
-            if let Some((_, object)) = due {
-                // One that cannot be deleted now is left to the sweep.
-                remote.delete(&object).await.unwrap_or_default();
+            if let Some((_, name, nonce)) = due {
+                // Another node may have named it again. One that cannot be deleted now is left to
+                // the sweep.
+                if sweep::is_named(remote, names, name, nonce).await == Ok(false) {
+                    let deleted = remote.delete(&names.body(name, nonce)).await;
+                    deleted.unwrap_or_default();
+                }
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(Moment, Path)>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(Moment, Name, Nonce)>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,8 +2,8 @@
 //! has left, and the staging files of a local directory.
 //!
 //! Each time a 256th of the store is looked at, drawn at random, so that many nodes share the work
-//! without knowing of each other and its price has a bound: a list, and a look at the head of each
-//! content that is old enough to be an orphan.
+//! without knowing of each other and its price has a bound: a list or two, and a look at the head
+//! of each content that is old enough to be an orphan.
 
 use std::path::Path as FilePath;
 use std::time::{Duration, SystemTime};
@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::Inner;
 use super::form;
-use super::names;
+use super::names::{self, Name, Names, Nonce};
 use super::remote::{Fault, Remote};
 use crate::clock;
 
@@ -33,8 +33,14 @@ pub(super) async fn run(inner: &Inner, every: Duration, orphaned: Duration) {
 
 /// Deletes the content below `byte` that no head names and that is older than `orphaned`.
 async fn sweep(inner: &Inner, byte: u8, orphaned: Duration) -> Result<(), Fault> {
-    let remote = &inner.remote;
-    for object in remote.list(&inner.names.bodies(byte), PAGE).await? {
+    let (remote, bodies) = (&inner.remote, inner.names.bodies(byte));
+    // From anywhere on and around, so that each has its turn however many there are.
+    let offset = inner.names.somewhere(byte, names::nonce());
+    let mut objects = remote.list_after(&bodies, &offset, PAGE).await?;
+    if objects.len() < PAGE {
+        objects.extend(remote.list(&bodies, PAGE - objects.len()).await?);
+    }
+    for object in objects {
         let modified = SystemTime::from(object.last_modified);
         let age = clock::wall().duration_since(modified).unwrap_or_default();
         let Some((name, nonce)) = inner.names.parse_body(&object.location) else {
@@ -43,21 +49,30 @@ async fn sweep(inner: &Inner, byte: u8, orphaned: Duration) -> Result<(), Fault>
         if age < orphaned {
             continue;
         }
-        let named = match remote.prelude(&inner.names.head(name)).await {
-            Ok(prelude) => match form::content_of(&prelude) {
-                Ok(named) => named == Some(nonce),
-                // A later version may know what it is good for.
-                Err(_) => true,
-            },
-            Err(Fault::Missing) => false,
-            Err(fault) => return Err(fault),
-        };
-        if !named {
+        if !is_named(remote, &inner.names, name, nonce).await? {
             remote.delete(&object.location).await?;
             remote.stats.swept.increment();
         }
     }
     Ok(())
+}
+
+/// Whether the head of `name` names the content `nonce`, as far as this version can tell.
+pub(super) async fn is_named(
+    remote: &Remote,
+    names: &Names,
+    name: Name,
+    nonce: Nonce,
+) -> Result<bool, Fault> {
+    match remote.prelude(&names.head(name)).await {
+        Ok(prelude) => match form::content_of(&prelude) {
+            Ok(named) => Ok(named == Some(nonce)),
+            // A later version may know what it is good for.
+            Err(_) => Ok(true),
+        },
+        Err(Fault::Missing) => Ok(false),
+        Err(fault) => Err(fault),
+    }
 }
 
 /// Removes files below `directory` that an upload which was cut short has left: the library writes

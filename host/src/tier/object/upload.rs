@@ -140,7 +140,7 @@ async fn put(inner: &Inner, name: Name, entry: &Entry, born: Born) -> Result<End
     // the sweep finds it if not.
     inner.remote.put(&head, vec![object], within).await?;
     if let Some(replaced) = now.filter(|now| *now != nonce) {
-        inner.retired.push(inner.names.body(name, replaced));
+        inner.retired.push(name, replaced);
     }
     Ok(Ended::Written)
 }
@@ -178,7 +178,7 @@ async fn remove(inner: &Inner, name: Name) -> Result<Ended, Fault> {
     };
     inner.remote.delete(&head).await?;
     if let Some(nonce) = content {
-        inner.retired.push(inner.names.body(name, nonce));
+        inner.retired.push(name, nonce);
     }
     Ok(Ended::Removed)
 }
