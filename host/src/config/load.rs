@@ -124,20 +124,13 @@ fn parse(path: &Path, text: &str) -> Result<(Config, Sources), Problem> {
     }
 }
 
-/// Sections that a later version will have; whoever writes one deserves to know.
-const LATER: [&str; 2] = ["disk", "object_store"];
-
 /// Turns what the decoder says about `path` into the words of a configuration. Returns the key
 /// that the problem is with, and the clause.
 fn explain(path: &str, message: &str) -> (String, String) {
     let names = || message.split('`').skip(1).step_by(2);
     if message.starts_with("unknown field") {
         let accepted = names().skip(1).collect::<Vec<_>>().join(", ");
-        let clause = if LATER.contains(&path) {
-            "not in this version; remove it".to_owned()
-        } else {
-            format!("unknown key; the keys here are {accepted}")
-        };
+        let clause = format!("unknown key; the keys here are {accepted}");
         return (path.to_owned(), clause);
     }
     if message.starts_with("duplicate field") {

@@ -244,15 +244,10 @@ fn unknown_keys_are_told_with_the_known_ones() {
         "larder.toml:3: site[0].policy.keying.parms: unknown key; the keys here are name, \
          version, params",
     );
-    for (text, line, key) in [
-        ("[disk]\ncapacity = \"1GiB\"\n", 1, "disk"),
-        ("\n[object_store]\nurl = \"memory://\"\n", 2, "object_store"),
-    ] {
-        refused(
-            text,
-            &format!("larder.toml:{line}: {key}: not in this version; remove it"),
-        );
-    }
+    refused(
+        "[disk]\ncapacity = \"1GiB\"\nsize = 1\n",
+        "larder.toml:3: disk.size: unknown key; the keys here are dir, capacity, timeout",
+    );
 }
 
 #[test]
