@@ -9,13 +9,17 @@
 //!              policy::keying    the guest names what it shares       (every request)
 //!              cache::lookup     memory tier; variants by Vary
 //!                fresh  ──>      front::answer: 200, 206, 304          no wait, no copy of content
+//!                else   ──>      front::below: disk, object store; a hit there fills memory
 //!                else   ──>      front::fetch: join or start the one flight for the key
 //!                                  front::ask       the whole, or a range by itself
+//!                                  cache::hydration  wait for its turn
 //!                                  front::fill      ask the origin, decide, carry, store
 //!                                    policy::freshness  the guest amends RFC 9111  (every store)
 //!                                  cache::flight    bytes to every waiter as they arrive
 //!                pass   ──>      front::pass: to the origin and back, nothing stored
 //!            tier::memory        events ──> eviction thread ──> policy::evictor names victims
+//!            tier::disk          queue ──> log of segments; index ──> reader threads
+//!            tier::object        queue ──> uploads; lookups with deadline, breaker, hedge
 //! ```
 //!
 //! # Floors
@@ -41,6 +45,8 @@
 //!   forbids; keys are composed by the host.
 //! - What runs for a hit takes no lock but its shard's, waits for nothing, and copies no content.
 //! - Budgets are acquired before anything becomes resident.
+//! - What lies below memory is verified before it is used, and asked against every purge since it
+//!   was fetched (`cache::purges`), which are on disk before they are acknowledged.
 //! - Only `clock` reads the time and only `tasks` spawns.
 
 pub mod admin;

@@ -128,3 +128,14 @@ fn two_nodes_share_what_one_has_fetched() {
     pattern::check(0, &answer.body);
     assert_eq!(origin.total(), 1);
 }
+
+#[test]
+fn what_is_not_for_sharing_is_not_looked_for() {
+    let origin = Origin::always(Reply::ok("x").field("Cache-Control", "private"));
+    let edge = Below::Store.setup(&origin).start();
+    for _ in 0..5 {
+        assert_eq!(edge.get("/a").text(), "x");
+    }
+    assert_eq!(origin.total(), 5);
+    assert_eq!(count(&edge, "object_store", "lookups"), 1);
+}

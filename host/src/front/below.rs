@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::Response;
+use http::header::AUTHORIZATION;
 
 use super::answer::Asks;
 use super::body::ResponseBody;
@@ -17,6 +18,8 @@ use super::verdict::Verdict;
 use super::worker::Worker;
 use crate::cache::Lookup;
 use crate::cache::flight::Flight;
+use crate::cache::outcomes::Place;
+use crate::clock;
 use crate::entry::{Entry, Usable};
 
 /// Looks for what `exchange` asks for in the tiers below memory, which had nothing. The answer, if
@@ -26,6 +29,11 @@ pub async fn recall(exchange: &Exchange, miss: &mut Miss) -> Option<Response<Res
     let cache = &worker.edge.cache;
     // What memory holds is as new as anything below it.
     if cache.lower.is_empty() || miss.stale.is_some() {
+        return None;
+    }
+    // What was not for sharing a moment ago is stored nowhere, and a look may cost a request.
+    let place = Place::new(&miss.key, head.headers.contains_key(AUTHORIZATION));
+    if cache.outcomes.recall(place, clock::now()).not_shared {
         return None;
     }
     let recall = cache.recall(&site.domain, miss.primary.view(), &head.headers);
