@@ -13,7 +13,7 @@ use larder::tier::object::{
 use crate::edge::{BORN, check_bytes, entry, get, key, online, open, read_checked, upload, wait};
 use crate::moto::{self, Moto};
 use crate::proxy::{Fault, Proxy};
-use crate::support::eventually;
+use crate::support::{eventually, long};
 
 const MIB: usize = 1 << 20;
 /// How soon after a fault is over all must be well.
@@ -73,6 +73,13 @@ fn an_outage_costs_nothing_after_some_failures_and_is_over_when_it_is_over() {
         "nothing is awaited"
     );
     assert!(proxy.requests() < asked + 20, "nothing is asked");
+    // A minute of it, where time is no matter: a few probes, and no more.
+    let minute = Duration::from_secs(if long() { 60 } else { 0 });
+    while began.elapsed() < minute {
+        assert!(get(&tier, "small").is_err());
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    assert!(proxy.requests() < asked + 200, "little is asked");
 
     // Uploads wait, as many as there is room for.
     let mut queued = 0;

@@ -38,7 +38,8 @@ async fn sweep(inner: &Inner, byte: u8, orphaned: Duration) -> Result<(), Fault>
     let offset = inner.names.somewhere(byte, names::nonce());
     let mut objects = remote.list_after(&bodies, &offset, PAGE).await?;
     if objects.len() < PAGE {
-        objects.extend(remote.list(&bodies, PAGE - objects.len()).await?);
+        let around = remote.list(&bodies, PAGE - objects.len()).await?;
+        objects.extend(around.into_iter().filter(|it| it.location <= offset));
     }
     for object in objects {
         let modified = SystemTime::from(object.last_modified);
@@ -66,7 +67,7 @@ pub(super) async fn is_named(
 ) -> Result<bool, Fault> {
     match remote.prelude(&names.head(name)).await {
         Ok(prelude) => match form::content_of(&prelude) {
-            Ok(named) => Ok(named == Some(nonce)),
+            Ok(content) => Ok(content == Some(nonce)),
             // A later version may know what it is good for.
             Err(_) => Ok(true),
         },
