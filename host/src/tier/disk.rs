@@ -12,11 +12,15 @@
 
 mod content;
 mod directory;
+mod failure;
 mod format;
 mod index;
 mod io;
 mod log;
 mod lookup;
+mod opening;
+mod pieces;
+mod put;
 mod queue;
 mod readers;
 mod reclaim;
@@ -27,8 +31,7 @@ mod stream;
 mod sync;
 mod tier;
 
-use std::any::Any;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -36,16 +39,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use content::{Assembly, DiskContent};
-use directory::{Contents, Directory, Stored};
-use format::{CHUNK, Identity, SUPERBLOCK, UNIT, UNITS_MAX, long, record_bytes};
+use directory::Directory;
+use format::{CHUNK, Identity, UNIT, UNITS_MAX, long, record_bytes};
 use index::{Hash, Index};
 use io::{Io, System};
 use log::Log;
-use queue::{Claim, Item, Queue, Queued, Refused};
+use opening::Found;
+use queue::Queue;
 use readers::Readers;
 use recovery::Loading;
-use segment::{Segment, Segments};
+use segment::Segments;
 use stats::Condition;
 use sync::Syncer;
 
@@ -55,27 +58,18 @@ pub use stream::Writer;
 
 use crate::clock;
 use crate::entry::kept::READ_MAX;
-use crate::entry::{Content, Entry, Kept, KeyView};
 use crate::tier::Usage;
-use crate::tier::envelope::{Born, Envelope};
-use crate::tier::slow::{Figure, Written};
+use crate::tier::envelope::Envelope;
+use crate::tier::slow::Figure;
 
-/// Bytes of a segment, by default one part in 32 of the tier.
-const SEGMENT_PART: u64 = 32;
+/// Bytes of a segment, at least.
 const SEGMENT_MIN: u64 = 1 << 20;
-const SEGMENT_MAX: u64 = 64 << 20;
 /// Segments that a tier has at least.
 const SEGMENTS_MIN: usize = 4;
-/// Segments below which those of another length are made anew.
-const SEGMENTS_FEW: usize = 8;
 /// What a file system may need for a segment beside its content.
 const SLACK: u64 = 4 << 10;
 /// What the directory, the lock and two manifests may need.
 const OVERHEAD: u64 = 64 << 10;
-/// Bytes of memory that an item in the queue is charged beside what it holds.
-const CHARGE: u64 = 1 << 10;
-/// How long a put waits for room in the queue.
-const PATIENCE: Duration = Duration::from_millis(250);
 /// Bytes of one extent, at most.
 const EXTENT_MAX: u64 = 1 << 20;
 /// How long stopping may take.
@@ -164,12 +158,6 @@ fn random() -> u64 {
 /// Segments of `segment` bytes in a tier of `capacity`.
 fn segments_in(capacity: u64, segment: u64) -> usize {
     format::short(capacity.saturating_sub(OVERHEAD) / (segment + SLACK))
-}
-
-/// Bytes of a segment of a new tier of `capacity`.
-fn segment_bytes(capacity: u64) -> u64 {
-    let part = (capacity / SEGMENT_PART).clamp(SEGMENT_MIN, SEGMENT_MAX);
-    part - part % CHUNK
 }
 
 /// Joins `threads`, as long as `within` lasts. How many had not ended then.
@@ -287,99 +275,6 @@ impl DiskTier {
         Ok(())
     }
 
-    /// Takes `entry`, which was fetched as `born` says, to be stored in place of whatever is under
-    /// its key. Of two, the one that was put later stays. Waits at most 250 ms for room.
-    ///
-    /// Content that lies in this tier already is shared, not copied; content that lies in another
-    /// one is copied piece by piece.
-    pub async fn put(&self, entry: &Arc<Entry>, born: Born) -> Written {
-        let shared = &self.shared;
-        let body = match &entry.content {
-            Content::Response(stored) => Some(&stored.body),
-            Content::Nominations(_) => None,
-            Content::Partial(_) => {
-                // What is whole and older must not be found instead.
-                let (claim, stored) = shared.claim(entry.key.view().bytes);
-                shared.refuse(claim, stored);
-                return Written::Unneeded;
-            }
-        };
-        let place = body.and_then(|body| body.place());
-        let item = match place.map(|place| (place, self.shareable(place))) {
-            None => Item::Entry(Arc::clone(entry), born),
-            Some((_, Some((assembly, digest)))) => match Envelope::of(entry, born, digest) {
-                Some(envelope) => Item::Parent(Box::new(envelope), assembly),
-                None => return Written::Unneeded,
-            },
-            Some((place, None)) => return self.copy(entry, born, place).await,
-        };
-        let (claim, stored) = shared.claim(entry.key.view().bytes);
-        if body.is_some_and(|body| body.len() > shared.content_max()) {
-            shared.stats.too_large.increment();
-            shared.refuse(claim, stored);
-            return Written::TooLarge;
-        }
-        let queued = Queued {
-            item,
-            claim: Some(claim),
-            charge: entry.charge().max(CHARGE),
-        };
-        shared.enqueue(queued, claim, stored).await
-    }
-
-    /// Where `place` lies in this tier, if it does and may be found there.
-    fn shareable(&self, place: &Arc<dyn Kept>) -> Option<(Arc<Assembly>, [u8; 32])> {
-        let place: &dyn Any = place.as_ref();
-        let content = place.downcast_ref::<DiskContent>()?;
-        let (layout, digest) = content.shareable(&self.shared)?;
-        Some((Arc::new(Assembly::of(layout, digest)), digest))
-    }
-
-    /// Stores `entry`, whose content is read from `place`.
-    async fn copy(&self, entry: &Arc<Entry>, born: Born, place: &Arc<dyn Kept>) -> Written {
-        let Some(envelope) = Envelope::of(entry, born, [0; 32]) else {
-            return Written::Unneeded;
-        };
-        let refused = |written| {
-            let (claim, stored) = self.shared.claim(entry.key.view().bytes);
-            self.shared.refuse(claim, stored);
-            written
-        };
-        let Some(mut writer) = self.writer(Some(place.len())) else {
-            return refused(Written::TooLarge);
-        };
-        while writer.length() < place.len() {
-            match place.read(writer.length()).await {
-                Ok(bytes) if !bytes.is_empty() => {
-                    if let Err(written) = writer.push(bytes).await {
-                        return refused(written);
-                    }
-                }
-                _ => return refused(Written::Unavailable),
-            }
-        }
-        writer.commit(envelope).await
-    }
-
-    /// Stores content while it arrives; none if content of `length` bytes is too large.
-    pub fn writer(&self, length: Option<u64>) -> Option<Writer> {
-        if length.is_some_and(|length| length > self.shared.content_max()) {
-            self.shared.stats.too_large.increment();
-            return None;
-        }
-        Some(Writer::new(Arc::clone(&self.shared)))
-    }
-
-    /// Forgets what is under `key`, also what is on its way there. A crash within the next moments
-    /// may undo it.
-    pub fn remove(&self, key: KeyView<'_>) {
-        let (claim, stored) = self.shared.claim(key.bytes);
-        if stored {
-            self.shared.stats.evicted.removed.increment();
-        }
-        self.shared.refuse(claim, stored);
-    }
-
     /// Waits until everything that was put before is written and can be found, or was given up.
     ///
     /// # Cancel safety
@@ -416,8 +311,10 @@ impl DiskTier {
                 "the disk tier stopped without finishing: the device did not answer in time"
             );
         }
-        let mut condition = self.shared.condition.lock();
-        condition.offline = Some("it was stopped".to_owned());
+        self.shared.condition.lock().offline = Some("it was stopped".to_owned());
+        if kept == 0 {
+            self.shared.directory.release();
+        }
     }
 
     /// How full it is. `bytes` are those of the log in use, entries and what they superseded.
@@ -516,54 +413,6 @@ impl Shared {
         Hash::of(u64::from_le_bytes(*first))
     }
 
-    /// Claims `key`, under which nothing can be found from now on. Also tells whether anything may
-    /// be stored there.
-    fn claim(&self, key: &[u8]) -> (Claim, bool) {
-        let hash = self.hash(key);
-        self.queue.claim(hash, || {
-            // Both, in this order: what is loaded in between is removed.
-            let loading = self.loading.supersede(hash);
-            self.index.remove(hash) || loading
-        })
-    }
-
-    /// Gives `claim` up. If anything may be `stored` there, a restart must not find it.
-    fn refuse(&self, claim: Claim, stored: bool) {
-        let tombstone = Queued {
-            item: Item::Tombstone,
-            claim: Some(claim),
-            charge: 0,
-        };
-        if !stored || self.queue.offer(tombstone).is_err() {
-            self.queue.release(claim);
-        }
-    }
-
-    /// Queues what was claimed.
-    async fn enqueue(&self, queued: Queued, claim: Claim, stored: bool) -> Written {
-        let unqueued = Unqueued {
-            shared: self,
-            claim,
-            stored,
-        };
-        let done = self.queue.push(queued, PATIENCE).await;
-        if done.is_ok() {
-            std::mem::forget(unqueued);
-            return Written::Accepted;
-        }
-        match done {
-            Err(Refused::Full(_)) => {
-                self.stats.dropped.increment();
-                Written::Full
-            }
-            Err(Refused::Closed) => {
-                self.stats.refused.increment();
-                Written::Unavailable
-            }
-            Err(Refused::Superseded) | Ok(()) => Written::Unneeded,
-        }
-    }
-
     /// Bytes of content that are written as one record.
     fn whole_max(&self) -> u64 {
         long(READ_MAX).min(self.identity.segment_bytes / 8)
@@ -597,165 +446,6 @@ impl Shared {
 
     fn set_capacity_reached(&self, bytes: u64) {
         self.capacity.store(bytes, Relaxed);
-    }
-}
-
-/// A claim that is given up unless what it is for is queued.
-struct Unqueued<'a> {
-    shared: &'a Shared,
-    claim: Claim,
-    stored: bool,
-}
-
-impl Drop for Unqueued<'_> {
-    fn drop(&mut self) {
-        self.shared.refuse(self.claim, self.stored);
-    }
-}
-
-/// What there is to start with.
-struct Found {
-    identity: Identity,
-    files: BTreeMap<u32, Arc<std::fs::File>>,
-    /// Those that hold something, oldest first.
-    segments: Vec<Arc<Segment>>,
-}
-
-impl Found {
-    /// Makes `contents` such as `settings` want them.
-    fn settle(
-        directory: &Directory,
-        contents: Contents,
-        settings: &Settings,
-    ) -> Result<Self, OpenError> {
-        let failed = |doing| {
-            move |source| OpenError::Io {
-                path: settings.dir.clone(),
-                doing,
-                source,
-            }
-        };
-        let Contents {
-            identity,
-            has_manifest,
-            segments,
-        } = contents;
-        directory.tidy().map_err(failed("tidying up"))?;
-        let capacity = settings.capacity;
-        let wanted = segment_bytes(capacity);
-        let suits = |identity: &Identity| {
-            let bytes = identity.segment_bytes;
-            let count = segments_in(capacity, bytes);
-            bytes == wanted || (SEGMENTS_FEW..1 << 20).contains(&count)
-        };
-        let known = identity.as_ref().filter(|identity| suits(identity));
-        let mut stored: Vec<Stored> = Vec::new();
-        let identity = match known {
-            Some(known) => {
-                stored = segments;
-                known.clone()
-            }
-            None => {
-                if identity.is_some() {
-                    tracing::warn!(
-                        capacity,
-                        "the segments of the disk tier do not suit its capacity; it starts empty"
-                    );
-                }
-                for segment in segments {
-                    let removed = directory.remove(segment.number, &segment.file);
-                    removed.map_err(failed("removing a segment"))?;
-                }
-                Identity::new(wanted)
-            }
-        };
-        if !has_manifest || known.is_none() {
-            let written = directory.write_manifest(&identity);
-            written.map_err(failed("writing the manifest"))?;
-        }
-        Self::fit(directory, stored, &identity, capacity)
-            .map_err(failed("fitting the segments"))?
-            .enough(directory, settings, identity)
-    }
-
-    /// Removes what is beyond `capacity`: what holds nothing first, then the oldest.
-    fn fit(
-        directory: &Directory,
-        mut stored: Vec<Stored>,
-        identity: &Identity,
-        capacity: u64,
-    ) -> std::io::Result<Fitted> {
-        let ordinal = |stored: &Stored| stored.superblock.as_ref().map_or(0, |s| s.ordinal);
-        stored.sort_by_key(ordinal);
-        let limit = segments_in(capacity, identity.segment_bytes);
-        let surplus = stored.len().saturating_sub(limit);
-        for segment in stored.drain(..surplus) {
-            directory.remove(segment.number, &segment.file)?;
-        }
-        let mut kept = Vec::new();
-        for segment in stored {
-            let length = segment.file.metadata()?.len();
-            if length == identity.segment_bytes {
-                kept.push(segment);
-            } else {
-                // A crash while it was made; the log makes it again.
-                directory.remove(segment.number, &segment.file)?;
-            }
-        }
-        Ok(Fitted(kept))
-    }
-}
-
-struct Fitted(Vec<Stored>);
-
-impl Fitted {
-    /// Whether there is room for a tier at all, and the rest of it.
-    fn enough(
-        self,
-        directory: &Directory,
-        settings: &Settings,
-        identity: Identity,
-    ) -> Result<Found, OpenError> {
-        let segment = identity.segment_bytes;
-        let (_, free) = directory.room().map_err(|source| OpenError::Io {
-            path: settings.dir.clone(),
-            doing: "asking for the free space",
-            source,
-        })?;
-        let has = long(self.0.len());
-        let room = has + free / (segment + SLACK);
-        let least = long(SEGMENTS_MIN);
-        if room < least {
-            return Err(OpenError::NoSpace {
-                path: settings.dir.clone(),
-                free,
-                least: (least - has) * (segment + SLACK),
-            });
-        }
-        let limit = long(segments_in(settings.capacity, segment));
-        if room < limit {
-            tracing::warn!(
-                capacity = settings.capacity,
-                fits = room * segment,
-                "the file system has no room for all of the disk tier; it takes what there is"
-            );
-        }
-        let life = |stored: &Stored| {
-            let superblock = stored.superblock.as_ref()?;
-            let life = (superblock.ordinal, superblock.nonce);
-            let file = Arc::clone(&stored.file);
-            Some(Arc::new(Segment::new(
-                stored.number,
-                life,
-                file,
-                SUPERBLOCK,
-            )))
-        };
-        Ok(Found {
-            segments: self.0.iter().filter_map(life).collect(),
-            files: self.0.into_iter().map(|s| (s.number, s.file)).collect(),
-            identity,
-        })
     }
 }
 

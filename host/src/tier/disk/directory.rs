@@ -352,13 +352,17 @@ impl Directory {
         self.clear(&self.path.join(MANIFEST_NEW))
     }
 
-    /// Bytes that the directory and its files but for segments occupy, and bytes that are free for
-    /// it on the file system.
-    pub(super) fn room(&self) -> io::Result<(u64, u64)> {
-        let mut bytes = super::io::occupied(&File::open(&self.path)?)?;
-        bytes += super::io::occupied(&self.lock)?;
+    /// Bytes that are free on the file system.
+    pub(super) fn free(&self) -> io::Result<u64> {
         let stat = rustix::fs::fstatvfs(&self.lock)?;
-        Ok((bytes, stat.f_bavail.saturating_mul(stat.f_frsize)))
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// Lets others have the directory.
+    pub(super) fn release(&self) {
+        if let Err(error) = flock(&self.lock, FlockOperation::Unlock) {
+            tracing::warn!(%error, "the lock of the disk tier could not be given back");
+        }
     }
 }
 

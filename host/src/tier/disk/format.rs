@@ -33,8 +33,8 @@ pub(super) const FLOOR: u64 = 16;
 /// Units of a record, at most: what a slot of the index can tell.
 pub(super) const UNITS_MAX: u64 = (1 << 17) - 1;
 
-const MANIFEST_MAGIC: &[u8; 8] = b"LARDERDT";
-const SUPERBLOCK_MAGIC: &[u8; 8] = b"LARDERSG";
+const MANIFEST_MAGIC: &[u8] = b"LARDERDT";
+const SUPERBLOCK_MAGIC: &[u8] = b"LARDERSG";
 const TRAILER_MAGIC: &[u8; 8] = b"LARDERFT";
 const RECORD_MAGIC: u32 = u32::from_le_bytes(*b"LREC");
 /// Magic, version and the checksum of both: the same in every version to come.
@@ -207,7 +207,7 @@ fn guard(bytes: &mut Vec<u8>) {
     bytes.extend_from_slice(&crc.to_le_bytes());
 }
 
-fn head(magic: &[u8; 8]) -> Vec<u8> {
+fn head(magic: &[u8]) -> Vec<u8> {
     let mut bytes = magic.to_vec();
     bytes.extend_from_slice(&VERSION.to_le_bytes());
     guard(&mut bytes);
@@ -215,7 +215,7 @@ fn head(magic: &[u8; 8]) -> Vec<u8> {
 }
 
 /// What follows the head, if this version wrote it.
-fn body<'a>(magic: &[u8; 8], bytes: &'a [u8]) -> Head<&'a [u8]> {
+fn body<'a>(magic: &[u8], bytes: &'a [u8]) -> Head<&'a [u8]> {
     let Some((head, rest)) = bytes.split_at_checked(HEAD) else {
         return Head::Unknown;
     };
@@ -484,7 +484,9 @@ pub(super) fn encode_footer(
 ) -> Vec<u8> {
     let length = footer_bytes(long(entries.len()), long(floors.len()));
     let mut bytes = Vec::with_capacity(short(length));
-    entries.iter().for_each(|entry| entry.extend(&mut bytes));
+    for entry in entries {
+        entry.extend(&mut bytes);
+    }
     for (node, purge) in floors {
         bytes.extend_from_slice(&node.to_le_bytes());
         bytes.extend_from_slice(&purge.to_le_bytes());

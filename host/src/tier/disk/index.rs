@@ -322,7 +322,9 @@ impl Table {
 
     fn of(slots: &[Slot]) -> Self {
         let mut table = Self::with_slots((slots.len() * 4 / 3 + 1).max(SLOTS_MIN));
-        slots.iter().for_each(|slot| table.place(*slot));
+        for slot in slots {
+            table.place(*slot);
+        }
         table
     }
 
@@ -379,25 +381,25 @@ impl Table {
     }
 
     /// Empties the slot at `hole`, and moves up what would not be found behind it.
-    fn take(&mut self, mut hole: usize) {
-        let mut at = hole;
+    fn take(&mut self, mut gap: usize) {
+        let mut at = gap;
         loop {
             at = self.next(at);
             let Some(slot) = self.slots.get(at).copied().filter(|slot| slot.is_used()) else {
                 break;
             };
             let home = self.home(slot.tag());
-            let stays = if hole <= at {
-                hole < home && home <= at
+            let stays = if gap <= at {
+                gap < home && home <= at
             } else {
-                hole < home || home <= at
+                gap < home || home <= at
             };
             if !stays {
-                self.slots.swap(hole, at);
-                hole = at;
+                self.slots.swap(gap, at);
+                gap = at;
             }
         }
-        if let Some(slot) = self.slots.get_mut(hole) {
+        if let Some(slot) = self.slots.get_mut(gap) {
             *slot = Slot::default();
             self.used -= 1;
         }

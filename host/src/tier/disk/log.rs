@@ -13,15 +13,15 @@ use bytes::Bytes;
 
 use super::content::{Assembly, Extent};
 use super::format::{
-    CHUNK, FooterEntry, HEADER, RecordHeader, RecordKind, SUPERBLOCK, Superblock, UNIT, chunks,
+    CHUNK, FooterEntry, HEADER, RecordHeader, RecordKind, SUPERBLOCK, Superblock, UNIT,
     encode_footer, footer_bytes, long, narrow, record_bytes, short,
 };
 use super::index::{Hash, Hour, Place};
-use super::io::{is_full, write_all};
+use super::io::write_all;
+use super::pieces::{checksums, digest, lots, split};
 use super::queue::{Claim, Item, Lot, Queued};
 use super::segment::{Floors, Segment};
 use super::{Shared, random};
-use crate::clock;
 use crate::entry::Entry;
 use crate::tier::envelope::{Born, Envelope};
 
@@ -31,12 +31,6 @@ const BATCH: u64 = 1 << 20;
 const BATCH_RECORDS: usize = 256;
 /// How long the thread waits for something to do.
 const IDLE: Duration = Duration::from_secs(1);
-/// How long nothing is written after the device failed several times.
-const REST: Duration = Duration::from_secs(2);
-/// Segments that may fail one after another before nothing is written for a while.
-const FAILURES: u32 = 3;
-/// Tombstones that may be owed. A key beyond them is removed in memory only.
-const OWED_MAX: usize = 64 << 10;
 
 /// What could not be written; who found out has told.
 #[derive(Clone, Copy, Debug)]
@@ -58,12 +52,12 @@ pub(super) struct Log {
     pub(super) ordinal: u64,
     /// Segments there may be.
     pub(super) limit: usize,
-    batch: Batch,
-    failures: u32,
+    pub(super) batch: Batch,
+    pub(super) failures: u32,
     /// Claims of what could not be written: what is older must not be found after a restart.
-    owed: Vec<Claim>,
+    pub(super) owed: Vec<Claim>,
     /// Until when nothing is written.
-    resting: Option<Instant>,
+    pub(super) resting: Option<Instant>,
     /// Until when no segment is made, because there was no room for one.
     pub(super) no_room: Option<Instant>,
 }
@@ -80,7 +74,7 @@ pub(super) struct Current {
 
 /// What is written next.
 #[derive(Debug, Default)]
-struct Batch {
+pub(super) struct Batch {
     parts: Vec<Bytes>,
     bytes: u64,
     staged: Vec<Staged>,
@@ -174,19 +168,6 @@ impl Log {
         self.seal().ok();
     }
 
-    /// Takes writes again after a rest.
-    fn wake(&mut self) {
-        if self.resting.is_some_and(|until| clock::instant() >= until) {
-            self.resting = None;
-            self.shared.queue.set_open(true);
-        }
-        if self.resting.is_none() {
-            for claim in std::mem::take(&mut self.owed) {
-                self.shared.refuse(claim, true);
-            }
-        }
-    }
-
     fn write(&mut self, queued: Queued) -> Result<(), Unwritten> {
         let claim = queued.claim;
         if claim.is_some_and(|claim| !self.shared.queue.is_latest(claim)) {
@@ -214,16 +195,6 @@ impl Log {
             self.owe(claim);
         }
         done
-    }
-
-    /// What `claim` was for could not be written.
-    fn owe(&mut self, claim: Claim) {
-        self.shared.stats.refused.increment();
-        if self.owed.len() < OWED_MAX {
-            self.owed.push(claim);
-        } else {
-            self.shared.queue.release(claim);
-        }
     }
 
     fn write_entry(&mut self, entry: &Entry, born: Born, claim: Claim) -> Result<(), Unwritten> {
@@ -593,64 +564,6 @@ impl Log {
         self.sealed.push_back(segment);
         Ok(())
     }
-
-    /// The device failed to write to the open segment, which is given up.
-    fn failed(&mut self, error: &std::io::Error) -> Unwritten {
-        self.shared.stats.write_errors.increment();
-        tracing::error!(%error, "the disk tier failed to write");
-        if let Some(current) = self.current.take() {
-            self.give_up(&current.segment);
-        }
-        self.failures += 1;
-        if is_full(error) || self.failures >= FAILURES {
-            return self.rest(&error.to_string());
-        }
-        Unwritten
-    }
-
-    /// The device failed to take what was written to `segment`: nobody knows what it holds.
-    fn lost(&mut self, segment: &Arc<Segment>) {
-        self.shared.stats.write_errors.increment();
-        let is_it = |other: &Arc<Segment>| Arc::ptr_eq(other, segment);
-        if self.current.as_ref().is_some_and(|c| is_it(&c.segment)) {
-            self.batch = Batch::default();
-            self.current = None;
-        } else if let Some(at) = self.sealed.iter().position(is_it) {
-            self.sealed.remove(at);
-        } else {
-            return;
-        }
-        self.give_up(segment);
-        self.failures += 1;
-        if self.failures >= FAILURES {
-            self.rest("syncs fail");
-        }
-    }
-
-    /// Drops all that `segment` holds; it is the last one to be tried again.
-    fn give_up(&mut self, segment: &Arc<Segment>) {
-        segment.retire();
-        segment.give_up();
-        self.shared.segments.set(segment.number, None);
-        let number = segment.number;
-        let dropped = self
-            .shared
-            .index
-            .sweep(|found| found.place.segment == number);
-        self.shared.stats.evicted.damaged.add(dropped);
-        // If the device takes this, a restart finds none of it either.
-        self.retire(segment).ok();
-        self.free.push_back(number);
-    }
-
-    /// Writes nothing for a while.
-    fn rest(&mut self, reason: &str) -> Unwritten {
-        self.failures = self.failures.max(1);
-        self.resting = Some(clock::instant() + REST);
-        self.shared.condition.lock().unwritable = Some(reason.to_owned());
-        self.shared.queue.set_open(false);
-        Unwritten
-    }
 }
 
 /// What a record is padded with.
@@ -670,66 +583,4 @@ impl Shared {
         *segment.unsealed() = Vec::new();
         Ok(())
     }
-}
-
-/// The checksum of each chunk of `pieces`.
-fn checksums(pieces: &[Bytes]) -> Vec<u32> {
-    let length = pieces.iter().map(|piece| long(piece.len())).sum();
-    let mut table = Vec::with_capacity(short(chunks(length)));
-    let (mut hasher, mut filled) = (crc32fast::Hasher::new(), 0);
-    for piece in pieces {
-        let mut rest = piece.as_ref();
-        while !rest.is_empty() {
-            let now = rest.len().min(short(CHUNK) - filled);
-            let (head, tail) = rest.split_at(now);
-            hasher.update(head);
-            (rest, filled) = (tail, filled + now);
-            if filled == short(CHUNK) {
-                table.push(std::mem::take(&mut hasher).finalize());
-                filled = 0;
-            }
-        }
-    }
-    if filled > 0 {
-        table.push(hasher.finalize());
-    }
-    table
-}
-
-/// BLAKE3 of `pieces`.
-fn digest(pieces: &[Bytes]) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    for piece in pieces {
-        hasher.update(piece);
-    }
-    *hasher.finalize().as_bytes()
-}
-
-/// The first `length` bytes of `pieces`, and the rest. No byte is copied.
-pub(super) fn split(pieces: &[Bytes], length: u64) -> (Vec<Bytes>, Vec<Bytes>) {
-    let (mut first, mut rest) = (Vec::new(), Vec::new());
-    let mut left = short(length);
-    for piece in pieces {
-        let now = left.min(piece.len());
-        left -= now;
-        if now > 0 {
-            first.push(piece.slice(..now));
-        }
-        if now < piece.len() {
-            rest.push(piece.slice(now..));
-        }
-    }
-    (first, rest)
-}
-
-/// `pieces` in lots of `bytes` each, but for the last.
-fn lots(pieces: &[Bytes], bytes: u64) -> Vec<Vec<Bytes>> {
-    let mut lots = Vec::new();
-    let mut rest = pieces.to_vec();
-    while !rest.is_empty() {
-        let (lot, left) = split(&rest, bytes);
-        lots.push(lot);
-        rest = left;
-    }
-    lots
 }

@@ -156,8 +156,8 @@ impl Queue {
         state.claimed += 1;
         let number = state.claimed;
         let was = state.claims.insert(hash, number).is_some();
-        let forgot = forget();
-        (Claim { hash, number }, was || forgot)
+        let stored = forget();
+        (Claim { hash, number }, was || stored)
     }
 
     /// Gives a claim up, unless somebody claimed later.

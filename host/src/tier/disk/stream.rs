@@ -6,11 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
+use super::Shared;
 use super::content::Assembly;
 use super::format::long;
-use super::log::split;
+use super::pieces::split;
+use super::put::{CHARGE, PATIENCE};
 use super::queue::{Item, Queued, Refused};
-use super::{CHARGE, PATIENCE, Shared};
 use crate::tier::envelope::Envelope;
 use crate::tier::slow::Written;
 

@@ -10,11 +10,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::io::Io;
 use super::*;
-use crate::entry::{KeyHasher, Lifetime, Reuse, SiteId, StoredBody, StoredResponse, Tag};
+use crate::entry::{
+    Content, Entry, KeyHasher, KeyView, Lifetime, Reuse, SiteId, StoredBody, StoredResponse, Tag,
+};
+use crate::tier::envelope::Born;
 use crate::tier::found::FoundBody;
-use crate::tier::slow::Unavailable;
+use crate::tier::slow::{Unavailable, Written};
 
 const MIB: u64 = 1 << 20;
 const BORN: Born = Born {
@@ -80,10 +82,6 @@ fn large(key: &str, number: u64, length: usize) -> Arc<Entry> {
     let pieces = (0..length).step_by(16 << 10);
     let pieces = pieces.map(|at| content.slice(at..length.min(at + (16 << 10))));
     entry(key, number, StoredBody::new(pieces.collect()))
-}
-
-fn envelope(key: &str, number: u64) -> Envelope {
-    Envelope::of(&small(key, number, 0), BORN, [0; 32]).expect("a response")
 }
 
 fn everything_valid() -> Valid {
