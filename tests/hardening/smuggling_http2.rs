@@ -18,6 +18,9 @@ use crate::support::reply::Reply;
 /// A request line and a head of its own, for who reads on where it should not.
 const NEXT: &str = "GET /HIDDEN HTTP/1.1\r\nHost: edge.test\r\n\r\n";
 
+/// The same behind the end of chunked content.
+const CHUNKS: &str = "0\r\n\r\nGET /HIDDEN HTTP/1.1\r\nHost: edge.test\r\n\r\n";
+
 /// What must not stand in a name, a value or a target.
 const POISONS: [&str; 12] = [
     "\r",
@@ -148,10 +151,34 @@ const NAMES: [&str; 14] = [
     "x\t",
 ];
 
+const HOSTS: [&str; 7] = [
+    "edge.test",
+    "EDGE.TEST",
+    "edge.test:80",
+    "other.test",
+    "",
+    "edge.test/HIDDEN",
+    "edge.test, x",
+];
+
+const TRAILERS: [(&str, &str); 8] = [
+    ("content-length", "0"),
+    ("transfer-encoding", "chunked"),
+    (":path", "/HIDDEN"),
+    ("host", "other.test"),
+    (
+        "x",
+        "y\r\n\r\nGET /HIDDEN HTTP/1.1\r\nHost: edge.test\r\n\r\n",
+    ),
+    ("x\r\ny", "z"),
+    ("", "y"),
+    ("connection", "close"),
+];
+
 type Fields = Vec<(String, String)>;
 
 /// One attack: the fields of a request, its content, and its trailers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Vector {
     fields: Fields,
     content: Option<&'static str>,
@@ -191,17 +218,19 @@ fn and(method: &str, name: &str, value: &str) -> Fields {
     fields
 }
 
-/// Every vector; `/V` and `/HIDDEN` become paths of its own.
-fn vectors() -> Vec<Vector> {
+/// A vector without trailers.
+fn vector(fields: Fields, content: Option<&'static str>) -> Vector {
+    let trailers = Vec::new();
+    Vector {
+        fields,
+        content,
+        trailers,
+    }
+}
+
+/// What must not stand there, before, within and behind every pseudo-field, and in other fields.
+fn poisoned() -> Vec<Vector> {
     let mut all = Vec::new();
-    let mut add = |fields: Fields, content: Option<&'static str>| {
-        all.push(Vector {
-            fields,
-            content,
-            trailers: Vec::new(),
-        });
-    };
-    // Poison in every pseudo-field: before, within and behind its value.
     for (name, value) in plain("POST") {
         let (front, back) = value.split_at(value.len() / 2);
         for poison in POISONS {
@@ -210,96 +239,90 @@ fn vectors() -> Vec<Vector> {
                 format!("{front}{poison}{back}"),
                 format!("{value}{poison}"),
             ] {
-                add(with("POST", &name, &value), Some(NEXT));
+                all.push(vector(with("POST", &name, &value), Some(NEXT)));
             }
         }
     }
     for poison in POISONS {
-        add(and("GET", "x", &format!("y{poison}z")), None);
-        add(and("GET", "x", &format!("{poison}z")), None);
-        add(and("GET", &format!("x{poison}"), "y"), None);
-        add(and("GET", "cookie", &format!("a=b{poison}")), None);
+        for (name, value) in [
+            ("x", format!("y{poison}z")),
+            ("x", format!("{poison}z")),
+            ("cookie", format!("a=b{poison}")),
+        ] {
+            all.push(vector(and("GET", name, &value), None));
+        }
+        all.push(vector(and("GET", &format!("x{poison}"), "y"), None));
     }
+    all
+}
+
+/// Lengths that are not that of the content, told once or twice.
+fn lengths() -> Vec<Vector> {
+    let mut all = Vec::new();
+    for length in LENGTHS {
+        let length = length.replace("{}", &NEXT.len().to_string());
+        all.push(vector(and("POST", "content-length", &length), Some(NEXT)));
+        all.push(vector(and("POST", "content-length", &length), Some("")));
+        all.push(vector(and("GET", "content-length", &length), None));
+        let mut twice = and("POST", "content-length", &NEXT.len().to_string());
+        twice.push(("content-length".to_owned(), length));
+        all.push(vector(twice, Some(NEXT)));
+    }
+    all
+}
+
+/// Pseudo-fields that are missing, there twice, or behind another field; and hosts of two kinds.
+fn pseudo() -> Vec<Vector> {
+    let mut all = Vec::new();
+    for (name, value) in plain("GET") {
+        let mut without = plain("GET");
+        without.retain(|field| field.0 != name);
+        all.push(vector(without.clone(), None));
+        all.push(vector(and("GET", &name, &value), None));
+        all.push(vector(and("GET", &name, "/HIDDEN"), None));
+        without.push(("x".to_owned(), "y".to_owned()));
+        without.push((name, value));
+        all.push(vector(without, None));
+    }
+    for host in HOSTS {
+        all.push(vector(and("GET", "host", host), None));
+        let mut alone = plain("GET");
+        alone.retain(|field| field.0 != ":authority");
+        alone.push(("host".to_owned(), host.to_owned()));
+        all.push(vector(alone.clone(), None));
+        alone.push(("host".to_owned(), "edge.test".to_owned()));
+        all.push(vector(alone, None));
+    }
+    all
+}
+
+/// Every vector; `/V` and `/HIDDEN` become paths of its own.
+fn vectors() -> Vec<Vector> {
+    let mut all = [poisoned(), lengths(), pseudo()].concat();
     for (name, values) in [
         (":path", &PATHS[..]),
         (":authority", &AUTHORITIES),
         (":method", &METHODS),
     ] {
         for value in values {
-            add(with("GET", name, value), None);
-            add(with("POST", name, value), Some(NEXT));
+            all.push(vector(with("GET", name, value), None));
+            all.push(vector(with("POST", name, value), Some(NEXT)));
         }
     }
-    for length in LENGTHS {
-        let length = length.replace("{}", &NEXT.len().to_string());
-        add(and("POST", "content-length", &length), Some(NEXT));
-        add(and("POST", "content-length", &length), Some(""));
-        add(and("GET", "content-length", &length), None);
-        let mut twice = and("POST", "content-length", &NEXT.len().to_string());
-        twice.push(("content-length".to_owned(), length));
-        add(twice, Some(NEXT));
-    }
     for (name, value) in OF_CONNECTION {
-        add(and("GET", name, value), None);
-        add(and("POST", name, value), Some(NEXT));
-        add(
-            and("POST", name, value),
-            Some("0\r\n\r\nGET /HIDDEN HTTP/1.1\r\nHost: edge.test\r\n\r\n"),
-        );
+        all.push(vector(and("GET", name, value), None));
+        for content in [NEXT, CHUNKS] {
+            all.push(vector(and("POST", name, value), Some(content)));
+        }
     }
     for name in NAMES {
-        add(and("GET", name, "y"), None);
-        add(and("POST", name, "y"), Some(NEXT));
+        all.push(vector(and("GET", name, "y"), None));
+        all.push(vector(and("POST", name, "y"), Some(NEXT)));
     }
-    for (name, value) in plain("GET") {
-        // Missing, twice, twice with another value, and behind a field.
-        let without: Fields = plain("GET")
-            .into_iter()
-            .filter(|field| field.0 != name)
-            .collect();
-        add(without.clone(), None);
-        add(and("GET", &name, &value), None);
-        add(and("GET", &name, "/HIDDEN"), None);
-        let mut late = without;
-        late.push(("x".to_owned(), "y".to_owned()));
-        late.push((name, value));
-        add(late, None);
-    }
-    for host in [
-        "edge.test",
-        "EDGE.TEST",
-        "edge.test:80",
-        "other.test",
-        "",
-        "edge.test/HIDDEN",
-        "edge.test, x",
-    ] {
-        add(and("GET", "host", host), None);
-        let mut alone = plain("GET");
-        alone.retain(|field| field.0 != ":authority");
-        alone.push(("host".to_owned(), host.to_owned()));
-        add(alone.clone(), None);
-        alone.push(("host".to_owned(), "edge.test".to_owned()));
-        add(alone, None);
-    }
-    for trailer in [
-        ("content-length", "0"),
-        ("transfer-encoding", "chunked"),
-        (":path", "/HIDDEN"),
-        ("host", "other.test"),
-        (
-            "x",
-            "y\r\n\r\nGET /HIDDEN HTTP/1.1\r\nHost: edge.test\r\n\r\n",
-        ),
-        ("x\r\ny", "z"),
-        ("", "y"),
-        ("connection", "close"),
-    ] {
-        let trailers = owned(&[trailer]);
+    for trailer in TRAILERS {
         all.push(Vector {
-            fields: plain("POST"),
-            content: Some(NEXT),
-            trailers,
+            trailers: owned(&[trailer]),
+            ..vector(plain("POST"), Some(NEXT))
         });
     }
     all

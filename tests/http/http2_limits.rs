@@ -68,6 +68,46 @@ fn is_refused(seen: &[Frame]) -> bool {
                 .any(|frame| frame.kind == DATA && frame.payload.ends_with(b"\n"))
 }
 
+/// Fields in place of those of [`GET`], or beside them.
+const MALFORMED: [&[(&str, &str)]; 36] = [
+    &[("transfer-encoding", "chunked")],
+    &[("connection", "close")],
+    &[("connection", "x")],
+    &[("keep-alive", "timeout=5")],
+    &[("proxy-connection", "keep-alive")],
+    &[("upgrade", "h2c")],
+    &[("te", "gzip")],
+    &[("te", "trailers, gzip")],
+    &[("X-Upper", "y")],
+    &[("x y", "z")],
+    &[("x:", "z")],
+    &[("", "z")],
+    &[("x\r\ny", "z")],
+    &[("x", "y\r\nz: w")],
+    &[("x", "y\nz: w")],
+    &[("x", "y\rz")],
+    &[("x", "y\0z")],
+    &[("x", " y")],
+    &[("x", "y ")],
+    &[("content-length", "5")],
+    &[("content-length", "0"), ("Content-Length", "5")],
+    &[("content-length", "x")],
+    &[("content-length", "-1")],
+    &[("content-length", "1, 1")],
+    &[("host", "other.test")],
+    &[("host", "edge.test/x")],
+    &[(":authority", "user@edge.test")],
+    &[(":authority", "edge.test/x")],
+    &[(":authority", "edge.test\r\nx: y")],
+    &[(":scheme", "ftp")],
+    &[(":path", "")],
+    &[(":path", "*")],
+    &[(":path", "a")],
+    &[(":path", "/a b")],
+    &[(":path", "/a HTTP/1.1\r\nx: y")],
+    &[(":method", "GET /x HTTP/1.1\r\nx: y")],
+];
+
 #[test]
 fn malformed_requests_never_reach_the_origin() {
     let origin = Origin::always(Reply::ok("x"));
@@ -75,45 +115,7 @@ fn malformed_requests_never_reach_the_origin() {
     let sound = exchange(&edge, &head(&GET, END_STREAM));
     assert!(!is_refused(&sound), "{sound:?}");
     let before = origin.total();
-    let replaced: [&[(&str, &str)]; 36] = [
-        &[("transfer-encoding", "chunked")],
-        &[("connection", "close")],
-        &[("connection", "x")],
-        &[("keep-alive", "timeout=5")],
-        &[("proxy-connection", "keep-alive")],
-        &[("upgrade", "h2c")],
-        &[("te", "gzip")],
-        &[("te", "trailers, gzip")],
-        &[("X-Upper", "y")],
-        &[("x y", "z")],
-        &[("x:", "z")],
-        &[("", "z")],
-        &[("x\r\ny", "z")],
-        &[("x", "y\r\nz: w")],
-        &[("x", "y\nz: w")],
-        &[("x", "y\rz")],
-        &[("x", "y\0z")],
-        &[("x", " y")],
-        &[("x", "y ")],
-        &[("content-length", "5")],
-        &[("content-length", "0"), ("Content-Length", "5")],
-        &[("content-length", "x")],
-        &[("content-length", "-1")],
-        &[("content-length", "1, 1")],
-        &[("host", "other.test")],
-        &[("host", "edge.test/x")],
-        &[(":authority", "user@edge.test")],
-        &[(":authority", "edge.test/x")],
-        &[(":authority", "edge.test\r\nx: y")],
-        &[(":scheme", "ftp")],
-        &[(":path", "")],
-        &[(":path", "*")],
-        &[(":path", "a")],
-        &[(":path", "/a b")],
-        &[(":path", "/a HTTP/1.1\r\nx: y")],
-        &[(":method", "GET /x HTTP/1.1\r\nx: y")],
-    ];
-    for replaced in replaced {
+    for replaced in MALFORMED {
         let seen = exchange(&edge, &head(&get(replaced), END_STREAM));
         assert!(is_refused(&seen), "{replaced:?}: {seen:?}");
     }

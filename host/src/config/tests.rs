@@ -84,8 +84,12 @@ fn the_documented_file_is_read() {
         (config.log.level, config.log.access),
         (Level::Debug, Access::Json)
     );
-    let [site, other] = config.sites.as_slice() else {
-        panic!("{:?}", config.sites)
+    check_documented_sites(&config.sites);
+}
+
+fn check_documented_sites(sites: &[Site]) {
+    let [site, other] = sites else {
+        panic!("{sites:?}")
     };
     assert_eq!(site.name, "example");
     assert_eq!(site.hosts, ["example.com", "[2001:db8::1]"]);

@@ -115,6 +115,12 @@ impl Control {
                 out.sample(name, &labels, count);
             }
         }
+        self.origin_states(out);
+    }
+
+    /// How origins stand, and what that has cost and spared.
+    fn origin_states(&self, out: &mut Exposition) {
+        let table = self.edge.sites.table();
         let name = "larder_origin_connections";
         out.gauges(name, "Connections to origins that are open.");
         for site in table.sites() {

@@ -305,25 +305,16 @@ fn begin(worker: &Worker, request: &mut Parts, client: Client, form: Form) -> Be
         return purge(worker, hooks, site, request, client, authority);
     }
     let (keyed, namespace) = key(hooks.as_deref_mut(), site, request, authority);
-    let later = |target, next| {
-        let (site, authority) = (Arc::clone(site), authority.to_owned());
-        Begun::Keyed(Box::new(KeyedRequest {
-            site,
-            position,
-            authority,
-            target,
-            next,
-        }))
-    };
+    let place = (site, position, authority);
     let Keyed::Key {
         target: asked,
         variant,
     } = keyed
     else {
-        return later(None, Next::Pass(ForwardReason::Bypass));
+        return later(place, None, Next::Pass(ForwardReason::Bypass));
     };
     if !matches!(request.method, Method::GET | Method::HEAD) {
-        return later(asked, Next::Pass(ForwardReason::Method));
+        return later(place, asked, Next::Pass(ForwardReason::Method));
     }
     let asked_target = asked.as_deref().unwrap_or(target);
     let effective = Effective {
@@ -352,7 +343,23 @@ fn begin(worker: &Worker, request: &mut Parts, client: Client, form: Form) -> Be
         return answered;
     }
     let miss = miss(primary, (lookup, verdict), site, hooks);
-    later(asked, Next::Fetch(miss))
+    later(place, asked, Next::Fetch(miss))
+}
+
+/// A request whose answer has to be waited for, with the site it is for, its position, and the
+/// authority it came for.
+fn later(
+    (site, position, authority): (&Arc<Site>, usize, &str),
+    target: Option<String>,
+    next: Next,
+) -> Begun {
+    Begun::Keyed(Box::new(KeyedRequest {
+        site: Arc::clone(site),
+        position,
+        authority: authority.to_owned(),
+        target,
+        next,
+    }))
 }
 
 /// A request for a purge, if its client may ask for one.

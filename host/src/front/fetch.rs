@@ -153,59 +153,103 @@ async fn follow(
             }
             Landing::Failed(failure) => {
                 failures += 1;
-                let forward = Forward {
-                    collapsed,
-                    ..Forward::new(miss.reason)
-                };
-                if let Some(entry) = usable_on_error(&exchange, &miss) {
-                    return stale_on_error(&exchange, &miss, entry, forward);
+                let last = !collapsed || failures > 1;
+                let whose = (collapsed, last);
+                match after_failure(&exchange, &mut miss, &flight, failure, whose) {
+                    Ok(turn) => turn,
+                    Err(answer) => return *answer,
                 }
-                if !collapsed || failures > 1 {
-                    return failed(&exchange, failure, forward);
-                }
-                let outlook = Outlook::of(&exchange, &miss);
-                if let Some(down) = outlook.refused() {
-                    miss.note = outlook.note();
-                    return refused::unavailable(&exchange, &miss, down);
-                }
-                // Those who joined a failed flight elect one of them to try once more.
-                exchange.worker.edge.cache.flights.retry(&flight)
             }
             Landing::Response(head) => {
-                if is_server_failure(head.status)
-                    && let Some(entry) = usable_on_error(&exchange, &miss)
-                {
-                    let forward = Forward {
-                        status: Some(head.answered),
-                        collapsed,
-                        ..Forward::new(miss.reason)
-                    };
-                    return stale_on_error(&exchange, &miss, entry, forward);
-                }
-                let board = || aboard(&exchange, &miss, &flight, &head);
-                let seat = mine.map_or_else(board, Aboard::Yes);
-                let plan = ask::plan(&exchange, ask, &flight, &head);
-                match (seat, plan) {
-                    (Aboard::NotShared, _) => match unshared(&exchange, &miss, ask, &flight) {
-                        Some(turn) => turn,
-                        None => break,
-                    },
-                    (Aboard::Yes(_), Plan::Alone) => break,
-                    (Aboard::Other(key), _) => take_asking(&exchange, &key, ask),
-                    (Aboard::Yes(_) | Aboard::Late, Plan::Ask(next)) => {
-                        ask = next;
-                        take_asking(&exchange, &miss.key, ask)
-                    }
-                    (Aboard::Late, _) => exchange.worker.edge.cache.flights.replace(&flight),
-                    (Aboard::Yes(reader), plan) => {
-                        let seat = (reader, collapsed);
-                        return from_flight(&exchange, &miss, (&flight, &head), &plan, seat);
-                    }
+                let boarding = board(&exchange, &miss, &mut ask, (&flight, &head), mine);
+                match boarding {
+                    Boarding::Answer(answer) => return *answer,
+                    Boarding::Again(turn) => turn,
+                    Boarding::Alone => break,
                 }
             }
         };
     }
     go_alone(exchange, miss).await
+}
+
+/// What a request does whose flight has failed: another turn, or its answer, which it has in any
+/// case if this was its `last` flight.
+fn after_failure(
+    exchange: &Exchange,
+    miss: &mut Miss,
+    flight: &Arc<Flight>,
+    failure: Failure,
+    (collapsed, last): (bool, bool),
+) -> Result<Turn, Box<Response<ResponseBody>>> {
+    let forward = Forward {
+        collapsed,
+        ..Forward::new(miss.reason)
+    };
+    if let Some(entry) = usable_on_error(exchange, miss) {
+        return Err(Box::new(stale_on_error(exchange, miss, entry, forward)));
+    }
+    if last {
+        return Err(Box::new(failed(exchange, failure, forward)));
+    }
+    let outlook = Outlook::of(exchange, miss);
+    if let Some(down) = outlook.refused() {
+        miss.note = outlook.note();
+        return Err(Box::new(refused::unavailable(exchange, miss, down)));
+    }
+    // Those who joined a failed flight elect one of them to try once more.
+    Ok(exchange.worker.edge.cache.flights.retry(flight))
+}
+
+/// What a request does whose flight has brought the head of a response.
+enum Boarding {
+    /// It is answered.
+    Answer(Box<Response<ResponseBody>>),
+    /// It takes another flight.
+    Again(Turn),
+    /// It asks for itself.
+    Alone,
+}
+
+/// Boards `flight`, which has brought `head`, unless what it carries is of no use to the request;
+/// `mine` if the request began it.
+fn board(
+    exchange: &Exchange,
+    miss: &Miss,
+    ask: &mut Ask,
+    (flight, head): (&Arc<Flight>, &Arc<Head>),
+    mine: Option<Reader>,
+) -> Boarding {
+    let collapsed = mine.is_none();
+    if is_server_failure(head.status)
+        && let Some(entry) = usable_on_error(exchange, miss)
+    {
+        let forward = Forward {
+            status: Some(head.answered),
+            collapsed,
+            ..Forward::new(miss.reason)
+        };
+        return Boarding::Answer(Box::new(stale_on_error(exchange, miss, entry, forward)));
+    }
+    let seat = mine.map_or_else(|| aboard(exchange, miss, flight, head), Aboard::Yes);
+    let plan = ask::plan(exchange, *ask, flight, head);
+    match (seat, plan) {
+        (Aboard::NotShared, _) => {
+            unshared(exchange, miss, *ask, flight).map_or(Boarding::Alone, Boarding::Again)
+        }
+        (Aboard::Yes(_), Plan::Alone) => Boarding::Alone,
+        (Aboard::Other(key), _) => Boarding::Again(take_asking(exchange, &key, *ask)),
+        (Aboard::Yes(_) | Aboard::Late, Plan::Ask(next)) => {
+            *ask = next;
+            Boarding::Again(take_asking(exchange, &miss.key, *ask))
+        }
+        (Aboard::Late, _) => Boarding::Again(exchange.worker.edge.cache.flights.replace(flight)),
+        (Aboard::Yes(reader), plan) => {
+            let seat = (reader, collapsed);
+            let answer = from_flight(exchange, miss, (flight, head), &plan, seat);
+            Boarding::Answer(Box::new(answer))
+        }
+    }
 }
 
 /// What comes next for a request that joined `flight` and may not share what that brings.

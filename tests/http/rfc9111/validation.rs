@@ -190,34 +190,39 @@ fn clients_are_answered_by_their_own_validators() {
             304,
         ),
     ] {
-        for (place, age) in [("fresh", "0"), ("stale", "100"), ("missing", "0")] {
-            if (given.0, place) == ("Date", "stale") {
-                // Stale without a validator is not stored at all, so the origin answers.
-                continue;
-            }
-            let target = format!("/{}", rig.origin.total());
-            let fields = [given, ("Cache-Control", "max-age=60"), ("Age", age)];
-            rig.origin
-                .on(&target, super::reply(200, &fields).body("content"));
-            if place != "missing" {
-                rig.edge.get(&target);
-            }
-            let response = rig.edge.get_with(&target, sent);
-            let text = if status == 304 { "" } else { "content" };
-            let found = (response.status(), response.text());
-            assert_eq!(
-                found,
-                (status, text.to_owned()),
-                "{place} {given:?} {sent:?}"
-            );
-            // Whoever asked how: what is stored is the whole.
-            rig.edge.wait_for_landing();
-            assert_eq!(
-                rig.edge.get(&target).text(),
-                "content",
-                "{place} {given:?} {sent:?}"
-            );
+        check_validators(&rig, given, sent, status);
+    }
+}
+
+/// Stored fresh, stale and not at all, a response with the field `given` answers `sent` by `status`.
+fn check_validators(rig: &Rig, given: (&str, &str), sent: &[(&str, &str)], status: u16) {
+    for (place, age) in [("fresh", "0"), ("stale", "100"), ("missing", "0")] {
+        if (given.0, place) == ("Date", "stale") {
+            // Stale without a validator is not stored at all, so the origin answers.
+            continue;
         }
+        let target = format!("/{}", rig.origin.total());
+        let fields = [given, ("Cache-Control", "max-age=60"), ("Age", age)];
+        rig.origin
+            .on(&target, super::reply(200, &fields).body("content"));
+        if place != "missing" {
+            rig.edge.get(&target);
+        }
+        let response = rig.edge.get_with(&target, sent);
+        let text = if status == 304 { "" } else { "content" };
+        let found = (response.status(), response.text());
+        assert_eq!(
+            found,
+            (status, text.to_owned()),
+            "{place} {given:?} {sent:?}"
+        );
+        // Whoever asked how: what is stored is the whole.
+        rig.edge.wait_for_landing();
+        assert_eq!(
+            rig.edge.get(&target).text(),
+            "content",
+            "{place} {given:?} {sent:?}"
+        );
     }
 }
 

@@ -74,22 +74,10 @@ impl SlowTier for ObjectTier {
     }
 
     fn figures(&self) -> Vec<Figure> {
-        let (stats, waiting) = (self.stats(), self.waiting());
+        let stats = self.stats();
         let asked = |which: &[Request]| {
             let of = |request: &Request| Outcome::ALL.map(|end| stats.requests(*request, end));
             which.iter().flat_map(of).sum()
-        };
-        let count = |name, help, value| Figure {
-            name,
-            help,
-            is_count: true,
-            value,
-        };
-        let size = |name, help, value| Figure {
-            name,
-            help,
-            is_count: false,
-            value,
         };
         let reads = [Request::Get, Request::GetRange, Request::Head];
         let writes = [
@@ -98,7 +86,7 @@ impl SlowTier for ObjectTier {
             Request::Part,
             Request::Complete,
         ];
-        vec![
+        let mut figures = vec![
             count(
                 "requests_read",
                 "Requests that read an object.",
@@ -117,6 +105,35 @@ impl SlowTier for ObjectTier {
             ),
             count("read_bytes", "Bytes read.", stats.read_bytes.get()),
             count("written_bytes", "Bytes written.", stats.written_bytes.get()),
+        ];
+        figures.extend(self.figures_of_work());
+        figures
+    }
+
+    fn evictions(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
+    fn settle(&self) -> Answer<'_, ()> {
+        Box::pin(async {
+            let left = Self::settle(self).await;
+            if left.items > 0 {
+                tracing::debug!(entries = left.items, "uploads wait for the store");
+            }
+        })
+    }
+
+    fn stop(&self) {
+        // It says what it has given up.
+        Self::stop(self);
+    }
+}
+
+impl ObjectTier {
+    /// How the work is going.
+    fn figures_of_work(&self) -> Vec<Figure> {
+        let (stats, waiting) = (self.stats(), self.waiting());
+        vec![
             size(
                 "queue_entries",
                 "Entries that wait to be written.",
@@ -165,22 +182,24 @@ impl SlowTier for ObjectTier {
             ),
         ]
     }
+}
 
-    fn evictions(&self) -> Vec<(&'static str, u64)> {
-        Vec::new()
+/// A number that only rises.
+const fn count(name: &'static str, help: &'static str, value: u64) -> Figure {
+    Figure {
+        name,
+        help,
+        is_count: true,
+        value,
     }
+}
 
-    fn settle(&self) -> Answer<'_, ()> {
-        Box::pin(async {
-            let left = Self::settle(self).await;
-            if left.items > 0 {
-                tracing::debug!(entries = left.items, "uploads wait for the store");
-            }
-        })
-    }
-
-    fn stop(&self) {
-        // It says what it has given up.
-        Self::stop(self);
+/// A number that rises and falls.
+const fn size(name: &'static str, help: &'static str, value: u64) -> Figure {
+    Figure {
+        name,
+        help,
+        is_count: false,
+        value,
     }
 }

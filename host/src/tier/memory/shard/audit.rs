@@ -49,6 +49,27 @@ impl Locked<'_> {
         let counted = state.sites.iter().map(|(site, counts)| (*site, *counts));
         assert_eq!(counted.collect::<HashMap<_, _>>(), sites);
         assert_eq!(state.tags.tags(), tags.len(), "tags that nobody carries");
+        self.audit_tags(tags);
+        let order: Vec<u64> = state
+            .residents
+            .iter()
+            .map(|(_, each)| each.last_access)
+            .collect();
+        assert!(
+            order.is_sorted_by(|newer, older| newer > older),
+            "accesses out of order"
+        );
+        state
+            .residents
+            .iter()
+            .rev()
+            .map(|(_, each)| Arc::clone(&each.entry))
+            .collect()
+    }
+
+    /// Checks the index of tags against `tags`: insertions and slots that carry each.
+    fn audit_tags(&self, tags: HashMap<Tag, Vec<(u64, u32)>>) {
+        let state = &*self.state;
         for (tag, mut carriers) in tags {
             carriers.sort_unstable();
             let carriers: Vec<u32> = carriers.into_iter().map(|(_, slot)| slot).collect();
@@ -67,20 +88,5 @@ impl Locked<'_> {
                 (u64::try_from(carriers.len()).unwrap(), bytes)
             );
         }
-        let order: Vec<u64> = state
-            .residents
-            .iter()
-            .map(|(_, each)| each.last_access)
-            .collect();
-        assert!(
-            order.is_sorted_by(|newer, older| newer > older),
-            "accesses out of order"
-        );
-        state
-            .residents
-            .iter()
-            .rev()
-            .map(|(_, each)| Arc::clone(&each.entry))
-            .collect()
     }
 }
