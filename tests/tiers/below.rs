@@ -44,10 +44,11 @@ impl Below {
 #[track_caller]
 pub(crate) fn count(edge: &Edge, tier: &str, name: &str) -> u64 {
     let stats = edge.stats();
-    let tiers = stats["tiers"].as_array().expect("a list");
-    let found = tiers.iter().find(|each| each["name"] == tier);
+    let tiers = stats.get("tiers").and_then(|tiers| tiers.as_array());
+    let named = |each: &&serde_json::Value| each.get("name").is_some_and(|name| name == tier);
+    let found = tiers.expect("a list").iter().find(named);
     let found = found.unwrap_or_else(|| panic!("no tier {tier}: {stats}"));
-    let value = found[name].as_u64();
+    let value = found.get(name).and_then(serde_json::Value::as_u64);
     value.unwrap_or_else(|| panic!("no {name}: {found}"))
 }
 

@@ -311,10 +311,10 @@ fn begin(worker: &Worker, request: &mut Parts, client: Client, form: Form) -> Be
         variant,
     } = keyed
     else {
-        return later(place, None, Next::Pass(ForwardReason::Bypass));
+        return keyed_request(place, None, Next::Pass(ForwardReason::Bypass));
     };
     if !matches!(request.method, Method::GET | Method::HEAD) {
-        return later(place, asked, Next::Pass(ForwardReason::Method));
+        return keyed_request(place, asked, Next::Pass(ForwardReason::Method));
     }
     let asked_target = asked.as_deref().unwrap_or(target);
     let effective = Effective {
@@ -343,12 +343,12 @@ fn begin(worker: &Worker, request: &mut Parts, client: Client, form: Form) -> Be
         return answered;
     }
     let miss = miss(primary, (lookup, verdict), site, hooks);
-    later(place, asked, Next::Fetch(miss))
+    keyed_request(place, asked, Next::Fetch(miss))
 }
 
 /// A request whose answer has to be waited for, with the site it is for, its position, and the
 /// authority it came for.
-fn later(
+fn keyed_request(
     (site, position, authority): (&Arc<Site>, usize, &str),
     target: Option<String>,
     next: Next,

@@ -48,7 +48,6 @@ impl GuestReinsertion {
     }
 
     fn ask(
-        &self,
         activation: &Activation,
         warm: &mut Option<Warm>,
         entries: &[Stored],
@@ -94,7 +93,7 @@ impl Reinsertion for GuestReinsertion {
                 keep.extend(HitSinceWritten.keep(lot));
                 continue;
             }
-            match self.ask(&activation, &mut warm, lot) {
+            match Self::ask(&activation, &mut warm, lot) {
                 Ok(answers) => keep.extend(answers),
                 Err(fault) => {
                     if let Some(trip) = activation.failed_to_decide(&fault) {

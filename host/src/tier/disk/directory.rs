@@ -122,6 +122,25 @@ pub(super) struct Stored {
     pub superblock: Option<Superblock>,
 }
 
+impl Stored {
+    /// The segment in `file`.
+    ///
+    /// # Errors
+    /// A later version wrote it: which.
+    fn of(number: u32, file: File) -> Result<Self, u32> {
+        let superblock = match superblock(&file) {
+            Head::Known(superblock) => Some(superblock),
+            Head::Version(version) => return Err(version),
+            Head::Unknown => None,
+        };
+        Ok(Self {
+            number,
+            file: Arc::new(file),
+            superblock,
+        })
+    }
+}
+
 /// What is in a directory.
 #[derive(Debug)]
 pub(super) struct Contents {
@@ -265,16 +284,8 @@ impl Directory {
                 },
                 Name::Segment(number) => match open(&file, false) {
                     Ok(opened) => {
-                        let superblock = match superblock(&opened) {
-                            Head::Known(superblock) => Some(superblock),
-                            Head::Version(version) => return Err(newer(version)),
-                            Head::Unknown => None,
-                        };
-                        contents.segments.push(Stored {
-                            number,
-                            file: Arc::new(opened),
-                            superblock,
-                        });
+                        let stored = Stored::of(number, opened).map_err(newer)?;
+                        contents.segments.push(stored);
                     }
                     Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
                         links.push((number, file));

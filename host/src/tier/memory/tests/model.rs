@@ -203,7 +203,9 @@ impl Model {
             covers(part, entry).then(|| (key, Purged::of(entry)))
         });
         let covered: Vec<(u64, Purged)> = covered.collect();
-        covered.iter().for_each(|(_, each)| expected += *each);
+        for (_, each) in &covered {
+            expected += *each;
+        }
         // A dry run would carry out what is not yet; half of the time there is none.
         if expected.entries % 2 == 0 {
             let counted = match part {
