@@ -72,6 +72,8 @@ pub struct Config {
     pub limits: Limits,
     /// What is logged.
     pub log: Log,
+    /// Recording of requests.
+    pub record: Record,
     /// Clients that see `key` and `detail` in `Cache-Status`. Default: none.
     pub trusted: Vec<Network>,
     /// The sites, in the order of the file. At least one once loaded.
@@ -142,6 +144,25 @@ pub struct Log {
     pub level: Level,
     /// Whether each request is logged. Default `off`.
     pub access: Access,
+}
+
+/// The section `[record]`: what clients ask for, recorded as a trace for `larder simulate`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Record {
+    /// Directory of the recording, which nothing else writes to. Default (unset): none is made.
+    pub dir: Option<PathBuf>,
+    /// Bytes that its two files take together at most; 1MiB or more. Default 256MiB.
+    pub size: ByteSize,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            size: ByteSize::mib(256),
+        }
+    }
 }
 
 text::words! {

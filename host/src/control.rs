@@ -12,7 +12,7 @@ mod storage;
 mod tiers;
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
@@ -25,9 +25,10 @@ pub use purge::PurgeRequest;
 
 use crate::cache::hydration::Hydration;
 use crate::clock;
-use crate::config::{Access, Config, Count, Unusable};
+use crate::config::{Access, Config, Count, Record, Unusable};
 use crate::front::access_log::AccessLog;
 use crate::front::origin::Deadlines;
+use crate::front::recorder::Recorder;
 use crate::front::site::{Site, Sites};
 use crate::front::worker::{Edge, RequestLimits};
 use crate::policy::hook::Hook;
@@ -112,6 +113,7 @@ impl Control {
                 Access::Off => None,
                 Access::Json => Some(AccessLog::start()?),
             },
+            recorder: recorder(&config.record)?,
             loop_mark: crate::front::worker::loop_mark(),
             metrics: crate::front::worker::EdgeMetrics::default(),
         };
@@ -380,6 +382,16 @@ fn wait<T>(tiers: impl Future<Output = T>) -> Result<T, Refusal> {
         Refusal::new(RefusalKind::Host, "no_runtime", message, hint)
     })?;
     Ok(runtime.block_on(tiers))
+}
+
+fn recorder(record: &Record) -> Result<Option<Recorder>, Unusable> {
+    let start = |dir: &PathBuf| {
+        Recorder::start(dir, record.size.bytes()).map_err(|error| Unusable {
+            key: "record.dir".to_owned(),
+            clause: format!("{}: {error}", dir.display()),
+        })
+    };
+    record.dir.as_ref().map(start).transpose()
 }
 
 /// Takes the data directory for this process, until the file is closed.

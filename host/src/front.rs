@@ -37,6 +37,7 @@ pub mod protocol;
 pub mod purging;
 pub mod range;
 pub mod ranged;
+pub mod recorder;
 pub mod refused;
 pub mod shown;
 pub mod site;

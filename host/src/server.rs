@@ -157,6 +157,9 @@ impl Server {
         if let Some(log) = &self.control.edge().access_log {
             log.finish();
         }
+        if let Some(recorder) = &self.control.edge().recorder {
+            recorder.finish();
+        }
         self.control.stop();
     }
 }

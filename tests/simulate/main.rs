@@ -20,6 +20,7 @@ mod formats;
 mod interrupt;
 mod outcome;
 mod plain;
+mod recording;
 mod reference;
 mod rig;
 mod rogue;

@@ -11,7 +11,7 @@ use super::number::{ByteSize, Count, TimeSpan};
 use super::origin::OriginScheme;
 use super::policy::PolicyChoice;
 use super::source::{Place, Problem, Sources};
-use super::{Config, Limits, Site, TierName, shares};
+use super::{Config, Limits, Record, Site, TierName, shares};
 
 const HOST_ACCEPTED: &str = "write a DNS name, an IPv4 address or an IPv6 address in brackets";
 
@@ -32,6 +32,7 @@ pub(super) fn settle(config: &mut Config, sources: &Sources, file: Option<&Path>
         rules.site(position, site);
     }
     rules.memory(config);
+    rules.record(&config.record);
     rules.tiers(config);
     rules.problems
 }
@@ -77,6 +78,14 @@ impl Rules<'_> {
                 key,
                 format!("\"{found}\" is out of range; write {from} to {to}"),
             );
+        }
+    }
+
+    fn record(&mut self, record: &Record) {
+        let least = ByteSize::mib(1);
+        if record.size < least {
+            let clause = format!("\"{}\" is too little; write {least} or more", record.size);
+            self.wrong("record.size", clause);
         }
     }
 

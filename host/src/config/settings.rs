@@ -61,6 +61,8 @@ keys! {
     "limits.policy_memory" = limits.policy_memory,
     "log.level" = log.level,
     "log.access" = log.access,
+    "record.dir" = record.dir,
+    "record.size" = record.size,
     "trusted" = trusted,
 }
 
@@ -150,6 +152,7 @@ mod tests {
             ("[object_store]", "object_store."),
             ("[limits]", "limits."),
             ("[log]", "log."),
+            ("[record]", "record."),
         ] {
             let error =
                 toml::from_str::<Config>(&format!("{section}\nno_such_key = 1")).unwrap_err();

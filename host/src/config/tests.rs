@@ -285,6 +285,10 @@ fn wrong_values_are_told_with_the_accepted_ones() {
          debug, trace",
     );
     refused(
+        "[record]\ndir = \"/x\"\nsize = \"1KiB\"\n[[site]]\norigin = \"http://a\"\n",
+        "larder.toml:3: record.size: \"1KiB\" is too little; write 1MiB or more",
+    );
+    refused(
         "memory = 3\n",
         "larder.toml:1: memory: found integer 3; write a table",
     );

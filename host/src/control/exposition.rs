@@ -72,6 +72,23 @@ impl Control {
                 log.dropped(),
             );
         }
+        if let Some(recorder) = &self.edge.recorder {
+            let counts = recorder.counts();
+            counter(
+                out,
+                "larder_recorded_requests_total",
+                "Requests that were recorded.",
+                counts.written.get(),
+            );
+            let name = "larder_record_dropped_total";
+            out.counters(name, "Requests that were not recorded, by reason.");
+            for (reason, dropped) in [
+                ("full", &counts.dropped),
+                ("unsized", &counts.unsized_content),
+            ] {
+                out.sample(name, &[("reason", reason)], dropped.get());
+            }
+        }
     }
 
     fn origins(&self, out: &mut Exposition) {

@@ -434,6 +434,9 @@ impl Sender<'_> {
                 }
             }
         };
+        if let Some(recorder) = &self.worker.edge.recorder {
+            recorder.answered(entry, now);
+        }
         let done = Done {
             method: &self.request.method,
             authority,

@@ -457,8 +457,12 @@ pub(super) fn from_entry(
         let forward = Forward::new(ForwardReason::Miss);
         return failed(exchange, Failure::Abandoned, forward);
     };
-    let age = lifetime.age(clock::now());
+    let now = clock::now();
+    let age = lifetime.age(now);
     let left = seconds(lifetime.fresh_for) - seconds(age);
+    if let Some(recorder) = &exchange.worker.edge.recorder {
+        recorder.answered(entry, now);
+    }
     let shown = Shown::new(&exchange.worker, exchange.client.address, entry).noting(note);
     let status = shown.status(status(left));
     let head = &exchange.head;
@@ -494,6 +498,10 @@ fn from_flight(
         collapsed,
         ..Forward::new(miss.reason)
     };
+    if let Some(recorder) = exchange.worker.edge.recorder.as_ref().filter(|_| stored) {
+        let complete = head.part.as_ref().map_or(head.length, |part| part.complete);
+        recorder.asked(miss.key.view().hash, complete, head.ttl, clock::now());
+    }
     let not_modified = matches!(plan, Plan::NotModified);
     let mut headers = if not_modified {
         conditional::not_modified_fields(&head.headers)

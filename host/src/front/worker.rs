@@ -11,6 +11,7 @@ use super::access_log::AccessLog;
 use super::authority::Scheme;
 use super::heads::Heads;
 use super::origin::{Deadlines, OriginClient};
+use super::recorder::Recorder;
 use super::site::{Site, SiteTable, Sites};
 use crate::cache::Cache;
 use crate::cache::hydration::Hydration;
@@ -44,6 +45,8 @@ pub struct Edge {
     pub purgers: Vec<Network>,
     /// Where each answered request is logged, if it is.
     pub access_log: Option<AccessLog>,
+    /// Where requests are recorded as a trace, if they are.
+    pub recorder: Option<Recorder>,
     /// What this process adds to `CDN-Loop` towards origins: unlike any other's, so that a request
     /// which comes back is known.
     pub loop_mark: HeaderValue,
