@@ -25,7 +25,7 @@ pub use purge::PurgeRequest;
 
 use crate::cache::hydration::Hydration;
 use crate::clock;
-use crate::config::{Access, Config, Count, Record, Unusable};
+use crate::config::{Access, Config, Count, Unusable};
 use crate::front::access_log::AccessLog;
 use crate::front::origin::Deadlines;
 use crate::front::recorder::Recorder;
@@ -113,7 +113,7 @@ impl Control {
                 Access::Off => None,
                 Access::Json => Some(AccessLog::start()?),
             },
-            recorder: recorder(&config.record)?,
+            recorder: recorder(config)?,
             loop_mark: crate::front::worker::loop_mark(),
             metrics: crate::front::worker::EdgeMetrics::default(),
         };
@@ -384,14 +384,14 @@ fn wait<T>(tiers: impl Future<Output = T>) -> Result<T, Refusal> {
     Ok(runtime.block_on(tiers))
 }
 
-fn recorder(record: &Record) -> Result<Option<Recorder>, Unusable> {
+fn recorder(config: &Config) -> Result<Option<Recorder>, Unusable> {
     let start = |dir: &PathBuf| {
-        Recorder::start(dir, record.size.bytes()).map_err(|error| Unusable {
+        Recorder::start(dir, config.record.size.bytes()).map_err(|error| Unusable {
             key: "record.dir".to_owned(),
             clause: format!("{}: {error}", dir.display()),
         })
     };
-    record.dir.as_ref().map(start).transpose()
+    config.record.dir.as_ref().map(start).transpose()
 }
 
 /// Takes the data directory for this process, until the file is closed.

@@ -232,7 +232,7 @@ fn unknown_keys_are_told_with_the_known_ones() {
     refused(
         "\nmemory_size = 1\n",
         "larder.toml:2: memory_size: unknown key; the keys here are data_dir, listen, admin, \
-         purge, memory, disk, object_store, tiers, limits, log, trusted, site",
+         purge, memory, disk, object_store, tiers, limits, log, record, trusted, site",
     );
     refused(
         "[memory]\ncapacity = \"1MiB\"\nsize = 1\n",

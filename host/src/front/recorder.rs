@@ -108,7 +108,7 @@ impl Recorder {
     pub fn answered(&self, entry: &Entry, now: Moment) {
         let size = match (entry.response(), entry.partial()) {
             (Some(response), _) => Some(response.body.len()),
-            (None, Some(partial)) => partial.complete(),
+            (None, Some(partial)) => partial.parts.complete(),
             (None, None) => return,
         };
         let ttl = entry.lifetime().map(|lifetime| lifetime.remaining(now));

@@ -341,14 +341,6 @@ impl<'a> Scan<'a> {
             );
             return Err(Refusal::unacceptable("imports", message, hint));
         }
-        if self.hooks.is_empty() {
-            let message = match self.exports.count {
-                0 => "the component exports nothing, so it offers no hook".to_owned(),
-                _ => format!("the component offers no hook; it exports {}", self.exports),
-            };
-            let hint = format!("a policy exports at least one of {}", hook_interfaces());
-            return Err(Refusal::unacceptable("no_hook", message, hint));
-        }
         if self.reinserts && !self.hooks.contains(&Hook::Eviction) {
             return Err(Refusal::unacceptable(
                 "bad_export",
@@ -357,6 +349,14 @@ impl<'a> Scan<'a> {
                 ),
                 format!("export {} besides", Hook::Eviction.interface()),
             ));
+        }
+        if self.hooks.is_empty() {
+            let message = match self.exports.count {
+                0 => "the component exports nothing, so it offers no hook".to_owned(),
+                _ => format!("the component offers no hook; it exports {}", self.exports),
+            };
+            let hint = format!("a policy exports at least one of {}", hook_interfaces());
+            return Err(Refusal::unacceptable("no_hook", message, hint));
         }
         let mut hooks = self.hooks;
         hooks.sort_unstable();

@@ -110,8 +110,8 @@ impl Worker {
 
     /// Adopts the wanted orders, tells them what happened, and evicts what is too much.
     pub(super) fn round(&mut self) {
-        let Desired { source, generation } = self.inner.signals.desired();
-        if generation != self.generation {
+        if self.inner.signals.generation() != self.generation {
+            let Desired { source, generation } = self.inner.signals.desired();
             self.generation = generation;
             self.become_native();
             self.source = source;

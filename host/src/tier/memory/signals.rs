@@ -80,6 +80,8 @@ pub(super) struct Signals {
     high_entries: AtomicU64,
     thread: OnceLock<Thread>,
     desired: Mutex<Desired>,
+    /// That of `desired`, to be read without the lock.
+    generation: AtomicU64,
     settling: Mutex<Settling>,
     settled: Condvar,
 }
@@ -94,6 +96,7 @@ impl Default for Signals {
             high_entries: AtomicU64::new(u64::MAX),
             thread: OnceLock::new(),
             desired: Mutex::default(),
+            generation: AtomicU64::new(0),
             settling: Mutex::default(),
             settled: Condvar::new(),
         }
@@ -155,14 +158,21 @@ impl Signals {
         let mut desired = lock(&self.desired);
         desired.generation = desired.generation.wrapping_add(1);
         desired.source = source;
+        self.generation.store(desired.generation, Release);
     }
 
     /// Has the wanted orders made again.
     pub(super) fn renew_order(&self) {
         let mut desired = lock(&self.desired);
         desired.generation = desired.generation.wrapping_add(1);
+        self.generation.store(desired.generation, Release);
         drop(desired);
         self.wake();
+    }
+
+    /// The generation of the wanted orders.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Acquire)
     }
 
     /// The wanted orders.
