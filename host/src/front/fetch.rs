@@ -533,17 +533,9 @@ fn from_flight(
         return exchange.finish(outcome, response);
     }
     if request.method == Method::HEAD {
-        // RFC 9110 8.6: a 204 has none.
-        if let Some(length) = head
-            .length
-            .filter(|_| head.status != StatusCode::NO_CONTENT)
-        {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        return exchange.finish(
-            outcome,
-            answer::respond(head.status, headers, ResponseBody::Empty),
-        );
+        tell_length(head, &mut headers);
+        let response = answer::respond(head.status, headers, ResponseBody::Empty);
+        return exchange.finish(outcome, response);
     }
     let catch_up = catch_up::catch_up(exchange, miss, head);
     let (complete, start) = match &head.part {
@@ -561,6 +553,17 @@ fn from_flight(
     }
     let body = ResponseBody::flight(reader, head.length, catch_up);
     exchange.finish(outcome, answer::respond(head.status, headers, body))
+}
+
+/// Tells the length of the content that is on its way to who will not get it. RFC 9110 8.6: a 204
+/// has none.
+fn tell_length(head: &Head, headers: &mut HeaderMap) {
+    let length = head
+        .length
+        .filter(|_| head.status != StatusCode::NO_CONTENT);
+    if let Some(length) = length {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
 }
 
 /// The origin, which `forward` went to, failed and nothing stored may stand in.
