@@ -149,6 +149,7 @@ impl Control {
         }
         self.rearrange()
             .apply(plan, config, &self.edge, &self.library);
+        storage::follow(config, &self.edge.cache);
         Ok(())
     }
 

@@ -121,6 +121,10 @@ impl SlowTier for FakeTier {
         }
     }
 
+    fn resize(&self, _: u64) -> Result<(), String> {
+        Ok(())
+    }
+
     fn health(&self) -> Health {
         Health::Online
     }

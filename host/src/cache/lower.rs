@@ -21,6 +21,10 @@ use crate::tier::envelope::{Born, Envelope, Kind};
 use crate::tier::found::Found;
 use crate::tier::slow::{SlowTier, Writer, Written};
 
+/// Hits read a clock that is some milliseconds behind, and must not find fresh what a purge has just
+/// made stale.
+const CLOCKS_DIFFER: Duration = Duration::from_millis(20);
+
 /// The tiers below memory.
 #[derive(Debug, Default)]
 pub struct Lower {
@@ -222,7 +226,7 @@ impl Lower {
                 if let Kind::Response(head) = &mut found.envelope.kind {
                     let ago = clock::unix_millis(clock::wall()).saturating_sub(at);
                     let age = head.lifetime.age(clock::now());
-                    let then = age.saturating_sub(Duration::from_millis(ago));
+                    let then = age.saturating_sub(Duration::from_millis(ago) + CLOCKS_DIFFER);
                     head.lifetime.fresh_for = head.lifetime.fresh_for.min(then);
                 }
                 Some(found)

@@ -49,6 +49,21 @@ pub(super) fn open(config: &Config) -> Result<Cache, Unusable> {
     Ok(Cache::new(Lower::new(tiers, Arc::clone(&purges)), purges))
 }
 
+/// Takes over what of the tiers below memory can change while they run.
+pub(super) fn follow(config: &Config, cache: &Cache) {
+    let Some(capacity) = config.disk.capacity else {
+        return;
+    };
+    let disk = TierName::Disk.as_str();
+    let mut members = cache.lower.members().iter();
+    if let Some(member) = members.find(|member| member.tier.name() == disk)
+        && member.tier.usage().capacity != capacity.bytes()
+        && let Err(error) = member.tier.resize(capacity.bytes())
+    {
+        tracing::error!(%capacity, %error, "the disk tier keeps its capacity");
+    }
+}
+
 /// Purges that outlast the process, in `data_dir`. Where they are lost, nothing that lies in `disk`
 /// is believed.
 fn remembered(data_dir: &Path, disk: Option<&Path>) -> Result<Purges, Unusable> {

@@ -46,6 +46,12 @@ pub trait SlowTier: Debug + Send + Sync {
     /// How full it is.
     fn usage(&self) -> Usage;
 
+    /// Gives it `bytes` from now on. What no longer fits goes, oldest first.
+    ///
+    /// # Errors
+    /// It cannot be given so many, or is not bounded by this host: why.
+    fn resize(&self, bytes: u64) -> Result<(), String>;
+
     /// How it is.
     fn health(&self) -> Health;
 

@@ -45,6 +45,10 @@ impl SlowTier for DiskTier {
         self.usage()
     }
 
+    fn resize(&self, bytes: u64) -> Result<(), String> {
+        self.set_capacity(bytes).map_err(|error| error.to_string())
+    }
+
     fn health(&self) -> Health {
         let stalled = self.shared.readers.is_stalled();
         self.shared.condition.health(stalled)

@@ -65,6 +65,10 @@ impl SlowTier for ObjectTier {
         }
     }
 
+    fn resize(&self, _: u64) -> Result<(), String> {
+        Err("the store is as large as its bucket lets it be".to_owned())
+    }
+
     fn health(&self) -> slow::Health {
         match Self::health(self) {
             Health::Online => slow::Health::Online,
