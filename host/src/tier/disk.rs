@@ -30,6 +30,7 @@ mod stats;
 mod stream;
 mod sync;
 mod tier;
+mod walk;
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -55,6 +56,7 @@ use sync::Syncer;
 pub use directory::OpenError;
 pub use stats::Stats;
 pub use stream::Writer;
+pub use walk::{Cursor, Page, Scrubbed};
 
 use crate::clock;
 use crate::entry::kept::READ_MAX;

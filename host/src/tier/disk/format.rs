@@ -547,3 +547,6 @@ impl Trailer {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests;

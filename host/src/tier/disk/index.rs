@@ -405,3 +405,6 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::content::{DiskContent, Layout};
 use super::format::{Record, RecordKind, UNIT, long, short};
-use super::index::{Found as Located, Hash};
+use super::index::{Found as Located, Hash, Place};
 use super::readers::NotRead;
 use super::segment::Segment;
 use super::{DiskTier, Shared};
@@ -23,7 +23,7 @@ const MOVES: usize = 4;
 const WASTE_PART: usize = 16;
 
 /// What a read came to.
-enum Read {
+pub(super) enum Read {
     /// What is stored under the key.
     Found(Box<Found>),
     /// A record of another key with the same hash, or one that is of no use.
@@ -67,16 +67,13 @@ impl DiskTier {
             let (reader, key) = (Arc::clone(shared), Box::<[u8]>::from(key.bytes));
             let read = shared
                 .readers
-                .run(move || reader.read_at(hash, located, &segment, &key));
+                .run(move || reader.read_at(hash, located, &segment, Some(&key)));
             match read.await {
                 Ok(Read::Found(found)) => return Ok(Some(*found)),
                 Ok(Read::Nothing) => return Ok(None),
                 Ok(Read::Moved) => {}
                 Ok(Read::Damaged) => {
-                    shared.stats.corrupt.increment();
-                    if shared.index.remove_at(hash, place) {
-                        shared.stats.evicted.damaged.increment();
-                    }
+                    shared.drop_damaged(hash, place);
                     return Ok(None);
                 }
                 Ok(Read::Incomplete) => {
@@ -107,13 +104,21 @@ fn is_of_use(found: Located) -> bool {
 }
 
 impl Shared {
-    /// Reads what `located` says that there is in `segment`. Blocks.
-    fn read_at(
+    /// What lies at `place` is not what was written.
+    pub(super) fn drop_damaged(&self, hash: Hash, place: Place) {
+        self.stats.corrupt.increment();
+        if self.index.remove_at(hash, place) {
+            self.stats.evicted.damaged.increment();
+        }
+    }
+
+    /// Reads what `located` says that there is in `segment`, under `key` if one is given. Blocks.
+    pub(super) fn read_at(
         self: &Arc<Self>,
         hash: Hash,
         located: Located,
         segment: &Segment,
-        key: &[u8],
+        key: Option<&[u8]>,
     ) -> Read {
         let read = self.read_record(located, segment, key);
         // The segment may have begun another life, before or since.
@@ -129,7 +134,12 @@ impl Shared {
         }
     }
 
-    fn read_record(self: &Arc<Self>, located: Located, segment: &Segment, key: &[u8]) -> Read {
+    fn read_record(
+        self: &Arc<Self>,
+        located: Located,
+        segment: &Segment,
+        key: Option<&[u8]>,
+    ) -> Read {
         let place = located.place;
         let (at, length) = (u64::from(place.unit) * UNIT, u64::from(place.units) * UNIT);
         if at + length > segment.end() {
@@ -158,7 +168,7 @@ impl Shared {
             Err(Undecodable::Malformed) => return Read::Damaged,
             Err(Undecodable::Version(_) | Undecodable::Future) => return Read::Nothing,
         };
-        if envelope.key.as_ref() != key {
+        if key.is_some_and(|key| envelope.key.as_ref() != key) {
             return Read::Nothing;
         }
         let body = if header.kind == RecordKind::Parent {

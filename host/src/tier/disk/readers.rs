@@ -112,6 +112,11 @@ impl Readers {
         Ok(readers)
     }
 
+    /// How long a read may take.
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// Has a thread do `work`.
     ///
     /// # Cancel safety

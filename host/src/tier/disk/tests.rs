@@ -1,7 +1,13 @@
 //! The tier as a whole, in directories of its own.
 
 mod basics;
+mod content;
+mod crashes;
+mod damage;
+mod device;
+mod directories;
 mod faults;
+mod storms;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -95,6 +101,41 @@ fn settings(dir: &std::path::Path, capacity: u64) -> Settings {
         read_deadline: Duration::from_secs(20),
         ..Settings::new(dir, capacity)
     }
+}
+
+/// A generator of numbers that are the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+/// How often a test that can go on for long does what it does: `usually`, or as often as the
+/// environment says in `LARDER_LONG`.
+fn times(usually: u64) -> u64 {
+    let long = std::env::var("LARDER_LONG").ok();
+    long.and_then(|times| times.parse().ok()).unwrap_or(usually)
+}
+
+/// A tier on `device` that has loaded what it held.
+fn open_on(
+    dir: &std::path::Path,
+    capacity: u64,
+    device: &Arc<device::Device>,
+) -> Result<Arc<DiskTier>, OpenError> {
+    let io: Arc<dyn Io> = Arc::clone(device) as _;
+    let tier = DiskTier::open_with(&settings(dir, capacity), everything_valid(), io)?;
+    tier.shared.loaded();
+    Ok(tier)
 }
 
 /// A tier that has loaded what it held.

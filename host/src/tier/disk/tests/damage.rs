@@ -1,0 +1,175 @@
+//! Files that were changed behind the back of the tier: what is damaged is a miss.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+const CAPACITY: u64 = 5 * MIB;
+const KEYS: u64 = 40;
+
+fn key(number: u64) -> String {
+    format!("key {number}")
+}
+
+/// A directory with a tier in it, sealed or as a process that was killed leaves it.
+fn filled(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let tier = open(dir, CAPACITY);
+    run(async {
+        for number in 0..KEYS {
+            let length = match number % 8 {
+                0 => 200_000,
+                1 => 0,
+                _ => 3_000,
+            };
+            tier.put(&large(&key(number), number, length), BORN).await;
+        }
+        tier.settle().await;
+    });
+    // As it is now; the open segment has no footer.
+    let copy = copied(dir);
+    tier.stop();
+    copy
+}
+
+fn copied(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let files = fs::read_dir(dir).unwrap();
+    let copy = |path: PathBuf| (path.clone(), fs::read(path).unwrap());
+    let mut files: Vec<_> = files.map(|file| copy(file.unwrap().path())).collect();
+    files.sort();
+    files
+}
+
+fn restore(dir: &Path, files: &[(PathBuf, Vec<u8>)]) {
+    for file in fs::read_dir(dir).unwrap() {
+        fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    for (path, bytes) in files {
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+/// Everything that is found is right. How much that is.
+fn check(dir: &Path) -> u64 {
+    let tier = open(dir, CAPACITY);
+    let found = run(async {
+        let mut found = 0;
+        for number in 0..KEYS {
+            let read = tier.which(&key(number)).await;
+            assert!(read.is_none_or(|read| read == number));
+            found += u64::from(read.is_some());
+        }
+        // And it works.
+        tier.put(&small("new", 99, 1_000), BORN).await;
+        tier.settle().await;
+        assert_eq!(tier.which("new").await, Some(99));
+        found
+    });
+    tier.stop();
+    found
+}
+
+#[test]
+fn a_flipped_bit_is_a_miss_wherever_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let killed = filled(dir.path());
+    let stopped = copied(dir.path());
+    let mut random = Random(1);
+    let (mut whole, mut lost) = (0, 0);
+    for round in 0..times(150) {
+        let files = if round % 2 == 0 { &killed } else { &stopped };
+        restore(dir.path(), files);
+        let (path, bytes) = &files[short(random.below(long(files.len())))];
+        // Mostly where something is.
+        let used = bytes.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1);
+        let at = match random.below(4) {
+            0 => random.below(long(used.clamp(1, 4_300))),
+            1 => long(used.saturating_sub(1)).saturating_sub(random.below(900)),
+            _ => random.below(long(used.max(1))),
+        };
+        let bit = 1 << random.below(8);
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        if let Some(byte) = bytes.get(short(at)) {
+            file.write_all_at(&[byte ^ bit], at).unwrap();
+        }
+        drop(file);
+        let found = check(dir.path());
+        whole += u64::from(found == KEYS);
+        lost += u64::from(found < KEYS);
+    }
+    assert!(whole > 0 && lost > 0, "{whole} {lost}");
+}
+
+#[test]
+fn a_file_that_is_cut_short_or_missing_is_a_miss() {
+    let dir = tempfile::tempdir().unwrap();
+    let killed = filled(dir.path());
+    let mut random = Random(2);
+    for round in 0..times(40) {
+        restore(dir.path(), &killed);
+        let (path, bytes) = &killed[short(random.below(long(killed.len())))];
+        if round % 4 == 0 {
+            fs::remove_file(path).unwrap();
+        } else {
+            let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+            file.set_len(random.below(long(bytes.len()) + 1)).unwrap();
+        }
+        check(dir.path());
+        assert!(occupied(dir.path()) <= CAPACITY);
+    }
+}
+
+#[test]
+fn segments_that_change_places_are_misses() {
+    let dir = tempfile::tempdir().unwrap();
+    let killed = filled(dir.path());
+    let segments: Vec<_> = killed
+        .iter()
+        .filter(|(path, _)| path.to_string_lossy().contains("seg-"))
+        .collect();
+    assert!(segments.len() >= 2);
+    let (a, b) = (&segments[0], &segments[1]);
+    fs::write(&a.0, &b.1).unwrap();
+    fs::write(&b.0, &a.1).unwrap();
+    assert!(check(dir.path()) < KEYS);
+}
+
+#[test]
+fn a_lost_manifest_is_rebuilt() {
+    let dir = tempfile::tempdir().unwrap();
+    let killed = filled(dir.path());
+    restore(dir.path(), &killed);
+    fs::remove_file(dir.path().join("manifest")).unwrap();
+    assert_eq!(check(dir.path()), KEYS);
+    fs::write(dir.path().join("manifest"), b"rubbish").unwrap();
+    assert_eq!(check(dir.path()), KEYS);
+}
+
+#[test]
+fn damage_while_it_runs_is_a_miss_and_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    run(async {
+        let tier = open(dir.path(), CAPACITY);
+        for number in 0..3 {
+            tier.put(&large(&key(number), number, 200_000), BORN).await;
+        }
+        tier.put(&small("small", 9, 1_000), BORN).await;
+        tier.settle().await;
+        for file in fs::read_dir(dir.path()).unwrap() {
+            let path = file.unwrap().path();
+            if path.to_string_lossy().contains("seg-") {
+                let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+                for at in (5_000..1_000_000).step_by(500) {
+                    file.write_all_at(&[0x55; 3], at).unwrap();
+                }
+            }
+        }
+        for key in ["key 0", "key 1", "key 2", "small"] {
+            assert_eq!(tier.which(key).await, None, "{key}");
+        }
+        assert!(tier.stats().corrupt.get() >= 4);
+        assert!(tier.usage().entries <= 3, "what is damaged is forgotten");
+        tier.stop();
+    });
+}
