@@ -192,10 +192,9 @@ impl Index {
     /// The same, and counts a hit.
     pub(super) fn hit(&self, hash: Hash) -> Option<Found> {
         let mut table = self.shard(hash).lock();
-        let (at, slot) = table.find(hash)?;
-        if slot.place & HITS != HITS
-            && let Some(slot) = table.slots.get_mut(at)
-        {
+        let (at, _) = table.find(hash)?;
+        let slot = table.slots.get_mut(at)?;
+        if slot.place & HITS != HITS {
             slot.place += 1;
         }
         Some(slot.found())

@@ -16,6 +16,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+use super::format::short;
+
 use super::*;
 use crate::entry::{
     Content, Entry, KeyHasher, KeyView, Lifetime, Reuse, SiteId, StoredBody, StoredResponse, Tag,

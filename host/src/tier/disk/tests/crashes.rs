@@ -74,7 +74,7 @@ impl Model {
 
 /// Fills a tier more than once, with overwriting and removing.
 async fn scenario(tier: &DiskTier, device: &Device, model: &mut Model) {
-    for round in 0..40_u64 {
+    for round in 0..150_u64 {
         let key = format!("key {}", round % 13);
         model.put(tier, &key, 40_000).await;
         model.put(tier, "hot", 100).await;

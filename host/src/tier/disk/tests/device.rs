@@ -158,7 +158,7 @@ impl Io for Device {
         if let Err(error) = self.change(Some(Call::Write)) {
             if was_alive && self.is_dead() {
                 // The last one is torn.
-                let whole = parts.concat();
+                let whole: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
                 file.write_all_at(&whole[..length / 2], at)?;
             }
             return Err(error);
