@@ -134,7 +134,7 @@ fn open_on(
     capacity: u64,
     device: &Arc<device::Device>,
 ) -> Result<Arc<DiskTier>, OpenError> {
-    let io: Arc<dyn Io> = Arc::clone(device) as _;
+    let io: Arc<dyn Io> = Arc::<device::Device>::clone(device);
     let tier = DiskTier::open_with(&settings(dir, capacity), everything_valid(), io)?;
     tier.shared.loaded();
     Ok(tier)

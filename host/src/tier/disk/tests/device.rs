@@ -105,7 +105,7 @@ impl Device {
             .flat_map(|undo| undo.into_iter().rev())
         {
             for (block, bytes) in undo.bytes.chunks(4 << 10).enumerate() {
-                if random() % 2 == 0 {
+                if random().is_multiple_of(2) {
                     let at = undo.at + u64::try_from(block).unwrap() * 4096;
                     undo.file.write_all_at(bytes, at).unwrap();
                 }

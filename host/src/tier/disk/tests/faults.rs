@@ -130,7 +130,7 @@ fn reads_that_fail_are_no_misses_and_are_told() {
 fn a_device_that_hangs_keeps_nobody_longer_than_the_deadline() {
     let dir = tempfile::tempdir().unwrap();
     let device = Device::sound();
-    let io: Arc<dyn Io> = Arc::clone(&device) as _;
+    let io: Arc<dyn Io> = Arc::<Device>::clone(&device);
     let settings = Settings {
         read_deadline: Duration::from_millis(200),
         ..settings(dir.path(), 8 * MIB)
