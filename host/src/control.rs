@@ -149,7 +149,8 @@ impl Control {
         }
         self.rearrange()
             .apply(plan, config, &self.edge, &self.library);
-        storage::follow(config, &self.edge.cache);
+        let table = self.edge.sites.table();
+        storage::follow(config, &self.edge.cache, table.sites());
         Ok(())
     }
 

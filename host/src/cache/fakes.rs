@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::entry::{Entry, KeyView};
 use crate::tier::Usage;
 use crate::tier::envelope::{Born, Envelope};
+use crate::tier::eviction::Reinsertion;
 use crate::tier::found::{Found, FoundBody};
 use crate::tier::slow::{Answer, Figure, Health, SlowTier, Unavailable, Writer, Written};
 
@@ -124,6 +125,8 @@ impl SlowTier for FakeTier {
     fn resize(&self, _: u64) -> Result<(), String> {
         Ok(())
     }
+
+    fn set_reinsertion(&self, _: Arc<dyn Reinsertion>) {}
 
     fn health(&self) -> Health {
         Health::Online

@@ -15,8 +15,11 @@ use crate::cache::purges::{Purges, Standing};
 use crate::cache::{Cache, Effect};
 use crate::config::{Config, Mode, ObjectStore, TierName, Unusable};
 use crate::entry::KeyHasher;
+use crate::front::site::Site;
+use crate::policy::reinserter::GuestReinsertion;
 use crate::tier::Selection;
 use crate::tier::disk::{self, DiskTier, OpenError, Valid};
+use crate::tier::eviction::{HitSinceWritten, Reinsertion};
 use crate::tier::object::{self, Deadlines, ObjectTier};
 use crate::tier::slow::SlowTier;
 
@@ -49,8 +52,21 @@ pub(super) fn open(config: &Config) -> Result<Cache, Unusable> {
     Ok(Cache::new(Lower::new(tiers, Arc::clone(&purges)), purges))
 }
 
-/// Takes over what of the tiers below memory can change while they run.
-pub(super) fn follow(config: &Config, cache: &Cache) {
+/// Takes over what of the tiers below memory can change while they run. What is kept of a segment
+/// of the disk tier the eviction policy says if all `sites` have the same, and the tier's own rule
+/// otherwise: a segment holds entries of every site.
+pub(super) fn follow(config: &Config, cache: &Cache, sites: &[Arc<Site>]) {
+    let mut slots = sites.iter().map(|site| &site.hooks.eviction);
+    let slot = slots
+        .next()
+        .filter(|first| slots.all(|slot| Arc::ptr_eq(slot, first)));
+    let rule: Arc<dyn Reinsertion> = match slot {
+        Some(slot) => Arc::new(GuestReinsertion::new(Arc::clone(slot))),
+        None => Arc::new(HitSinceWritten),
+    };
+    for member in cache.lower.members() {
+        member.tier.set_reinsertion(Arc::clone(&rule));
+    }
     let Some(capacity) = config.disk.capacity else {
         return;
     };

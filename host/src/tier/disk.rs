@@ -62,6 +62,7 @@ use crate::clock;
 use crate::entry::kept::READ_MAX;
 use crate::tier::Usage;
 use crate::tier::envelope::Envelope;
+use crate::tier::eviction::{HitSinceWritten, Reinsertion};
 use crate::tier::slow::Figure;
 
 /// Bytes of a segment, at least.
@@ -135,6 +136,8 @@ struct Shared {
     stats: Stats,
     condition: Condition,
     valid: Valid,
+    /// Says what a segment that is reclaimed leaves behind.
+    reinsertion: Mutex<Arc<dyn Reinsertion>>,
     /// Bytes that the tier may occupy.
     capacity: AtomicU64,
     /// Segments there are.
@@ -221,6 +224,7 @@ impl DiskTier {
             stats: Stats::default(),
             condition: Condition::default(),
             valid,
+            reinsertion: Mutex::new(Arc::new(HitSinceWritten)),
             capacity: AtomicU64::new(settings.capacity),
             files: AtomicUsize::new(found.files.len()),
         });
@@ -328,6 +332,12 @@ impl DiskTier {
             capacity,
             ..Usage::default()
         }
+    }
+
+    /// Asks `rule` from now on which entries of a segment are worth being written again.
+    pub fn set_reinsertion(&self, rule: Arc<dyn Reinsertion>) {
+        let place = self.shared.reinsertion.lock();
+        *place.unwrap_or_else(PoisonError::into_inner) = rule;
     }
 
     /// What it counts.

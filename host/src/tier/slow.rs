@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::Usage;
 use super::envelope::{Born, Envelope};
+use super::eviction::Reinsertion;
 use super::found::Found;
 use crate::entry::{Entry, KeyView};
 
@@ -51,6 +52,9 @@ pub trait SlowTier: Debug + Send + Sync {
     /// # Errors
     /// It cannot be given so many, or is not bounded by this host: why.
     fn resize(&self, bytes: u64) -> Result<(), String>;
+
+    /// Asks `rule` from now on what is worth being kept of what is reclaimed, if the tier reclaims.
+    fn set_reinsertion(&self, rule: Arc<dyn Reinsertion>);
 
     /// How it is.
     fn health(&self) -> Health;

@@ -104,6 +104,12 @@ impl Hour {
         Self(at.map_or(0, |at| u16::try_from(hours(at)).unwrap_or(0)))
     }
 
+    /// Seconds until it ends, from `now` in milliseconds since the Unix epoch; none if it does not.
+    pub(super) fn left(self, now: u64) -> Option<u64> {
+        let ends = Self::EPOCH_MS + u64::from(self.0) * Self::HOUR_MS;
+        (self.0 != 0).then(|| ends.saturating_sub(now) / 1_000)
+    }
+
     /// Whether it has ended at `now`, milliseconds since the Unix epoch.
     pub(super) fn is_over(self, now: u64) -> bool {
         self.0 != 0 && Self::EPOCH_MS + u64::from(self.0) * Self::HOUR_MS <= now

@@ -4,7 +4,7 @@
 //! that of two records of a key the older one goes first is what lets the newer one go unnoticed.
 //! So a segment loses its superblock at once, and its bytes when nobody reads it any more.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use super::segment::{Floors, Segment};
 use super::{Shared, segments_in};
 use crate::clock;
 use crate::tier::envelope::Envelope;
+use crate::tier::eviction::Stored;
 
 /// What is written again of a segment, at most: one part in this many of it.
 const KEPT_PART: u64 = 4;
@@ -136,7 +137,7 @@ impl Log {
         }
     }
 
-    /// Writes again what was hit, the most hit first, as far as `budget` goes.
+    /// Writes again what is worth it, the most hit first, as far as `budget` goes.
     fn keep(
         &mut self,
         segment: &Arc<Segment>,
@@ -144,19 +145,7 @@ impl Log {
         budget: &mut u64,
     ) -> Result<(), Unwritten> {
         let now = clock::unix_millis(clock::wall());
-        let hits = |entry: &FooterEntry| {
-            let place = place_of(segment.number, entry);
-            let found = self.shared.index.get(Hash(entry.hash));
-            let found = found.filter(|found| found.place == place && !found.expires.is_over(now));
-            found.map_or(0, |found| found.hits)
-        };
-        let wholes = entries.iter().filter(|e| e.kind == RecordKind::Whole);
-        let mut hit: Vec<(u64, FooterEntry)> = wholes
-            .map(|entry| (hits(entry), *entry))
-            .filter(|(hits, _)| *hits > 0)
-            .collect();
-        hit.sort_by_key(|(hits, _)| std::cmp::Reverse(*hits));
-        for (_, entry) in hit {
+        for entry in self.shared.worthwhile(segment, entries, now) {
             let bytes = u64::from(entry.units) * UNIT;
             if bytes > *budget {
                 continue;
@@ -228,6 +217,38 @@ pub(super) const fn place_of(segment: u32, entry: &FooterEntry) -> Place {
 }
 
 impl Shared {
+    /// Those of `entries` that the rule for reinsertion wants written again, the most hit first.
+    fn worthwhile(&self, segment: &Segment, entries: &[FooterEntry], now: u64) -> Vec<FooterEntry> {
+        let live = |entry: &FooterEntry| {
+            let place = place_of(segment.number, entry);
+            let found = self.index.get(Hash(entry.hash));
+            let found =
+                found.filter(|found| found.place == place && !found.expires.is_over(now))?;
+            let stored = Stored {
+                hash: entry.hash,
+                size: u64::from(entry.units) * UNIT,
+                hits: u32::try_from(found.hits).unwrap_or(u32::MAX),
+                // Segments go in the order in which they were written, so all in one are of an age.
+                age_s: 0,
+                lifetime_s: found.expires.left(now),
+            };
+            Some((stored, *entry))
+        };
+        let wholes = entries.iter().filter(|e| e.kind == RecordKind::Whole);
+        let (stored, entries): (Vec<Stored>, Vec<FooterEntry>) = wholes.filter_map(live).unzip();
+        let rule = {
+            let rule = self.reinsertion.lock();
+            Arc::clone(&rule.unwrap_or_else(PoisonError::into_inner))
+        };
+        let keep = rule.keep(&stored);
+        let answered = stored.into_iter().zip(entries).zip(keep);
+        let mut kept: Vec<(Stored, FooterEntry)> = answered
+            .filter_map(|(entry, keep)| keep.then_some(entry))
+            .collect();
+        kept.sort_by_key(|(stored, _)| std::cmp::Reverse(stored.hits));
+        kept.into_iter().map(|(_, entry)| entry).collect()
+    }
+
     /// The records of `segment`, but for extents; none if the footer that tells them is damaged.
     pub(super) fn entries_of(&self, segment: &Segment) -> Option<Vec<FooterEntry>> {
         let unsealed = segment.unsealed().clone();

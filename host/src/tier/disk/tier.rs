@@ -8,6 +8,7 @@ use super::{DiskTier, Writer};
 use crate::entry::{Entry, KeyView};
 use crate::tier::Usage;
 use crate::tier::envelope::{Born, Envelope};
+use crate::tier::eviction::Reinsertion;
 use crate::tier::found::Found;
 use crate::tier::slow::{self, Answer, Figure, Health, SlowTier, Unavailable, Written};
 
@@ -47,6 +48,10 @@ impl SlowTier for DiskTier {
 
     fn resize(&self, bytes: u64) -> Result<(), String> {
         self.set_capacity(bytes).map_err(|error| error.to_string())
+    }
+
+    fn set_reinsertion(&self, rule: Arc<dyn Reinsertion>) {
+        self.set_reinsertion(rule);
     }
 
     fn health(&self) -> Health {

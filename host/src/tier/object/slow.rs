@@ -6,6 +6,7 @@ use super::{Dropped, Health, Mode, ObjectTier, Outcome, Request, Unavailable};
 use crate::entry::{Entry, KeyView};
 use crate::tier::Usage;
 use crate::tier::envelope::Born;
+use crate::tier::eviction::Reinsertion;
 use crate::tier::found::Found;
 use crate::tier::slow::{self, Answer, Figure, SlowTier, Writer, Written};
 
@@ -68,6 +69,9 @@ impl SlowTier for ObjectTier {
     fn resize(&self, _: u64) -> Result<(), String> {
         Err("the store is as large as its bucket lets it be".to_owned())
     }
+
+    /// A bucket reclaims by its own rules.
+    fn set_reinsertion(&self, _: Arc<dyn Reinsertion>) {}
 
     fn health(&self) -> slow::Health {
         match Self::health(self) {
