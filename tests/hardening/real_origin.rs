@@ -71,7 +71,7 @@ impl RealOrigin {
             r#"{user} daemon off; worker_processes 1; pid {at}/pid; error_log {at}/errors;
             events {{ }}
             http {{
-              log_format said "[$request_method $request_uri]";
+              log_format said escape=none "[$request_method $request_uri]";
               access_log {at}/log said;
               client_body_temp_path {at}/body; proxy_temp_path {at}/proxy;
               fastcgi_temp_path {at}/fastcgi; uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;
