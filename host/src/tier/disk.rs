@@ -8,7 +8,8 @@
 //! Nothing is answered that was not verified, byte by byte, against the checksums it was written
 //! with, and against the whole key. Space is made a whole segment at a time, so the tier occupies
 //! what it was given and never more. No call blocks the thread that polls it; what the device does
-//! not do in time is a failure of the tier, never of a request.
+//! not do in time is a failure of the tier, never of a request. Deadlines need the clock of a tokio
+//! runtime, of whichever kind.
 
 mod content;
 mod directory;

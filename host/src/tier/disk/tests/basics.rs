@@ -90,3 +90,43 @@ fn room_is_made_by_the_age_of_segments_and_what_is_hit_stays() {
         tier.stop();
     });
 }
+
+#[test]
+fn a_record_under_the_same_hash_is_not_taken_for_another_key() {
+    let dir = tempfile::tempdir().unwrap();
+    run(async {
+        let tier = open(dir.path(), 8 * MIB);
+        tier.put(&small("a", 1, 1_000), BORN).await;
+        tier.settle().await;
+        // As if the hashes of the two keys were the same.
+        let (a, b) = (tier.shared.hash(b"a"), tier.shared.hash(b"b"));
+        let there = tier.shared.index.get(a).unwrap();
+        tier.shared.index.insert(b, there.place, there.expires);
+        assert_eq!(tier.which("b").await, None);
+        assert_eq!(tier.which("a").await, Some(1));
+        assert_eq!(tier.stats().corrupt.get(), 0, "it is no damage");
+        tier.stop();
+    });
+}
+
+#[test]
+fn what_is_of_no_use_any_more_is_not_found() {
+    let dir = tempfile::tempdir().unwrap();
+    run(async {
+        let tier = open(dir.path(), 8 * MIB);
+        let entry = small("k", 1, 1_000);
+        let mut head = entry.response().unwrap().clone();
+        // Nothing to validate it by, and stale for longer than an hour.
+        head.headers.remove("etag");
+        head.lifetime.initial_age = Duration::from_hours(20);
+        head.lifetime.fresh_for = Duration::from_hours(1);
+        let content = Content::Response(head);
+        let stale = Entry::new(entry.key.clone(), SiteId(1), Vec::new(), content);
+        tier.put(&Arc::new(stale), BORN).await;
+        tier.settle().await;
+        let later = clock::unix_millis(clock::wall()) + 3_700_000;
+        let found = tier.shared.index.get(tier.shared.hash(b"k")).unwrap();
+        assert!(found.expires.is_over(later));
+        tier.stop();
+    });
+}

@@ -113,7 +113,7 @@ fn calls() -> u64 {
 #[test]
 fn a_process_that_ends_at_any_call_leaves_nothing_wrong() {
     let calls = calls();
-    let step = (calls / times(60)).max(1);
+    let step = (calls / times(40)).max(1);
     for at in (1..=calls).step_by(usize::try_from(step).unwrap()) {
         let dir = tempfile::tempdir().unwrap();
         let device = Device::dying_at(at);
@@ -141,7 +141,7 @@ fn a_process_that_ends_at_any_call_leaves_nothing_wrong() {
 fn power_that_goes_at_any_call_leaves_nothing_wrong() {
     let calls = calls();
     let mut random = Random(7);
-    let step = (calls / times(40)).max(1);
+    let step = (calls / times(25)).max(1);
     for at in (1..=calls).step_by(usize::try_from(step).unwrap()) {
         let dir = tempfile::tempdir().unwrap();
         let device = Device::losing_power_at(at);
@@ -226,7 +226,7 @@ async fn freshen(tier: &DiskTier, model: &Model, key: &str) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(u32::try_from(times(16)).unwrap_or(u32::MAX)))]
+    #![proptest_config(ProptestConfig::with_cases(u32::try_from(times(10)).unwrap_or(u32::MAX)))]
 
     #[test]
     fn whatever_is_done_the_latest_is_found_or_nothing(

@@ -77,7 +77,7 @@ fn a_flipped_bit_is_a_miss_wherever_it_is() {
     let stopped = copied(dir.path());
     let mut random = Random(1);
     let (mut whole, mut lost) = (0, 0);
-    for round in 0..times(150) {
+    for round in 0..times(100) {
         let files = if round % 2 == 0 { &killed } else { &stopped };
         restore(dir.path(), files);
         let (path, bytes) = &files[short(random.below(long(files.len())))];
@@ -106,7 +106,7 @@ fn a_file_that_is_cut_short_or_missing_is_a_miss() {
     let dir = tempfile::tempdir().unwrap();
     let killed = filled(dir.path());
     let mut random = Random(2);
-    for round in 0..times(40) {
+    for round in 0..times(24) {
         restore(dir.path(), &killed);
         let (path, bytes) = &killed[short(random.below(long(killed.len())))];
         if round % 4 == 0 {
