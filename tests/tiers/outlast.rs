@@ -229,3 +229,43 @@ fn without_memory_everything_is_answered_from_below() {
         assert!(count(&edge, "disk", "hits") >= 16);
     }
 }
+
+/// Damage in the middle of large content breaks off what is on its way, once.
+#[test]
+fn damaged_content_is_fetched_anew_by_the_next_request() {
+    let origin = Origin::always(lasting(5_000_000));
+    let mut edge = Below::Disk.setup(&origin).flag("--memory", "0").start();
+    edge.get("/a");
+    edge.flush();
+    edge.stop();
+    let cache = edge.data_dir().join("cache");
+    for file in std::fs::read_dir(cache).expect("a directory") {
+        let path = file.expect("a file").path();
+        let mut bytes = std::fs::read(&path).expect("its bytes");
+        let middle = bytes.len() / 2;
+        if path.to_string_lossy().contains("seg") && bytes.get(middle).is_some_and(|it| *it != 0) {
+            bytes[middle] ^= 1;
+            std::fs::write(&path, bytes).expect("written");
+        }
+    }
+    edge.restart();
+    for _ in 0..4 {
+        let mut client = edge.client();
+        client.send(crate::support::client::request("GET", "/a", &[], b""));
+        let head = client.head();
+        let mut body = Vec::new();
+        let whole = client.read_body(&head, "GET", |piece| body.extend_from_slice(piece));
+        pattern::check(0, &body);
+        if whole.is_ok() {
+            assert_eq!(body.len(), 5_000_000);
+        }
+        edge.flush();
+    }
+    let answer = edge.get("/a");
+    assert!(answer.is_hit(), "{}", answer.cache_status());
+    assert_eq!(
+        origin.total(),
+        2,
+        "once before the damage and once after it"
+    );
+}

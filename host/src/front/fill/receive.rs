@@ -55,9 +55,16 @@ impl Fill {
         let carried = carry(&pilot, body, content.arriving, sink, store).await;
         // Without it the flight breaks off for those who read.
         let Ok(below) = carried else { return };
-        if let Some((written, arrived)) = below.zip(arrived) {
-            self.keep_below(&pilot, content.status, arrived, written)
-                .await;
+        match (below, arrived) {
+            (Some(written), Some(arrived)) => {
+                let status = content.status;
+                self.keep_below(&pilot, status, arrived, written).await;
+            }
+            // What no tier takes must not leave something older to answer with.
+            (None, Some(arrived)) if content.part.is_none() => {
+                self.worker.edge.cache.lower.remove(arrived.key.view());
+            }
+            _ => {}
         }
         // A request that comes now finds what was stored; one that came before reads on.
         drop(listed);

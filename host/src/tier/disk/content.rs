@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::Shared;
 use super::format::{CHUNK, HEADER, SUPERBLOCK, UNIT, chunks, chunks_match, long, short};
+use super::index::{Hash, Place};
 use super::readers::NotRead;
 use super::segment::Segment;
 use crate::entry::kept::{READ_MAX, Reading};
@@ -197,6 +198,8 @@ pub(super) struct DiskContent {
     shared: Arc<Shared>,
     layout: Arc<Layout>,
     digest: [u8; 32],
+    /// What leads to it, which goes if it cannot be read.
+    parent: (Hash, Place),
     /// Where the latest read ended: what goes on there is read in larger steps.
     ended: AtomicU64,
 }
@@ -212,7 +215,12 @@ impl std::fmt::Debug for DiskContent {
 
 impl DiskContent {
     /// The content at `layout`, unless part of it is on its way out.
-    pub(super) fn pin(shared: Arc<Shared>, layout: Layout, digest: [u8; 32]) -> Option<Self> {
+    pub(super) fn pin(
+        shared: Arc<Shared>,
+        layout: Layout,
+        digest: [u8; 32],
+        parent: (Hash, Place),
+    ) -> Option<Self> {
         for extent in &layout.extents {
             extent.segment.pin();
         }
@@ -220,6 +228,7 @@ impl DiskContent {
             shared,
             layout: Arc::new(layout),
             digest,
+            parent,
             ended: AtomicU64::new(u64::MAX),
         };
         // Asked after pinning: what was live then waits for the pin.
@@ -256,11 +265,18 @@ impl Kept for DiskContent {
         };
         self.ended
             .store(at + stretch.length - stretch.skip, Relaxed);
-        let shared = Arc::clone(&self.shared);
+        let (shared, (hash, place)) = (Arc::clone(&self.shared), self.parent);
         Box::pin(async move {
             let reader = Arc::clone(&shared);
             let read = shared.readers.run(move || reader.read_stretch(&stretch));
             match read.await {
+                Ok(Err(lost @ (Unreadable::Damaged | Unreadable::Gone))) => {
+                    // The next request must not be promised what is not there.
+                    if shared.index.remove_at(hash, place) {
+                        shared.stats.evicted.damaged.increment();
+                    }
+                    Err(lost)
+                }
                 Ok(read) => read,
                 Err(NotRead::TimedOut | NotRead::Busy) => {
                     shared.stats.timeouts.increment();

@@ -120,7 +120,7 @@ impl Shared {
         segment: &Segment,
         key: Option<&[u8]>,
     ) -> Read {
-        let read = self.read_record(located, segment, key);
+        let read = self.read_record(hash, located, segment, key);
         // The segment may have begun another life, before or since.
         let there = self.index.get(hash).map(|found| found.place);
         match read {
@@ -136,6 +136,7 @@ impl Shared {
 
     fn read_record(
         self: &Arc<Self>,
+        hash: Hash,
         located: Located,
         segment: &Segment,
         key: Option<&[u8]>,
@@ -172,7 +173,7 @@ impl Shared {
             return Read::Nothing;
         }
         let body = if header.kind == RecordKind::Parent {
-            match self.content_of(&envelope, record.content) {
+            match self.content_of((hash, place), &envelope, record.content) {
                 Ok(content) => FoundBody::Kept(content),
                 Err(Unreadable::Gone) => return Read::Incomplete,
                 Err(_) => return Read::Damaged,
@@ -190,6 +191,7 @@ impl Shared {
     /// The content that lies where `table` says.
     fn content_of(
         self: &Arc<Self>,
+        parent: (Hash, Place),
         envelope: &Envelope,
         table: &[u8],
     ) -> Result<Arc<DiskContent>, Unreadable> {
@@ -200,7 +202,7 @@ impl Shared {
         if layout.length != envelope.length {
             return Err(Unreadable::Damaged);
         }
-        let content = DiskContent::pin(Arc::clone(self), layout, envelope.digest);
+        let content = DiskContent::pin(Arc::clone(self), layout, envelope.digest, parent);
         content.map(Arc::new).ok_or(Unreadable::Gone)
     }
 
