@@ -4,6 +4,7 @@
 //! nothing more; calls that may take long run on a blocking thread, so that health and metrics
 //! answer while a policy compiles.
 
+mod entries;
 mod foreign;
 mod message;
 
@@ -129,6 +130,8 @@ impl Admin {
             }
             ["v1", "purge"] => self.purge(&method, request).await,
             ["v1", "purge", id] => only(&method, &Method::GET, || self.receipt(id)),
+            ["v1", "entries"] => self.entries(&method, request.uri().query()).await,
+            ["v1", "scrub"] => self.scrub(&method).await,
             ["v1", "flush"] => self.flush(&method).await,
             ["client", "v4", "zones", site, "purge_cache"] => {
                 self.purge_as_cloudflare(&method, site.to_owned(), request)
@@ -152,7 +155,7 @@ impl Admin {
                 "no_such_call",
                 format!("there is no call {path}"),
                 "the calls are /v1/policies, /v1/sites/SITE/policy, /v1/sites/SITE/rollback, \
-                 /v1/purge, /v1/stats, /v1/explain, /v1/flush, /healthz, /readyz and /metrics",
+                 /v1/purge, /v1/entries, /v1/scrub, /v1/stats, /v1/explain, /v1/flush, /healthz, /readyz and /metrics",
             )),
         }
     }

@@ -17,6 +17,7 @@ pub mod purge_log;
 pub mod purges;
 mod recalls;
 pub mod receipts;
+pub mod scrubs;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -36,6 +37,7 @@ use lower::{Lower, Recalled};
 use outcomes::Outcomes;
 use purges::Purges;
 use receipts::Receipts;
+use scrubs::Scrubs;
 
 /// Different sets of nominated fields that are remembered for one key, at most.
 const NOMINATIONS_MAX: usize = 4;
@@ -51,6 +53,8 @@ pub struct Cache {
     pub outcomes: Outcomes,
     /// What purges came to.
     pub receipts: Receipts,
+    /// The latest scrub.
+    pub scrubs: Scrubs,
     /// The tiers below memory.
     pub lower: Lower,
 }

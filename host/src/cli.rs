@@ -10,6 +10,7 @@ mod policy;
 mod remote;
 mod serve;
 mod simulate;
+mod stored;
 mod trace;
 
 use std::ffi::OsString;
@@ -74,6 +75,14 @@ enum Command {
     Purge(remote::Purge),
     /// Shows counters.
     Stat(remote::Stat),
+    /// Lists what is stored.
+    ///
+    /// One line an entry and tier: size, age, lifetime left (0: stale), how many tags the origin and
+    /// policies gave it, and its key. What comes or goes meanwhile may be missed. An object store is
+    /// not listed.
+    Ls(stored::List),
+    /// Verifies every byte that the disk tier holds, and drops what is damaged.
+    Scrub(stored::Scrub),
     /// Tells how a request would be answered: key, policies, tiers that hold it, age, lifetime.
     Explain(remote::Explain),
     /// Replays a trace through eviction policies and tells what each would have missed.
@@ -198,6 +207,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Policy(command) => policy::run(command, out),
         Command::Purge(purge) => remote::purge(&purge, out),
         Command::Stat(stat) => remote::stat(&stat, out),
+        Command::Ls(list) => stored::list(&list, out),
+        Command::Scrub(scrub) => stored::scrub(&scrub, out),
         Command::Explain(explain) => remote::explain(&explain, out),
         Command::Simulate(arguments) => simulate::run(*arguments, out),
         Command::Trace(command) => trace::run(command, out),
@@ -252,6 +263,9 @@ mod tests {
             "larder purge --all --site s --wait",
             "larder purge --tag a --tag b --prefix h/a --host h --key http://h/ --soft",
             "larder stat --json",
+            "larder ls",
+            "larder ls --site s --tag t --tier disk --prefix h/a --json",
+            "larder scrub --wait",
             "larder explain http://a/b -H accept:x --header b:c --json",
             "larder simulate --trace t.csv",
             "larder simulate --trace - --capacity 1MiB --format json",

@@ -5,9 +5,11 @@
 //! and only then put in effect, so that a refused change leaves everything as it was.
 
 mod arrangement;
+mod entries;
 mod exposition;
 mod purge;
 mod report;
+mod scrub;
 mod storage;
 mod tiers;
 
@@ -21,6 +23,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 pub use arrangement::{NotArranged, file_value};
+pub use entries::ListRequest;
 pub use purge::PurgeRequest;
 
 use crate::cache::hydration::Hydration;

@@ -112,7 +112,7 @@ impl Control {
     }
 
     /// All of `request` as tags and keys of `sites`, which are not all sites if `limited`.
-    fn select(
+    pub(super) fn select(
         &self,
         request: &PurgeRequest,
         sites: &[Arc<Site>],

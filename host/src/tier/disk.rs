@@ -57,7 +57,6 @@ use sync::Syncer;
 pub use directory::OpenError;
 pub use stats::Stats;
 pub use stream::Writer;
-pub use walk::{Cursor, Page, Scrubbed};
 
 use crate::clock;
 use crate::entry::kept::READ_MAX;

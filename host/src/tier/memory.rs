@@ -18,6 +18,7 @@
 mod budget;
 mod drain;
 mod events;
+pub mod listing;
 pub mod lockstep;
 mod ordered;
 mod pace;

@@ -70,6 +70,49 @@ pub trait SlowTier: Debug + Send + Sync {
 
     /// Finishes what was put, within a bounded time, and lets go of device or service. Blocks.
     fn stop(&self);
+
+    /// At most `limit` of what it holds, from `cursor` on, purged or not; fewer, even none, if
+    /// reading takes long. None if it cannot tell without a request for each.
+    fn list(
+        &self,
+        _cursor: Cursor,
+        _limit: usize,
+    ) -> Option<Answer<'_, Result<Page, Unavailable>>> {
+        None
+    }
+
+    /// Reads all it holds, at most `bytes_per_second` of it, and drops what is damaged or purged.
+    /// None if that is done for it by whoever keeps its bytes.
+    fn scrub(&self, _bytes_per_second: u64) -> Option<Answer<'_, Result<Scrubbed, Unavailable>>> {
+        None
+    }
+}
+
+/// How far a listing of a tier has come; the default is its beginning. Only the tier knows what the
+/// numbers mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor(pub u64, pub u32);
+
+/// Part of a listing.
+#[derive(Debug)]
+pub struct Page {
+    /// What is stored.
+    pub entries: Vec<Envelope>,
+    /// Where to go on; none at the end.
+    pub next: Option<Cursor>,
+}
+
+/// What a scrub found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// Entries that are what was written.
+    pub entries: u64,
+    /// Bytes of their content.
+    pub bytes: u64,
+    /// Entries that were not what was written, and are gone now.
+    pub damaged: u64,
+    /// Entries that a purge covers, and that are gone now.
+    pub purged: u64,
 }
 
 /// Content on its way into a tier. Dropping it leaves nothing that anyone finds.

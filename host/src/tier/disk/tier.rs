@@ -10,7 +10,9 @@ use crate::tier::Usage;
 use crate::tier::envelope::{Born, Envelope};
 use crate::tier::eviction::Reinsertion;
 use crate::tier::found::Found;
-use crate::tier::slow::{self, Answer, Figure, Health, SlowTier, Unavailable, Written};
+use crate::tier::slow::{
+    self, Answer, Cursor, Figure, Health, Page, Scrubbed, SlowTier, Unavailable, Written,
+};
 
 impl SlowTier for DiskTier {
     fn name(&self) -> &'static str {
@@ -73,6 +75,14 @@ impl SlowTier for DiskTier {
 
     fn stop(&self) {
         self.stop();
+    }
+
+    fn list(&self, cursor: Cursor, limit: usize) -> Option<Answer<'_, Result<Page, Unavailable>>> {
+        Some(Box::pin(self.list(cursor, limit)))
+    }
+
+    fn scrub(&self, bytes_per_second: u64) -> Option<Answer<'_, Result<Scrubbed, Unavailable>>> {
+        Some(Box::pin(self.scrub(bytes_per_second)))
     }
 }
 

@@ -17,38 +17,7 @@ use crate::clock;
 use crate::entry::Unreadable;
 use crate::tier::envelope::Envelope;
 use crate::tier::found::FoundBody;
-use crate::tier::slow::Unavailable;
-
-/// How far a listing has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cursor {
-    /// The ordinal of the segment.
-    ordinal: u64,
-    /// The first unit in it that was not looked at.
-    unit: u32,
-}
-
-/// Part of a listing.
-#[derive(Debug)]
-pub struct Page {
-    /// What is stored.
-    pub entries: Vec<Envelope>,
-    /// Where to go on; none at the end.
-    pub next: Option<Cursor>,
-}
-
-/// What a scrub found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Scrubbed {
-    /// Entries that were read.
-    pub entries: u64,
-    /// Bytes of their content.
-    pub bytes: u64,
-    /// Entries that were not what was written, and are gone now.
-    pub damaged: u64,
-    /// Entries that a purge covers, and that are gone now.
-    pub purged: u64,
-}
+use crate::tier::slow::{Cursor, Page, Scrubbed, Unavailable};
 
 impl DiskTier {
     /// At most `limit` of what is stored, from `cursor` on; fewer if reading takes long. The first
@@ -171,24 +140,22 @@ impl Shared {
 
     /// Blocks.
     fn page(&self, cursor: Cursor, limit: usize) -> Page {
+        // The ordinal of a segment, and the first unit in it that was not looked at.
+        let Cursor(ordinal, unit) = cursor;
         let until = clock::instant() + self.readers.deadline() / 2;
         let mut entries = Vec::new();
         for segment in self.segments.all() {
-            if segment.ordinal < cursor.ordinal {
+            if segment.ordinal < ordinal {
                 continue;
             }
             for entry in self.entries_of(&segment).unwrap_or_default() {
-                if segment.ordinal == cursor.ordinal && entry.place < cursor.unit {
+                if segment.ordinal == ordinal && entry.place < unit {
                     continue;
                 }
                 if entries.len() >= limit || clock::instant() >= until {
-                    let next = Cursor {
-                        ordinal: segment.ordinal,
-                        unit: entry.place,
-                    };
                     return Page {
                         entries,
-                        next: Some(next),
+                        next: Some(Cursor(segment.ordinal, entry.place)),
                     };
                 }
                 if self.is_at(&entry, place_of(segment.number, &entry)) {
