@@ -8,4 +8,5 @@ mod below;
 mod fill;
 mod outlast;
 mod purge;
+mod stored;
 mod told;

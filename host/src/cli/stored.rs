@@ -1,10 +1,5 @@
 //! Commands about what a running Larder has stored: listing it, and verifying it.
 
-#![expect(
-    clippy::doc_markdown,
-    reason = "comments on arguments are the text of --help"
-)]
-
 use std::io::Write;
 use std::time::Duration;
 

@@ -113,14 +113,14 @@ impl Control {
         let at = request.cursor.as_deref().map(str::parse).transpose()?;
         let at = at.unwrap_or(first);
         if only.is_some_and(|only| only != at.tier) {
-            return Ok(page(Vec::new(), None));
+            return Ok(page(&[], None));
         }
         let (entries, next) = match at.tier.checked_sub(1) {
             None => self.in_memory(at, &filter),
             Some(below) => self.below(below, at, &filter)?,
         };
         let next = next.filter(|next| only.is_none_or(|only| next.tier == only));
-        Ok(page(entries, next))
+        Ok(page(&entries, next))
     }
 
     fn filter(&self, request: &ListRequest) -> Result<Filter, Refusal> {
@@ -254,7 +254,7 @@ impl Control {
             (None, None) => return None,
         };
         let key = entry.key.view().bytes;
-        let shown = self.shown(MEMORY, entry.site, key, bytes, status, &entry.tags);
+        let shown = self.shown(MEMORY, (entry.site, key), (bytes, status), &entry.tags);
         Some(timed(shown, lifetime, false))
     }
 
@@ -269,17 +269,15 @@ impl Control {
         };
         let status = Some(head.status.as_u16());
         let (site, bytes) = (envelope.site, envelope.length);
-        let shown = self.shown(tier, site, &envelope.key, bytes, status, &envelope.tags);
+        let shown = self.shown(tier, (site, &envelope.key), (bytes, status), &envelope.tags);
         Some(timed(shown, &head.lifetime, softened))
     }
 
     fn shown(
         &self,
         tier: &str,
-        site: SiteId,
-        key: &[u8],
-        bytes: u64,
-        status: Option<u16>,
+        (site, key): (SiteId, &[u8]),
+        (bytes, status): (u64, Option<u16>),
         tags: &[Tag],
     ) -> Value {
         let hasher: &KeyHasher = &self.edge.cache.hasher;
@@ -313,7 +311,7 @@ fn timed(mut shown: Value, lifetime: &Lifetime, softened: bool) -> Value {
     shown
 }
 
-fn page(entries: Vec<Value>, next: Option<At>) -> Value {
+fn page(entries: &[Value], next: Option<At>) -> Value {
     json!({ "entries": entries, "next": next.map(|next| next.to_string()) })
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::entry::Unreadable;
+use crate::tier::slow::Cursor;
 
 fn of(key: &str, number: u64) -> Envelope {
     Envelope::of(&small(key, number, 0), BORN, [0; 32]).expect("a response")
