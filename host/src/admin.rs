@@ -206,7 +206,15 @@ impl Admin {
 
     fn ready(&self) -> Answer {
         if self.ready.load(Ordering::Acquire) {
-            text(StatusCode::OK, "ready\n".to_owned())
+            // An optional tier that is not well makes requests slower, not impossible.
+            let mut body = "ready\n".to_owned();
+            for tier in self.control.tier_states().iter().skip(1) {
+                body.extend([tier.name, ": ", tier.state]);
+                let reason = tier.reason.iter();
+                body.extend(reason.flat_map(|reason| [": ", reason.as_str()]));
+                body.push('\n');
+            }
+            text(StatusCode::OK, body)
         } else {
             text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned())
         }

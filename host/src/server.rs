@@ -13,7 +13,9 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin::Admin;
-use crate::config::{self, Certificate, Config, ConfigError, Loaded, Unusable, read_token};
+use crate::config::{
+    self, ByteSize, Certificate, Config, ConfigError, Loaded, Unusable, read_token,
+};
 use crate::control::{Control, NotArranged};
 use crate::front::connections::ConnectionLimits;
 use crate::front::tls::{self, Certificates};
@@ -207,7 +209,15 @@ fn announce(server: &Server, config: &Config, addresses: Addresses, admin: std::
         }
         None => tracing::info!("listening on http://{http}, admin on http://{admin}"),
     }
-    tracing::info!(capacity = %config.memory.capacity, "memory tier");
+    for tier in server.control.tier_states() {
+        let size = tier.capacity.map(ByteSize::new);
+        let capacity = size.map_or_else(|| "unbounded".to_owned(), |size| size.to_string());
+        let (name, state) = (tier.name, tier.state);
+        match tier.reason {
+            None => tracing::info!(%capacity, state, "{name} tier"),
+            Some(reason) => tracing::warn!(%capacity, state, reason, "{name} tier"),
+        }
+    }
     match &config.data_dir {
         Some(dir) => tracing::info!(data_dir = %dir.display(), "policies are kept"),
         None => {

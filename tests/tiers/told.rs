@@ -140,3 +140,29 @@ fn a_reload_changes_the_size_of_the_disk_tier() {
     let newest = edge.get("/59");
     assert!(newest.is_hit());
 }
+
+#[test]
+fn readiness_and_the_log_tell_how_each_tier_is() {
+    for below in ALL {
+        let origin = Origin::always(Reply::cached("x"));
+        let edge = below.setup(&origin).start();
+        edge.flush();
+        let ready = edge.admin_response("GET", "/readyz", &[], b"");
+        assert_eq!(ready.status(), 200);
+        let text = ready.text();
+        let lines: Vec<&str> = text.lines().collect();
+        let expected: Vec<String> = below
+            .names()
+            .iter()
+            .map(|name| format!("{name}: online"))
+            .collect();
+        assert_eq!(lines, [&["ready".to_owned()], &*expected].concat());
+        for name in [&["memory"], below.names()].concat() {
+            assert!(
+                edge.log().contains(&format!("{name} tier")),
+                "{}",
+                edge.log()
+            );
+        }
+    }
+}

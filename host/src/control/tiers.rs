@@ -13,6 +13,19 @@ use crate::tier::Usage;
 use crate::tier::memory::stats::Stats;
 use crate::tier::slow::Figure;
 
+/// How a tier is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TierState {
+    /// Its name.
+    pub name: &'static str,
+    /// The word for it.
+    pub state: &'static str,
+    /// Why it is not online.
+    pub reason: Option<String>,
+    /// Bytes that it may use; none if nothing bounds them.
+    pub capacity: Option<u64>,
+}
+
 /// What one tier tells.
 struct Told {
     tier: &'static str,
@@ -61,6 +74,28 @@ impl Control {
         for (name, figures) in figures {
             expose(out, name, &figures);
         }
+    }
+
+    /// How each tier is, in chain order.
+    pub fn tier_states(&self) -> Vec<TierState> {
+        let (usage, _) = self.memory();
+        let memory = TierState {
+            name: MEMORY,
+            state: "online",
+            reason: None,
+            capacity: Some(usage.capacity),
+        };
+        let below = self.edge.cache.lower.members().iter().map(|member| {
+            let (health, capacity) = (member.tier.health(), member.tier.usage().capacity);
+            TierState {
+                name: member.tier.name(),
+                state: health.as_str(),
+                reason: health.reason().map(str::to_owned),
+                // What is unbounded has none.
+                capacity: (capacity < u64::MAX).then_some(capacity),
+            }
+        });
+        std::iter::once(memory).chain(below).collect()
     }
 
     fn told(&self) -> Vec<Told> {
