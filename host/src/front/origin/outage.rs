@@ -151,8 +151,10 @@ impl Outage {
     /// A request that began at `began` failed at `now` by `failure`. `random` spreads the probes of
     /// many hosts. Whether the origin is down by that.
     pub fn failed(&self, failure: Failure, began: Moment, now: Moment, random: u64) -> bool {
-        // Who waited long for one thing does not know better than who was answered meanwhile.
-        if began.as_millis() < self.answered_at.load(Ordering::Relaxed) {
+        // Who waited long for one thing does not know better than who was answered meanwhile, also
+        // within the same millisecond.
+        let answered = self.answered_at.load(Ordering::Relaxed);
+        if answered > 0 && began.as_millis() <= answered {
             return false;
         }
         let mut state = self.lock();
@@ -249,9 +251,11 @@ mod tests {
     fn who_began_before_the_last_answer_knows_nothing_new() {
         let outage = Arc::new(Outage::default());
         outage.answered(at(100));
-        assert!(!outage.failed(Failure::TimedOut, at(50), at(30_000), MIDDLE));
-        assert_eq!(outage.standing(), Standing::Up);
-        outage.failed(Failure::TimedOut, at(100), at(30_000), MIDDLE);
+        for began in [50, 100] {
+            assert!(!outage.failed(Failure::TimedOut, at(began), at(30_000), MIDDLE));
+            assert_eq!(outage.standing(), Standing::Up);
+        }
+        outage.failed(Failure::TimedOut, at(101), at(30_000), MIDDLE);
         assert_eq!(outage.standing(), Standing::Doubtful);
     }
 }
