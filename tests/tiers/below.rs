@@ -1,6 +1,7 @@
 //! Edges with each kind of tier below memory.
 
 use crate::support::edge::{Edge, Setup};
+use crate::support::eventually;
 use crate::support::origin::Origin;
 
 /// What lies below memory.
@@ -55,5 +56,18 @@ pub(crate) fn count(edge: &Edge, tier: &str, name: &str) -> u64 {
 /// Restarts `edge`, so that its memory is empty, after everything was written.
 pub(crate) fn forget(edge: &mut Edge) {
     edge.flush();
+    restart(edge);
+}
+
+/// Restarts `edge`, and waits until its tiers know again what they hold: until then they serve what
+/// they know already.
+pub(crate) fn restart(edge: &mut Edge) {
     edge.restart();
+    eventually("the tiers to be loaded", || {
+        let stats = edge.stats();
+        let tiers = stats.get("tiers").and_then(|tiers| tiers.as_array());
+        let loading =
+            |tier: &serde_json::Value| tier.get("state").is_some_and(|it| it == "loading");
+        !tiers.expect("a list").iter().any(loading)
+    });
 }

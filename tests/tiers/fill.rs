@@ -1,6 +1,6 @@
 //! Which tiers are asked, and which are given what a slower one held.
 
-use crate::below::{Below, count, forget};
+use crate::below::{Below, count, forget, restart};
 use crate::support::origin::Origin;
 use crate::support::pattern;
 use crate::support::reply::Reply;
@@ -27,7 +27,7 @@ fn each_lost_tier_is_filled_from_the_next() {
         edge.flush();
         edge.stop();
         std::fs::remove_dir_all(edge.data_dir().join("cache")).expect("the tier's directory");
-        edge.restart();
+        restart(&mut edge);
         let answer = edge.get("/a");
         assert!(answer.is_hit(), "{}", answer.cache_status());
         pattern::check(0, &answer.body);
@@ -51,7 +51,7 @@ fn a_filled_tier_keeps_the_remaining_lifetime() {
     edge.flush();
     edge.stop();
     std::fs::remove_dir_all(edge.data_dir().join("cache")).expect("the tier's directory");
-    edge.restart();
+    restart(&mut edge);
     for _ in 0..2 {
         let answer = edge.get("/a");
         assert!(answer.is_hit());

@@ -1,6 +1,6 @@
 //! What is stored below memory outlasts the process, to the byte, with its age and its validators.
 
-use crate::below::{ALL, Below, count, forget};
+use crate::below::{ALL, Below, count, forget, restart};
 use crate::support::origin::Origin;
 use crate::support::pattern;
 use crate::support::reply::Reply;
@@ -54,7 +54,7 @@ fn what_was_written_before_a_kill_is_there_after_it() {
         edge.get("/a");
         edge.flush();
         edge.kill();
-        edge.restart();
+        restart(&mut edge);
         let answer = edge.get("/a");
         assert!(answer.is_hit(), "{below:?}: {}", answer.cache_status());
         pattern::check(0, &answer.body);
@@ -169,7 +169,7 @@ fn what_was_replaced_does_not_come_back() {
             forget(&mut edge);
         }
         edge.kill();
-        edge.restart();
+        restart(&mut edge);
         assert_eq!(edge.get("/a").text(), "new", "{below:?}");
     }
 }
@@ -248,7 +248,7 @@ fn damaged_content_is_fetched_anew_by_the_next_request() {
             std::fs::write(&path, bytes).expect("written");
         }
     }
-    edge.restart();
+    restart(&mut edge);
     for _ in 0..4 {
         let mut client = edge.client();
         client.send(crate::support::client::request("GET", "/a", &[], b""));

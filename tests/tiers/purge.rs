@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::below::{ALL, forget};
+use crate::below::{ALL, forget, restart};
 use crate::support::edge::Edge;
 use crate::support::origin::Origin;
 use crate::support::reply::{Gate, Reply};
@@ -44,7 +44,7 @@ fn every_kind_of_purge_reaches_every_tier_and_outlasts_a_kill() {
             forget(&mut edge);
             purge(&edge, &what);
             edge.kill();
-            edge.restart();
+            restart(&mut edge);
             let asked = origin.total();
             let answer = edge.get("/dir/a");
             assert_eq!(
