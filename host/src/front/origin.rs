@@ -106,9 +106,9 @@ impl OriginClient {
                 interim.send(response.status(), response.headers());
             });
         }
-        let began = clock::now();
+        let answers = site.upstream.outage.answers();
         let answer = self.try_addresses(site, request).await;
-        site.upstream.note(began, answer.as_ref().err());
+        site.upstream.note(answers, answer.as_ref().err());
         answer.map_err(|fault| {
             let reason = Chain(&fault);
             tracing::debug!(site = site.name, %reason, "the origin did not answer");

@@ -72,8 +72,8 @@ pub struct Down {
 pub struct Outage {
     /// Whether there is trouble: what every request reads.
     trouble: AtomicBool,
-    /// When a request was last answered, in milliseconds.
-    answered_at: AtomicU64,
+    /// Requests that were answered.
+    answers: AtomicU64,
     state: Mutex<State>,
     /// Times that it was found down.
     pub downs: Counter,
@@ -132,9 +132,14 @@ impl Outage {
         })
     }
 
-    /// A request was answered at `now`. Whether that ended an outage.
-    pub fn answered(&self, now: Moment) -> bool {
-        self.answered_at.store(now.as_millis(), Ordering::Relaxed);
+    /// Requests that were answered so far: what a request remembers when it begins.
+    pub fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    /// A request was answered. Whether that ended an outage.
+    pub fn answered(&self) -> bool {
+        self.answers.fetch_add(1, Ordering::Relaxed);
         if !self.trouble.load(Ordering::Relaxed) {
             return false;
         }
@@ -148,13 +153,11 @@ impl Outage {
         was_down
     }
 
-    /// A request that began at `began` failed at `now` by `failure`. `random` spreads the probes of
+    /// A request that began after `answers` others were answered failed at `now` by `failure`. `random` spreads the probes of
     /// many hosts. Whether the origin is down by that.
-    pub fn failed(&self, failure: Failure, began: Moment, now: Moment, random: u64) -> bool {
-        // Who waited long for one thing does not know better than who was answered meanwhile, also
-        // within the same millisecond.
-        let answered = self.answered_at.load(Ordering::Relaxed);
-        if answered > 0 && began.as_millis() <= answered {
+    pub fn failed(&self, failure: Failure, answers: u64, now: Moment, random: u64) -> bool {
+        // Who waited long for one thing does not know better than who was answered meanwhile.
+        if self.answers() > answers {
             return false;
         }
         let mut state = self.lock();
@@ -190,7 +193,7 @@ mod tests {
     }
 
     fn fail(outage: &Outage, ms: u64) -> bool {
-        outage.failed(Failure::TimedOut, at(ms), at(ms), MIDDLE)
+        outage.failed(Failure::TimedOut, outage.answers(), at(ms), MIDDLE)
     }
 
     #[test]
@@ -209,8 +212,8 @@ mod tests {
         assert_eq!(down.failure, Failure::TimedOut);
         assert_eq!(down.retry_in, Duration::from_secs(1));
         assert_eq!(outage.downs.get(), 1);
-        assert!(outage.answered(at(60)), "it is back");
-        assert!(!outage.answered(at(70)), "it was before");
+        assert!(outage.answered(), "it is back");
+        assert!(!outage.answered(), "it was before");
         assert_eq!(outage.standing(), Standing::Up);
         assert!(matches!(outage.admit(at(70)), Admission::Open));
     }
@@ -250,12 +253,11 @@ mod tests {
     #[test]
     fn who_began_before_the_last_answer_knows_nothing_new() {
         let outage = Arc::new(Outage::default());
-        outage.answered(at(100));
-        for began in [50, 100] {
-            assert!(!outage.failed(Failure::TimedOut, at(began), at(30_000), MIDDLE));
-            assert_eq!(outage.standing(), Standing::Up);
-        }
-        outage.failed(Failure::TimedOut, at(101), at(30_000), MIDDLE);
+        let before = outage.answers();
+        outage.answered();
+        assert!(!outage.failed(Failure::TimedOut, before, at(30_000), MIDDLE));
+        assert_eq!(outage.standing(), Standing::Up);
+        outage.failed(Failure::TimedOut, outage.answers(), at(30_000), MIDDLE);
         assert_eq!(outage.standing(), Standing::Doubtful);
     }
 }

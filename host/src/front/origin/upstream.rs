@@ -122,18 +122,19 @@ impl Upstream {
         }))
     }
 
-    /// Learns from a request that began at `began` and was answered, or ended with `fault`.
-    pub(super) fn note(&self, began: Moment, fault: Option<&Fault>) {
+    /// Learns from a request that began after `answers` others were answered, and was answered or
+    /// ended with `fault`.
+    pub(super) fn note(&self, answers: u64, fault: Option<&Fault>) {
         let now = clock::now();
         match fault {
             None => {
-                if self.outage.answered(now) {
+                if self.outage.answered() {
                     tracing::info!(site = self.site, "the origin answers again");
                 }
             }
             Some(fault) if fault.is_outage() => {
                 let random = RandomState::new().hash_one(now.as_millis());
-                if self.outage.failed(fault.failure(), began, now, random) {
+                if self.outage.failed(fault.failure(), answers, now, random) {
                     let reason = Chain(fault);
                     tracing::warn!(site = self.site, %reason, "the origin is down");
                 }
