@@ -1,17 +1,21 @@
 //! What the disk tier costs: filling it, hitting it, starting with it, and the memory it takes.
 //!
 //! Run with `cargo bench -p larder --bench disk`. `LARDER_OBJECTS` says how many small objects are
-//! stored (1,000,000), `LARDER_DIR` where (a temporary directory). What was written lies in the
-//! memory of the system to a large part: compare with a run of something else on the same machine,
-//! not with the data sheet of a device.
+//! stored (1,000,000), `LARDER_DIR` where (a temporary directory). Where `fio` is installed, it does
+//! beside each part what the device and the system do without a cache: with the same bytes in the
+//! same directory, by as many threads as the tier reads with. *Cold* is what the system has not in
+//! memory, each object read once; *warm* what it has. The restart is that of a process of its own,
+//! whose resident memory is compared before and after.
 
 #![expect(clippy::print_stdout, reason = "it reports")]
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use larder::clock;
 use larder::entry::{
@@ -19,7 +23,7 @@ use larder::entry::{
 };
 use larder::tier::disk::{DiskTier, Settings};
 use larder::tier::envelope::Born;
-use larder::tier::found::FoundBody;
+use larder::tier::found::{Found, FoundBody};
 use larder::tier::slow::{Health, SlowTier};
 
 const MIB: u64 = 1 << 20;
@@ -75,8 +79,9 @@ fn figure(tier: &DiskTier, name: &str) -> u64 {
     figure.map_or(0, |figure| figure.value)
 }
 
-fn per(count: u64, time: Duration) -> u128 {
-    u128::from(count) * 1_000_000 / time.as_micros().max(1)
+fn per(count: u64, time: Duration) -> u64 {
+    let rate = u128::from(count) * 1_000_000 / time.as_micros().max(1);
+    u64::try_from(rate).expect("as many are not done in a second")
 }
 
 fn view(key: &str) -> KeyView<'_> {
@@ -105,77 +110,148 @@ async fn fill(tier: &DiskTier, count: u64, length: usize) {
     println!(
         "put {length} B: {} a second, {} MiB/s to the device, {} of {count} dropped",
         per(count, time),
-        per(written, time) / u128::from(MIB),
+        per(written, time) / MIB,
         tier.stats().dropped.get(),
     );
 }
 
-/// Reads at random, `depth` at once.
-async fn hit(tier: &DiskTier, count: u64, reads: u64, depth: u64) {
+/// Reads `reads` times, no object twice before all were read, `depth` at once. How many a second.
+async fn hit(tier: &DiskTier, count: u64, reads: u64, depth: u64) -> u64 {
     let began = Instant::now();
     let one = async |lane: u64| {
-        let mut state = lane + 1;
-        let mut bytes = 0;
-        for _ in 0..reads / depth {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            let key = format!("https/example.com/{}", (state >> 20) % count);
-            if let Ok(Some(found)) = tier.get(view(&key)).await
-                && let FoundBody::Whole(content) = found.body
-            {
-                bytes += content.len();
-            }
+        let mut missed = 0;
+        for turn in 0..reads / depth {
+            // A prime that divides no count in use: a walk through all of them out of order.
+            let number = ((lane * (reads / depth) + turn) * 7_368_787) % count;
+            let key = format!("https/example.com/{number}");
+            let found = tier.get(view(&key)).await;
+            let whole = matches!(
+                &found,
+                Ok(Some(Found {
+                    body: FoundBody::Whole(_),
+                    ..
+                }))
+            );
+            missed += u64::from(!whole);
         }
-        bytes
+        missed
     };
-    let lanes = (0..depth).map(one);
-    let mut lanes: Vec<_> = lanes.map(Box::pin).collect();
-    let mut bytes = 0;
-    std::future::poll_fn(|context| {
-        lanes.retain_mut(|lane| match lane.as_mut().poll(context) {
-            std::task::Poll::Ready(read) => {
-                bytes += read;
-                false
-            }
-            std::task::Poll::Pending => true,
-        });
-        match lanes.is_empty() {
-            true => std::task::Poll::Ready(()),
-            false => std::task::Poll::Pending,
-        }
-    })
-    .await;
+    let missed: u64 = join_all((0..depth).map(one)).await.iter().sum();
     let time = began.elapsed();
-    println!(
-        "hit, {depth} at once: {} a second, {} MiB of content",
-        per(reads, time),
-        bytes >> 20
+    assert!(
+        missed * 1_000 <= reads,
+        "{missed} of {reads} were not found"
     );
+    per(reads, time)
+}
+
+/// What `fio` does a second with `arguments` in `dir`: 16 KiB reads or MiB written. None without it.
+fn fio(dir: &Path, arguments: &[&str], field: usize) -> Option<u64> {
+    let file = format!("--filename={}", dir.join("fio").display());
+    let ran = Command::new("fio")
+        .args([
+            "--name=fio",
+            "--ioengine=psync",
+            "--output-format=terse",
+            "--group_reporting",
+        ])
+        .arg(file)
+        .args(arguments)
+        .output();
+    let told = String::from_utf8(ran.ok()?.stdout).ok()?;
+    told.lines().last()?.split(';').nth(field)?.parse().ok()
+}
+
+/// Says what `ours` is beside what `fio` did.
+fn beside(what: &str, ours: u64, fio: Option<u64>) {
+    match fio.filter(|fio| *fio > 0) {
+        Some(fio) => println!(
+            "{what}: {ours}, fio {fio}: {}.{:02}",
+            ours / fio,
+            ours * 100 / fio % 100
+        ),
+        None => println!("{what}: {ours} (no fio to compare with)"),
+    }
+}
+
+/// Has the system forget what it has in memory of the files in `dir`.
+fn forget(dir: &Path) {
+    for file in std::fs::read_dir(dir).expect("a directory").flatten() {
+        let file = std::fs::File::open(file.path()).expect("a file");
+        file.sync_all().expect("a device");
+        let forgotten = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        forgotten.expect("a file in the memory of the system");
+    }
+}
+
+/// Large objects against `fio`.
+fn large(runtime: &tokio::runtime::Runtime, dir: &Path) {
+    let content = 16 << 10;
+    let count: u32 = 30_000;
+    let total = format!("--size={}", u64::from(count) * content);
+    let (tier, _) = open(dir, 2_048 * MIB);
+    let began = Instant::now();
+    runtime.block_on(fill(&tier, count.into(), 16 << 10));
+    let ours = per(u64::from(count) * content / MIB, began.elapsed());
+    let fio_writes = fio(dir, &["--rw=write", "--bs=1m", "--end_fsync=0", &total], 47);
+    beside(
+        "sequential fill, MiB a second",
+        ours,
+        fio_writes.map(|kib| kib / 1_024),
+    );
+    for threads in [1, 16] {
+        let jobs = format!("--numjobs={threads}");
+        // Each of the jobs reads its part of the file once.
+        let share = format!("--io_size={}", u64::from(count) * content / threads);
+        let reads = ["--rw=randread", "--bs=16k", &total, &jobs];
+        for (what, invalidate) in [("cold", "--invalidate=1"), ("warm", "--invalidate=0")] {
+            if what == "cold" {
+                forget(dir);
+            }
+            let ours = runtime.block_on(hit(&tier, count.into(), u64::from(count), threads));
+            let arguments = [&reads[..], &[&share, invalidate]].concat();
+            let what = format!("16 KiB hits a second, {what}, {threads} at once");
+            beside(&what, ours, fio(dir, &arguments, 7));
+        }
+    }
+    tier.stop();
+}
+
+/// Starts with what lies in `dir`, and says how long that takes and what memory.
+fn restart(dir: &Path, capacity: u64) {
+    let before = resident();
+    let (tier, time) = open(dir, capacity);
+    let entries = tier.usage().entries;
+    println!(
+        "restart with {entries} entries: {} ms, {} bytes of resident memory each",
+        time.as_millis(),
+        resident().saturating_sub(before) / entries.max(1),
+    );
+    tier.stop();
 }
 
 fn main() {
     let objects = std::env::var("LARDER_OBJECTS").ok();
     let objects: u64 = objects.and_then(|n| n.parse().ok()).unwrap_or(1_000_000);
+    let capacity = (objects * 700).max(64 * MIB);
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments
+        .next()
+        .is_some_and(|argument| argument == "restart")
+    {
+        let dir = arguments.next().expect("a directory");
+        return restart(Path::new(&dir), capacity);
+    }
     let temporary = tempfile::tempdir().expect("a directory");
     let dir = std::env::var_os("LARDER_DIR").map_or(temporary.path().to_owned(), Into::into);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .expect("a runtime");
+    large(&runtime, &dir.join("large"));
 
-    let (large, small) = (dir.join("large"), dir.join("small"));
-    let (tier, _) = open(&large, 2_048 * MIB);
-    runtime.block_on(async {
-        fill(&tier, 30_000, 16 << 10).await;
-        for depth in [1, 16] {
-            hit(&tier, 30_000, 30_000, depth).await;
-        }
-    });
-    tier.stop();
-    drop(tier);
-
-    let (tier, _) = open(&small, (objects * 700).max(64 * MIB));
+    let small = dir.join("small");
+    let (tier, _) = open(&small, capacity);
     runtime.block_on(fill(&tier, objects, 200));
     let written = tier.stats().bytes_written.get();
     println!(
@@ -184,16 +260,14 @@ fn main() {
         written / objects,
         figure(&tier, "index_bytes") / tier.usage().entries.max(1),
     );
+    let hits = runtime.block_on(hit(&tier, objects, 50_000, 16));
+    println!("200 B hits a second, 16 at once: {hits}");
     tier.stop();
     drop(tier);
-    let before = resident();
-    let (tier, time) = open(&small, (objects * 700).max(64 * MIB));
-    println!(
-        "restart with {} entries: {} ms, {} bytes of memory each",
-        tier.usage().entries,
-        time.as_millis(),
-        resident().saturating_sub(before) / tier.usage().entries.max(1),
+    let program = std::env::current_exe().expect("this program");
+    let ended = Command::new(program).arg("restart").arg(&small).status();
+    assert!(
+        ended.is_ok_and(|status| status.success()),
+        "it starts again"
     );
-    runtime.block_on(hit(&tier, objects, 50_000, 16));
-    tier.stop();
 }

@@ -21,8 +21,8 @@ pub trait Kept: Any + Debug + Send + Sync {
     }
 
     /// Reads from byte `at` on: at least one byte and at most [`READ_MAX`], each of which was
-    /// verified; none from the end on. Never occupies the thread that polls it, and answers within
-    /// the deadline of the tier.
+    /// verified; none from the end on. Occupies the thread that polls it no longer than it takes
+    /// to copy and verify what lies in memory, and answers within the deadline of the tier.
     fn read(&self, at: u64) -> Reading;
 }
 

@@ -267,9 +267,15 @@ impl Kept for DiskContent {
             .store(at + stretch.length - stretch.skip, Relaxed);
         let (shared, (hash, place)) = (Arc::clone(&self.shared), self.parent);
         Box::pin(async move {
-            let reader = Arc::clone(&shared);
-            let read = shared.readers.run(move || reader.read_stretch(&stretch));
-            match read.await {
+            let read = match shared.cached_stretch(&stretch) {
+                Some(read) => Ok(read),
+                None => {
+                    let reader = Arc::clone(&shared);
+                    let read = move || reader.read_stretch(&stretch);
+                    shared.readers.run(read).await
+                }
+            };
+            match read {
                 Ok(Err(lost @ (Unreadable::Damaged | Unreadable::Gone))) => {
                     // The next request must not be promised what is not there.
                     if shared.index.remove_at(hash, place) {
@@ -289,16 +295,32 @@ impl Kept for DiskContent {
 }
 
 impl Shared {
-    /// Blocks.
+    /// Reads `stretch` if the system has it in memory.
+    fn cached_stretch(&self, stretch: &Stretch) -> Option<Result<Bytes, Unreadable>> {
+        let mut bytes = vec![0; short(stretch.length)];
+        self.io
+            .read_cached(&stretch.segment.file, &mut bytes, stretch.at)
+            .then(|| self.content_in(bytes, stretch))
+    }
+
+    /// Reads `stretch`. Blocks.
     fn read_stretch(&self, stretch: &Stretch) -> Result<Bytes, Unreadable> {
         let mut bytes = vec![0; short(stretch.length)];
         let read = self.io.read(&stretch.segment.file, &mut bytes, stretch.at);
+        match read {
+            Err(_) if stretch.segment.is_gone() => Err(Unreadable::Gone),
+            Err(error) => {
+                self.failed_to_read(&error);
+                Err(Unreadable::Failed)
+            }
+            Ok(()) => self.content_in(bytes, stretch),
+        }
+    }
+
+    /// The content in `bytes`, which were read as `stretch`.
+    fn content_in(&self, bytes: Vec<u8>, stretch: &Stretch) -> Result<Bytes, Unreadable> {
         if stretch.segment.is_gone() {
             return Err(Unreadable::Gone);
-        }
-        if let Err(error) = read {
-            self.failed_to_read(&error);
-            return Err(Unreadable::Failed);
         }
         if !chunks_match(&bytes, stretch.table.iter().copied()) {
             self.stats.corrupt.increment();

@@ -3,7 +3,8 @@
 //! It knows keys by 56 bits of their keyed hash; whoever reads a record compares the whole key. It
 //! is split into shards, each an open-addressed table behind a lock of its own that is held for a
 //! few probes. A shard grows by a quarter when 85 % of it are in use, so that a slot is paid for
-//! with 18.8 to 23.6 bytes, and only one shard is ever there twice.
+//! with 18.8 to 23.6 bytes, and only one shard is ever there twice. What is loaded at a start finds
+//! shards that were made for it at once: growing would leave holes in the memory of the process.
 //!
 //! ```text
 //! name     tag 48 | expires 16            the shard is 8 more bits of the hash
@@ -187,6 +188,33 @@ impl Index {
         self.shards
             .get(hash.shard())
             .expect("eight bits number 256 shards")
+    }
+
+    /// Makes room for `entries` at once, if there are none yet.
+    pub(super) fn reserve(&self, entries: u64) {
+        let mean = entries.div_ceil(long(SHARDS));
+        // Hashes do not spread evenly: by three standard deviations, hardly a shard has to grow.
+        let most = mean + 3 * mean.isqrt();
+        let slots = short(most.saturating_mul(100) / 85 + 1).max(SLOTS_MIN);
+        for shard in &self.shards {
+            let mut table = shard.lock();
+            if table.used == 0 {
+                *table = Table::with_slots(slots);
+                shard.count(&table);
+            }
+        }
+    }
+
+    /// Gives back room of shards that are hardly half full.
+    pub(super) fn fit(&self) {
+        for shard in &self.shards {
+            let mut table = shard.lock();
+            if table.used * 100 < table.slots.len() * 55 {
+                let used = table.slots.iter().filter(|slot| slot.is_used());
+                *table = Table::of(&used.copied().collect::<Vec<_>>());
+                shard.count(&table);
+            }
+        }
     }
 
     /// Where the record under `hash` lies.

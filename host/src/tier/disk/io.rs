@@ -1,20 +1,24 @@
 //! What the tier asks of the operating system: a seam, so that tests can make it fail.
 //!
-//! Every call blocks, so none is made on the thread of a request.
+//! Every call but [`Io::read_cached`] blocks, so no other is made on the thread of a request.
 
 use std::fmt::Debug;
 use std::fs::{self, File};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 
 /// Calls on files and directories.
 pub(super) trait Io: Debug + Send + Sync {
     /// Fills `buffer` with what is in `file` from `at` on.
     fn read(&self, file: &File, buffer: &mut [u8], at: u64) -> io::Result<()>;
+
+    /// Fills `buffer` as [`Self::read`] does if the system has all of that in memory. Otherwise, or
+    /// if that cannot be told, it answers false at once, and what `buffer` holds means nothing.
+    fn read_cached(&self, file: &File, buffer: &mut [u8], at: u64) -> bool;
 
     /// Writes some of `parts`, one after another, from `at` on. How many bytes it wrote.
     fn write(&self, file: &File, parts: &[IoSlice<'_>], at: u64) -> io::Result<usize>;
@@ -45,6 +49,14 @@ pub(super) struct System;
 impl Io for System {
     fn read(&self, file: &File, buffer: &mut [u8], at: u64) -> io::Result<()> {
         file.read_exact_at(buffer, at)
+    }
+
+    fn read_cached(&self, file: &File, buffer: &mut [u8], at: u64) -> bool {
+        let wanted = buffer.len();
+        let mut parts = [IoSliceMut::new(buffer)];
+        // RWF_NOWAIT: neither for the device nor for a lock.
+        let read = rustix::io::preadv2(file, &mut parts, at, ReadWriteFlags::NOWAIT);
+        read == Ok(wanted)
     }
 
     fn write(&self, file: &File, parts: &[IoSlice<'_>], at: u64) -> io::Result<usize> {

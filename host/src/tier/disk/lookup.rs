@@ -18,6 +18,9 @@ use crate::tier::slow::Unavailable;
 
 /// How often a lookup follows an entry that was moved meanwhile.
 const MOVES: usize = 4;
+/// Bytes that are copied out of the memory of the system on the thread of the lookup, at most: no
+/// more than are copied into a socket at once. A record with content of 256 KiB and its head fit.
+pub(super) const CACHED_MAX: u64 = 320 << 10;
 /// Content is copied out of what was read, so that it holds no memory beside its own, if what is
 /// beside it is more than one part in this many.
 const WASTE_PART: usize = 16;
@@ -64,11 +67,15 @@ impl DiskTier {
                 shared.index.remove_at(hash, place);
                 continue;
             };
-            let (reader, key) = (Arc::clone(shared), Box::<[u8]>::from(key.bytes));
-            let read = shared
-                .readers
-                .run(move || reader.read_at(hash, located, &segment, Some(&key)));
-            match read.await {
+            let read = match shared.read_cached(hash, located, &segment, key.bytes) {
+                Some(read) => Ok(read),
+                None => {
+                    let (reader, key) = (Arc::clone(shared), Box::<[u8]>::from(key.bytes));
+                    let read = move || reader.read_at(hash, located, &segment, Some(&key));
+                    shared.readers.run(read).await
+                }
+            };
+            match read {
                 Ok(Read::Found(found)) => return Ok(Some(*found)),
                 Ok(Read::Nothing) => return Ok(None),
                 Ok(Read::Moved) => {}
@@ -112,6 +119,30 @@ impl Shared {
         }
     }
 
+    /// Reads what `located` says that there is in `segment`, under `key`, if the system has it in
+    /// memory.
+    fn read_cached(
+        self: &Arc<Self>,
+        hash: Hash,
+        located: Located,
+        segment: &Segment,
+        key: &[u8],
+    ) -> Option<Read> {
+        let (at, length) = bounds(located.place);
+        if length > CACHED_MAX || at + length > segment.end() {
+            return None;
+        }
+        let mut bytes = vec![0; short(length)];
+        self.io.read_cached(&segment.file, &mut bytes, at).then(|| {
+            self.still(
+                hash,
+                located,
+                segment,
+                self.record_in(bytes, hash, located, segment, Some(key)),
+            )
+        })
+    }
+
     /// Reads what `located` says that there is in `segment`, under `key` if one is given. Blocks.
     pub(super) fn read_at(
         self: &Arc<Self>,
@@ -120,8 +151,28 @@ impl Shared {
         segment: &Segment,
         key: Option<&[u8]>,
     ) -> Read {
-        let read = self.read_record(hash, located, segment, key);
-        // The segment may have begun another life, before or since.
+        let (at, length) = bounds(located.place);
+        let read = if at + length > segment.end() {
+            Read::Damaged
+        } else {
+            let mut bytes = vec![0; short(length)];
+            match self.io.read(&segment.file, &mut bytes, at) {
+                Ok(()) => {
+                    self.condition.lock().unreadable = None;
+                    self.record_in(bytes, hash, located, segment, key)
+                }
+                Err(error) => {
+                    self.failed_to_read(&error);
+                    Read::Failed(error.to_string())
+                }
+            }
+        };
+        self.still(hash, located, segment, read)
+    }
+
+    /// What a `read` in `segment` says, unless what is there has changed before or since.
+    fn still(&self, hash: Hash, located: Located, segment: &Segment, read: Read) -> Read {
+        // The segment may have begun another life.
         let there = self.index.get(hash).map(|found| found.place);
         match read {
             Read::Found(_) if !segment.is_gone() => read,
@@ -134,25 +185,17 @@ impl Shared {
         }
     }
 
-    fn read_record(
+    /// The record that `bytes` of `segment` hold, if it is the one that `located` says.
+    fn record_in(
         self: &Arc<Self>,
+        bytes: Vec<u8>,
         hash: Hash,
         located: Located,
         segment: &Segment,
         key: Option<&[u8]>,
     ) -> Read {
         let place = located.place;
-        let (at, length) = (u64::from(place.unit) * UNIT, u64::from(place.units) * UNIT);
-        if at + length > segment.end() {
-            return Read::Damaged;
-        }
-        let mut bytes = vec![0; short(length)];
-        if let Err(error) = self.io.read(&segment.file, &mut bytes, at) {
-            self.failed_to_read(&error);
-            return Read::Failed(error.to_string());
-        }
-        self.stats.bytes_read.add(length);
-        self.condition.lock().unreadable = None;
+        self.stats.bytes_read.add(long(bytes.len()));
         let Ok(record) = Record::verify(&bytes) else {
             return Read::Damaged;
         };
@@ -213,6 +256,11 @@ impl Shared {
         let times = condition.unreadable.take().map_or(0, |(_, times)| times);
         condition.unreadable = Some((error.to_string(), times.saturating_add(1)));
     }
+}
+
+/// Where `place` begins in its segment, and how long it is.
+fn bounds(place: Place) -> (u64, u64) {
+    (u64::from(place.unit) * UNIT, u64::from(place.units) * UNIT)
 }
 
 /// The part `content` of `bytes`, without the rest unless that is little.

@@ -264,19 +264,23 @@ impl Shared {
         segment: &Segment,
     ) -> Option<(Trailer, Vec<FooterEntry>, Floors)> {
         let full = self.identity.segment_bytes;
-        let mut bytes = vec![0; short(TRAILER)];
-        let file = &segment.file;
-        self.io.read(file, &mut bytes, full - TRAILER).ok()?;
-        let trailer = Trailer::decode(&bytes)?;
-        let of_this_life = (trailer.nonce, trailer.ordinal) == (segment.nonce, segment.ordinal);
+        let trailer = self.trailer_of(segment)?;
         let at = full.checked_sub(trailer.footer())?;
-        if !of_this_life || trailer.end > at {
-            return None;
-        }
         let mut bytes = vec![0; short(full - TRAILER - at)];
-        self.io.read(file, &mut bytes, at).ok()?;
+        self.io.read(&segment.file, &mut bytes, at).ok()?;
         let (entries, floors) = trailer.contents(&bytes)?;
         Some((trailer, entries, Floors::of(floors)))
+    }
+
+    /// The end of `segment`, if it was sealed in this life. Blocks.
+    pub(super) fn trailer_of(&self, segment: &Segment) -> Option<Trailer> {
+        let full = self.identity.segment_bytes;
+        let mut bytes = vec![0; short(TRAILER)];
+        let read = self.io.read(&segment.file, &mut bytes, full - TRAILER);
+        let trailer = read.ok().and_then(|()| Trailer::decode(&bytes))?;
+        let of_this_life = (trailer.nonce, trailer.ordinal) == (segment.nonce, segment.ordinal);
+        let room = full.checked_sub(trailer.footer())?;
+        (of_this_life && trailer.end <= room).then_some(trailer)
     }
 
     /// The entries of `segment` cannot be found any more.

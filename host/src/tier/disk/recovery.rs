@@ -97,6 +97,7 @@ impl Drop for Finish<'_> {
         // What is superseded by nothing was needed for the order only.
         let tombstone = |found: Found| found.place.kind == RecordKind::Tombstone;
         self.0.index.sweep(tombstone);
+        self.0.index.fit();
         self.0.condition.lock().loading = false;
         self.0.loading.finish();
     }
@@ -106,6 +107,11 @@ impl Shared {
     /// Loads what `segments`, oldest first, hold. Blocks.
     pub(super) fn load(&self, segments: &[Arc<Segment>]) {
         let _finish = Finish(self);
+        let trailers = segments
+            .iter()
+            .filter_map(|segment| self.trailer_of(segment));
+        self.index
+            .reserve(trailers.map(|trailer| u64::from(trailer.entries)).sum());
         let next = AtomicUsize::new(0);
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         std::thread::scope(|scope| {

@@ -145,3 +145,34 @@ proptest! {
         prop_assert_eq!(index.entries(), long(map.len()));
     }
 }
+
+#[test]
+fn room_that_was_reserved_is_enough_and_what_is_not_needed_is_given_back() {
+    let spread = |number: u32| Hash::of(u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let index = Index::default();
+    index.reserve(100_000);
+    let reserved = index.bytes();
+    assert!(reserved / 100_000 < 24, "{reserved}");
+    for number in 0..100_000 {
+        index.insert(spread(number), place(number), Hour(1));
+    }
+    assert!(
+        index.bytes() < reserved + reserved / 20,
+        "hardly a shard grew"
+    );
+    index.fit();
+    assert!(
+        index.bytes() >= reserved,
+        "nothing is given back that is used"
+    );
+
+    let index = Index::default();
+    index.reserve(100_000);
+    for number in 0..10_000 {
+        index.insert(spread(number), place(number), Hour(1));
+    }
+    index.fit();
+    assert!(index.bytes() / 10_000 < 24, "{}", index.bytes());
+    let found = |number| index.get(spread(number)).map(|found| found.place);
+    assert!((0..10_000).all(|number| found(number) == Some(place(number))));
+}

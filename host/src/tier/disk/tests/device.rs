@@ -139,6 +139,11 @@ impl Io for Device {
         System.read(file, buffer, at)
     }
 
+    /// Nothing is in memory: every read is one that can fail.
+    fn read_cached(&self, _file: &File, _buffer: &mut [u8], _at: u64) -> bool {
+        false
+    }
+
     fn write(&self, file: &File, parts: &[IoSlice<'_>], at: u64) -> io::Result<usize> {
         let was_alive = !self.is_dead();
         let length: usize = parts.iter().map(|part| part.len()).sum();
