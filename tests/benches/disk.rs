@@ -23,7 +23,7 @@ use larder::entry::{
 };
 use larder::tier::disk::{DiskTier, Settings};
 use larder::tier::envelope::Born;
-use larder::tier::found::{Found, FoundBody};
+use larder::tier::found::FoundBody;
 use larder::tier::slow::{Health, SlowTier};
 
 const MIB: u64 = 1 << 20;
@@ -115,34 +115,46 @@ async fn fill(tier: &DiskTier, count: u64, length: usize) {
     );
 }
 
-/// Reads `reads` times, no object twice before all were read, `depth` at once. How many a second.
-async fn hit(tier: &DiskTier, count: u64, reads: u64, depth: u64) -> u64 {
-    let began = Instant::now();
+/// Reads `count` objects once each, out of order, `depth` at once, from as many threads as the
+/// machine has. How many a second.
+fn hit(tier: &DiskTier, count: u64, depth: u64) -> u64 {
     let one = async |lane: u64| {
         let mut missed = 0;
-        for turn in 0..reads / depth {
+        for turn in 0..count / depth {
             // A prime that divides no count in use: a walk through all of them out of order.
-            let number = ((lane * (reads / depth) + turn) * 7_368_787) % count;
+            let number = ((lane * (count / depth) + turn) * 7_368_787) % count;
             let key = format!("https/example.com/{number}");
             let found = tier.get(view(&key)).await;
-            let whole = matches!(
-                &found,
-                Ok(Some(Found {
-                    body: FoundBody::Whole(_),
-                    ..
-                }))
-            );
+            let found = found.expect("a tier that answers");
+            let whole = found.is_some_and(|found| matches!(found.body, FoundBody::Whole(_)));
             missed += u64::from(!whole);
         }
         missed
     };
-    let missed: u64 = join_all((0..depth).map(one)).await.iter().sum();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = depth.min(u64::try_from(cores).expect("few"));
+    let began = Instant::now();
+    let missed: u64 = std::thread::scope(|scope| {
+        let lanes = |thread| (thread..depth).step_by(cores);
+        let work = |thread| move || runtime().block_on(join_all(lanes(thread).map(one)));
+        let threads: Vec<_> = (0..threads).map(|n| scope.spawn(work(n))).collect();
+        let missed = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a thread"));
+        missed.flatten().sum()
+    });
     let time = began.elapsed();
     assert!(
-        missed * 1_000 <= reads,
-        "{missed} of {reads} were not found"
+        missed * 1_000 <= count,
+        "{missed} of {count} were not found"
     );
-    per(reads, time)
+    per(count, time)
+}
+
+/// As each of the threads that serve has one.
+fn runtime() -> tokio::runtime::Runtime {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().build().expect("a runtime")
 }
 
 /// What `fio` does a second with `arguments` in `dir`: 16 KiB reads or MiB written. None without it.
@@ -184,33 +196,36 @@ fn forget(dir: &Path) {
     }
 }
 
-/// Large objects against `fio`.
-fn large(runtime: &tokio::runtime::Runtime, dir: &Path) {
-    let content = 16 << 10;
-    let count: u32 = 30_000;
-    let total = format!("--size={}", u64::from(count) * content);
+/// Content of 16 KiB against `fio`.
+fn large(dir: &Path) {
+    let (count, content) = (30_000, 16 << 10);
     let (tier, _) = open(dir, 2_048 * MIB);
     let began = Instant::now();
-    runtime.block_on(fill(&tier, count.into(), 16 << 10));
-    let ours = per(u64::from(count) * content / MIB, began.elapsed());
-    let fio_writes = fio(dir, &["--rw=write", "--bs=1m", "--end_fsync=0", &total], 47);
+    runtime().block_on(fill(&tier, count, 16 << 10));
+    let ours = per(count * content / MIB, began.elapsed());
+    let total = format!("--size={}", count * content);
+    let written = fio(dir, &["--rw=write", "--bs=1m", &total], 47);
     beside(
         "sequential fill, MiB a second",
         ours,
-        fio_writes.map(|kib| kib / 1_024),
+        written.map(|kib| kib / 1_024),
     );
-    for threads in [1, 16] {
-        let jobs = format!("--numjobs={threads}");
-        // Each of the jobs reads its part of the file once.
-        let share = format!("--io_size={}", u64::from(count) * content / threads);
-        let reads = ["--rw=randread", "--bs=16k", &total, &jobs];
+    for depth in [1, 2, 16] {
+        // Each job has a part of the file, and reads all of it once.
+        let part = count * content / depth;
+        let part = [
+            format!("--size={part}"),
+            format!("--offset_increment={part}"),
+        ];
+        let jobs = format!("--numjobs={depth}");
+        let reads = ["--rw=randread", "--bs=16k", &part[0], &part[1], &jobs];
         for (what, invalidate) in [("cold", "--invalidate=1"), ("warm", "--invalidate=0")] {
             if what == "cold" {
                 forget(dir);
             }
-            let ours = runtime.block_on(hit(&tier, count.into(), u64::from(count), threads));
-            let arguments = [&reads[..], &[&share, invalidate]].concat();
-            let what = format!("16 KiB hits a second, {what}, {threads} at once");
+            let ours = hit(&tier, count, depth);
+            let arguments = [&reads[..], &[invalidate]].concat();
+            let what = format!("16 KiB hits a second, {what}, {depth} at once");
             beside(&what, ours, fio(dir, &arguments, 7));
         }
     }
@@ -244,15 +259,11 @@ fn main() {
     }
     let temporary = tempfile::tempdir().expect("a directory");
     let dir = std::env::var_os("LARDER_DIR").map_or(temporary.path().to_owned(), Into::into);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .expect("a runtime");
-    large(&runtime, &dir.join("large"));
+    large(&dir.join("large"));
 
     let small = dir.join("small");
     let (tier, _) = open(&small, capacity);
-    runtime.block_on(fill(&tier, objects, 200));
+    runtime().block_on(fill(&tier, objects, 200));
     let written = tier.stats().bytes_written.get();
     println!(
         "{} entries: {} bytes of disk each, {} bytes of index each",
@@ -260,8 +271,10 @@ fn main() {
         written / objects,
         figure(&tier, "index_bytes") / tier.usage().entries.max(1),
     );
-    let hits = runtime.block_on(hit(&tier, objects, 50_000, 16));
-    println!("200 B hits a second, 16 at once: {hits}");
+    println!(
+        "200 B hits a second, 16 at once: {}",
+        hit(&tier, objects, 16)
+    );
     tier.stop();
     drop(tier);
     let program = std::env::current_exe().expect("this program");

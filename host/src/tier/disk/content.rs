@@ -1,5 +1,6 @@
 //! Content that is too large for one record: the extents that hold it, and reading from them.
 
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,6 +14,8 @@ use super::segment::Segment;
 use crate::entry::kept::{READ_MAX, Reading};
 use crate::entry::{Kept, Unreadable};
 
+/// What is read in order is asked of the device so far ahead.
+const AHEAD: NonZeroU64 = NonZeroU64::new(1 << 20).expect("more than nothing");
 /// Bytes of one extent in the table of a parent, and of the count before them.
 const EXTENT: usize = 20;
 const COUNT: usize = 4;
@@ -145,6 +148,7 @@ impl Layout {
                 length: to - from,
                 skip: within - from,
                 table,
+                in_order: most > CHUNK,
             });
         }
         None
@@ -158,6 +162,8 @@ struct Stretch {
     length: u64,
     skip: u64,
     table: Vec<u32>,
+    /// Whether it goes on where the last one ended.
+    in_order: bool,
 }
 
 /// Content whose extents are still being written, in order.
@@ -305,9 +311,12 @@ impl Shared {
 
     /// Reads `stretch`. Blocks.
     fn read_stretch(&self, stretch: &Stretch) -> Result<Bytes, Unreadable> {
+        let file = &stretch.segment.file;
+        if stretch.in_order {
+            self.io.read_ahead(file, stretch.at, AHEAD);
+        }
         let mut bytes = vec![0; short(stretch.length)];
-        let read = self.io.read(&stretch.segment.file, &mut bytes, stretch.at);
-        match read {
+        match self.io.read(file, &mut bytes, stretch.at) {
             Err(_) if stretch.segment.is_gone() => Err(Unreadable::Gone),
             Err(error) => {
                 self.failed_to_read(&error);

@@ -5,10 +5,11 @@
 use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io::{self, IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{Advice, FallocateFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 /// Calls on files and directories.
@@ -19,6 +20,9 @@ pub(super) trait Io: Debug + Send + Sync {
     /// Fills `buffer` as [`Self::read`] does if the system has all of that in memory. Otherwise, or
     /// if that cannot be told, it answers false at once, and what `buffer` holds means nothing.
     fn read_cached(&self, file: &File, buffer: &mut [u8], at: u64) -> bool;
+
+    /// `bytes` of `file` from `at` on will be read soon. Does not wait for them.
+    fn read_ahead(&self, file: &File, at: u64, bytes: NonZeroU64);
 
     /// Writes some of `parts`, one after another, from `at` on. How many bytes it wrote.
     fn write(&self, file: &File, parts: &[IoSlice<'_>], at: u64) -> io::Result<usize>;
@@ -57,6 +61,11 @@ impl Io for System {
         // RWF_NOWAIT: neither for the device nor for a lock.
         let read = rustix::io::preadv2(file, &mut parts, at, ReadWriteFlags::NOWAIT);
         read == Ok(wanted)
+    }
+
+    fn read_ahead(&self, file: &File, at: u64, bytes: NonZeroU64) {
+        // Advice: who does not take it reads later.
+        rustix::fs::fadvise(file, at, Some(bytes), Advice::WillNeed).ok();
     }
 
     fn write(&self, file: &File, parts: &[IoSlice<'_>], at: u64) -> io::Result<usize> {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -143,6 +144,8 @@ impl Io for Device {
     fn read_cached(&self, _file: &File, _buffer: &mut [u8], _at: u64) -> bool {
         false
     }
+
+    fn read_ahead(&self, _file: &File, _at: u64, _bytes: NonZeroU64) {}
 
     fn write(&self, file: &File, parts: &[IoSlice<'_>], at: u64) -> io::Result<usize> {
         let was_alive = !self.is_dead();
