@@ -396,12 +396,12 @@ impl Admin {
 
     fn receipt(&self, id: &str) -> Answer {
         let receipt = self.control.receipt(id).ok_or_else(|| {
-            let message = format!("there is no receipt {id:?}");
+            let message = format!("no receipt {id:?} is kept");
             Refusal::new(
                 RefusalKind::NotFound,
                 "unknown_purge",
                 message,
-                "receipts are kept for a while",
+                "the last 1,024 of this process are; the purge itself stays in force",
             )
         });
         result(receipt, |receipt| ok(&json!(receipt)))

@@ -18,7 +18,9 @@ pub mod purges;
 mod recalls;
 pub mod receipts;
 pub mod scrubs;
+mod settling;
 
+use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -33,10 +35,10 @@ use crate::tier::memory::put::{Put, Reservation};
 use crate::tier::{Purged, Selection};
 use flight::Flight;
 use flights::Flights;
-use lower::{Lower, Recalled};
+use lower::{Lower, Member, Recalled};
 use outcomes::Outcomes;
-use purges::Purges;
-use receipts::Receipts;
+use purges::{Mark, Purges};
+use receipts::{Below, HELD_MAX, Kind, Receipt, Receipts};
 use scrubs::Scrubs;
 
 /// Different sets of nominated fields that are remembered for one key, at most.
@@ -52,11 +54,11 @@ pub struct Cache {
     /// What became of fetches that left nothing to store.
     pub outcomes: Outcomes,
     /// What purges came to.
-    pub receipts: Receipts,
+    pub receipts: Arc<Receipts>,
     /// The latest scrub.
     pub scrubs: Scrubs,
     /// The tiers below memory.
-    pub lower: Lower,
+    pub lower: Arc<Lower>,
 }
 
 /// What the tiers below memory came to for one request.
@@ -103,7 +105,7 @@ impl Cache {
     pub fn new(lower: Lower, purges: Arc<Purges>) -> Self {
         Self {
             flights: Flights::new(purges),
-            lower,
+            lower: Arc::new(lower),
             ..Self::default()
         }
     }
@@ -367,11 +369,66 @@ impl Cache {
         effect: Effect,
     ) -> Purged {
         if effect != Effect::None {
-            // Flights first: one that commits before it is marked is found in the tier afterwards.
-            self.flights.purge(selection, effect);
-            self.outcomes
-                .purge(|site, tags| selection.covers(site, tags.iter().copied()));
+            self.put_in_force(selection, effect);
         }
+        Self::purge_memory(domains, selection, effect)
+    }
+
+    /// The same, for whoever asked for it by `kinds`, who gets a receipt. It outlasts this process
+    /// when it returns. Blocks.
+    ///
+    /// # Errors
+    /// It is in force, and could not be written down: after a restart it may be forgotten.
+    pub fn purge_for(
+        &self,
+        kinds: &[Kind],
+        domains: &[Arc<Domain>],
+        selection: Selection,
+        effect: Effect,
+    ) -> io::Result<Receipt> {
+        let (counted, uncounted): (Vec<&Member>, Vec<&Member>) = self
+            .lower
+            .members()
+            .iter()
+            .partition(|member| settling::can_count(member));
+        let countable = !counted.is_empty();
+        let held = match countable {
+            // Before they are gone.
+            true => hashes(domains, &selection),
+            false => None,
+        };
+        let mark = match effect {
+            Effect::None => self.flights.purges.mark(),
+            Effect::Hard | Effect::Soft => self.put_in_force(&selection, effect),
+        };
+        let purged = Self::purge_memory(domains, &selection, effect);
+        self.flights.purges.sync()?;
+        let below = Below {
+            mark,
+            selection,
+            held,
+            countable,
+            uncounted: uncounted.iter().map(|member| member.tier.name()).collect(),
+        };
+        let receipt = self.receipts.write(kinds, effect, purged, below);
+        self.settle_receipts();
+        Ok(receipt)
+    }
+
+    /// Sees to it that nothing comes back that `selection` covers.
+    fn put_in_force(&self, selection: &Selection, effect: Effect) -> Mark {
+        // Flights first: one that commits before it is marked is found in the tier afterwards.
+        let mark = self.flights.purge(selection, effect);
+        self.outcomes
+            .purge(|site, tags| selection.covers(site, tags.iter().copied()));
+        mark
+    }
+
+    fn purge_memory<'a>(
+        domains: impl IntoIterator<Item = &'a Arc<Domain>>,
+        selection: &Selection,
+        effect: Effect,
+    ) -> Purged {
         let mut purged = Purged::default();
         for domain in domains {
             purged += match effect {
@@ -405,6 +462,17 @@ impl Cache {
         text.extend([scheme, "://", authority, target]);
         self.hasher.uri_tag(site, text.as_bytes())
     }
+}
+
+/// The hashes of the keys that `domains` hold of `selection`, sorted; none if they are many.
+fn hashes(domains: &[Arc<Domain>], selection: &Selection) -> Option<Vec<u64>> {
+    let mut hashes = Vec::new();
+    for domain in domains {
+        hashes.extend(domain.hashes(selection, HELD_MAX)?);
+    }
+    hashes.sort_unstable();
+    hashes.dedup();
+    Some(hashes)
 }
 
 /// How recent a response is: of several that match, the most recent is used, by its `Date`

@@ -296,6 +296,7 @@ impl Control {
         for domain in self.edge.sites.table().domains() {
             domain.stop();
         }
+        self.edge.cache.receipts.stop();
         self.edge.cache.lower.stop();
         if let Err(error) = self.edge.cache.flights.purges.sync() {
             tracing::error!(%error, "purges may be forgotten");

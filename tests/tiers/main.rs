@@ -8,5 +8,6 @@ mod below;
 mod fill;
 mod outlast;
 mod purge;
+mod receipts;
 mod stored;
 mod told;

@@ -11,7 +11,9 @@ use crate::tier::Usage;
 use crate::tier::envelope::{Born, Envelope};
 use crate::tier::eviction::Reinsertion;
 use crate::tier::found::{Found, FoundBody};
-use crate::tier::slow::{Answer, Figure, Health, SlowTier, Unavailable, Writer, Written};
+use crate::tier::slow::{
+    Answer, Cursor, Drops, Figure, Health, Page, SlowTier, Unavailable, Writer, Written,
+};
 
 /// How a [`FakeTier`] behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub(super) enum Manner {
     Hung,
     /// It takes no writes.
     ReadOnly,
+    /// As it should, but for what it has not found out yet.
+    Loading,
 }
 
 #[derive(Debug)]
@@ -59,6 +63,34 @@ impl FakeTier {
         held.insert(key, (Arc::clone(entry), born));
     }
 
+    /// Two entries a page, in the order of their keys.
+    fn page(&self, Cursor(from, _): Cursor, limit: usize, drops: &Drops) -> Page {
+        let mut held = self.held.lock().unwrap();
+        let mut keys: Vec<Box<[u8]>> = held.keys().cloned().collect();
+        keys.sort();
+        let first = usize::try_from(from).unwrap();
+        let mut page = Page {
+            entries: Vec::new(),
+            next: None,
+        };
+        let mut at = first;
+        for key in keys.iter().skip(first) {
+            if page.entries.len() >= limit.min(2) {
+                page.next = Some(Cursor(u64::try_from(at).unwrap(), 0));
+                break;
+            }
+            let (entry, born) = &held[key];
+            let envelope = Envelope::of(entry, *born, [0; 32]).unwrap();
+            if drops(&envelope) {
+                held.remove(key);
+            } else {
+                at += 1;
+            }
+            page.entries.push(envelope);
+        }
+        page
+    }
+
     fn find(&self, key: KeyView<'_>) -> Option<Found> {
         let held = self.held.lock().unwrap();
         let (entry, born) = held.get(key.bytes)?;
@@ -90,7 +122,7 @@ impl SlowTier for FakeTier {
             // As a device would.
             tokio::task::yield_now().await;
             match manner {
-                Manner::Honest | Manner::ReadOnly => Ok(self.find(key)),
+                Manner::Honest | Manner::ReadOnly | Manner::Loading => Ok(self.find(key)),
                 Manner::Broken => Err(Unavailable::Failed("broken".to_owned())),
                 Manner::Hung => std::future::pending().await,
             }
@@ -129,7 +161,10 @@ impl SlowTier for FakeTier {
     fn set_reinsertion(&self, _: Arc<dyn Reinsertion>) {}
 
     fn health(&self) -> Health {
-        Health::Online
+        match self.manner() {
+            Manner::Loading => Health::Loading,
+            _ => Health::Online,
+        }
     }
 
     fn figures(&self) -> Vec<Figure> {
@@ -145,4 +180,24 @@ impl SlowTier for FakeTier {
     }
 
     fn stop(&self) {}
+
+    fn sweep(
+        &self,
+        cursor: Cursor,
+        limit: usize,
+        drops: &Drops,
+    ) -> Option<Answer<'_, Result<Page, Unavailable>>> {
+        let manner = self.manner();
+        let drops = Arc::clone(drops);
+        // Nobody lists what is only read.
+        (manner != Manner::ReadOnly).then(|| -> Answer<'_, _> {
+            Box::pin(async move {
+                match manner {
+                    Manner::Broken => Err(Unavailable::Failed("broken".to_owned())),
+                    Manner::Hung => std::future::pending().await,
+                    _ => Ok(self.page(cursor, limit, &drops)),
+                }
+            })
+        })
+    }
 }

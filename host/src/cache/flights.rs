@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Effect;
 use super::flight::{Flight, Pilot};
-use super::purges::Purges;
+use super::purges::{Mark, Purges};
 use crate::entry::{CacheKey, KeyView, SiteId, Tag};
 use crate::tier::Selection;
 
@@ -160,9 +160,10 @@ impl Flights {
     /// Marks every flight that `selection` covers as purged, so that nothing it brings is stored,
     /// and lets nobody join it any more. What is not known yet of a flight is looked at when it is
     /// decided, and when it is stored.
-    pub fn purge(&self, selection: &Selection, effect: Effect) {
-        self.purges.record(selection, effect);
+    pub fn purge(&self, selection: &Selection, effect: Effect) -> Mark {
+        let mark = self.purges.record(selection, effect);
         self.outdate(selection);
+        mark
     }
 
     /// The same for the flights that are known to be covered now, without a memory of it.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::purges::{Purges, Standing};
 use super::recalls::{Recalls, Turn};
+use super::settling::can_count;
 use bytes::Bytes;
 use tokio::sync::watch;
 
@@ -130,6 +131,12 @@ impl Lower {
     /// The tiers, in order.
     pub fn members(&self) -> &[Member] {
         &self.tiers
+    }
+
+    /// The names of those of which something can be counted.
+    pub(super) fn names(&self) -> Vec<&'static str> {
+        let counted = self.tiers.iter().filter(|member| can_count(member));
+        counted.map(|member| member.tier.name()).collect()
     }
 
     /// Lookups under way.
@@ -333,6 +340,16 @@ impl Lower {
         for member in &self.tiers {
             member.tier.settle().await;
         }
+    }
+
+    /// Waits until what is on its way into `member` now is there, or was given up, but no longer
+    /// than `patience`.
+    pub(super) async fn arrived(&self, member: &Member, patience: Duration) {
+        let mut pending = self.pending.subscribe();
+        // Where something new comes all the time there is always something pending.
+        let handed = pending.wait_for(|pending| *pending == 0);
+        drop(tokio::time::timeout(patience / 2, handed).await);
+        drop(tokio::time::timeout(patience / 2, member.tier.settle()).await);
     }
 
     /// Stops every tier. Blocks for a bounded time.

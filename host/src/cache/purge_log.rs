@@ -408,8 +408,8 @@ mod tests {
         let born = {
             let purges = open(&path);
             let born = purges.born(purges.latest(), 0);
-            assert_eq!(purges.record(&tags(0..3), Effect::Hard), 1);
-            assert_eq!(purges.record(&tags(5..120_000), Effect::Soft), 2);
+            assert_eq!(purges.record(&tags(0..3), Effect::Hard).number, 1);
+            assert_eq!(purges.record(&tags(5..120_000), Effect::Soft).number, 2);
             purges.sync().unwrap();
             born
         };
@@ -426,7 +426,10 @@ mod tests {
             }
         }
         let purges = open(&path);
-        assert_eq!(purges.record(&Selection::everything(), Effect::Hard), 3);
+        assert_eq!(
+            purges.record(&Selection::everything(), Effect::Hard).number,
+            3
+        );
         purges.sync().unwrap();
         drop(purges);
         assert!(fs::metadata(&path).unwrap().len() > 100_000);

@@ -48,11 +48,11 @@ struct Latest {
 
 /// When something was purged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Mark {
+pub struct Mark {
     /// The number of the purge.
-    pub(super) number: u64,
+    pub number: u64,
     /// Milliseconds since the Unix epoch.
-    pub(super) at: u64,
+    pub at: u64,
 }
 
 /// The latest purges of one effect.
@@ -166,7 +166,7 @@ impl Purges {
 
     /// Remembers `selection`, whose keys have tags among its tags, and numbers it. It is in force
     /// at once; whether it outlasts this process [`Self::sync`] says.
-    pub fn record(&self, selection: &Selection, effect: Effect) -> u64 {
+    pub fn record(&self, selection: &Selection, effect: Effect) -> Mark {
         let at = clock::unix_millis(clock::wall());
         let mut latest = self.lock();
         let number = latest.number.saturating_add(1);
@@ -176,7 +176,15 @@ impl Purges {
         if let Some(log) = &self.log {
             log.append(&Logged::Purge(mark, effect, selection.clone()));
         }
-        number
+        mark
+    }
+
+    /// The latest purge, now.
+    pub fn mark(&self) -> Mark {
+        Mark {
+            number: self.latest(),
+            at: clock::unix_millis(clock::wall()),
+        }
     }
 
     /// Waits until all purges so far outlast this process and the machine. Blocks.
@@ -208,10 +216,7 @@ impl Purges {
         site: SiteId,
         tags: impl Iterator<Item = Tag> + Clone,
     ) -> Standing {
-        let later = |mark: Mark| match born.node == self.node {
-            true => mark.number > born.purge,
-            false => mark.number > 0 && mark.at.saturating_add(SKEW) >= born.at,
-        };
+        let later = |mark| self.is_later(mark, born);
         let latest = self.lock();
         if born.node == self.node && born.purge > latest.number {
             // The purges that it was stored after are missing here, and others may be.
@@ -225,6 +230,30 @@ impl Purges {
             true => Standing::Softened(soft.at),
             false => Standing::Valid,
         }
+    }
+
+    /// Whether the purge `mark` came after the fetch that `born` tells of.
+    pub fn is_later(&self, mark: Mark, born: &Born) -> bool {
+        match born.node == self.node {
+            true => mark.number > born.purge,
+            false => mark.number > 0 && mark.at.saturating_add(SKEW) >= born.at,
+        }
+    }
+
+    /// The latest purge, if any, that removed something of `site` with `tags` which was fetched as
+    /// `born` says, and whether any purge since covers it.
+    pub fn since(
+        &self,
+        born: &Born,
+        site: SiteId,
+        tags: impl Iterator<Item = Tag> + Clone,
+    ) -> (Option<Mark>, bool) {
+        let latest = self.lock();
+        let hard = latest.hard.latest(site, tags.clone());
+        let soft = latest.soft.latest(site, tags);
+        drop(latest);
+        let hard = Some(hard).filter(|hard| self.is_later(*hard, born));
+        (hard, hard.is_some() || self.is_later(soft, born))
     }
 
     /// What purges say of what `envelope` holds.
@@ -273,7 +302,7 @@ mod tests {
     }
 
     fn record(purges: &Purges, selection: &Selection) -> u64 {
-        purges.record(selection, Effect::Hard)
+        purges.record(selection, Effect::Hard).number
     }
 
     fn covered(purges: &Purges, began: u64, tags: &[u64]) -> bool {
@@ -285,7 +314,7 @@ mod tests {
         let purges = Purges::default();
         assert!(!covered(&purges, 0, &[1]));
         assert_eq!(record(&purges, &of_tags([1, 2])), 1);
-        assert_eq!(purges.record(&of_tags([3]), Effect::Soft), 2);
+        assert_eq!(purges.record(&of_tags([3]), Effect::Soft).number, 2);
         assert!(covered(&purges, 0, &[9, 2]));
         assert!(!covered(&purges, 1, &[9, 2]));
         assert!(covered(&purges, 1, &[3]));

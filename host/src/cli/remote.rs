@@ -171,10 +171,18 @@ pub(super) fn purge(purge: &Purge, out: &mut impl Write) -> Result<(), Failure> 
     }
     output::report(out, &receipt)?;
     out.flush()?;
-    match receipt.get("entries").and_then(Value::as_u64) {
-        Some(0) => Err(Failure::NothingMatched),
-        _ => Ok(()),
+    match is_of_nothing(&receipt) {
+        true => Err(Failure::NothingMatched),
+        false => Ok(()),
     }
+}
+
+/// Whether it is certain that nothing matched: everything was counted, and it came to nothing.
+fn is_of_nothing(receipt: &Value) -> bool {
+    let uncounted = receipt.get("uncounted").and_then(Value::as_array);
+    receipt.get("entries").and_then(Value::as_u64) == Some(0)
+        && receipt.get("settled") != Some(&Value::Bool(false))
+        && uncounted.is_none_or(Vec::is_empty)
 }
 
 /// Prints counters.
@@ -283,6 +291,25 @@ mod tests {
         );
         assert_eq!(outcome.unwrap_err().code(), 3);
         assert_eq!(out, "entries:  0\nid:       1\n");
+    }
+
+    #[test]
+    fn what_is_not_counted_yet_or_at_all_is_not_nothing() {
+        for (receipt, nothing) in [
+            (json!({"entries": 0, "settled": true}), true),
+            (
+                json!({"entries": 0, "settled": true, "uncounted": []}),
+                true,
+            ),
+            (json!({"entries": 1, "settled": true}), false),
+            (json!({"entries": 0, "settled": false}), false),
+            (
+                json!({"entries": 0, "settled": true, "uncounted": ["object_store"]}),
+                false,
+            ),
+        ] {
+            assert_eq!(is_of_nothing(&receipt), nothing, "{receipt}");
+        }
     }
 
     #[test]

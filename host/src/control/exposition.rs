@@ -310,6 +310,13 @@ impl Control {
         let (removed, softened) = cache.receipts.entries();
         out.sample(name, &[("effect", "hard")], removed);
         out.sample(name, &[("effect", "soft")], softened);
+        let name = "larder_purges_unsettled";
+        out.gauges(
+            name,
+            "Purges in force whose entries below memory are not counted yet.",
+        );
+        let unsettled = cache.receipts.unsettled();
+        out.sample(name, &[], u64::try_from(unsettled).unwrap_or(u64::MAX));
         let name = "larder_purges_remembered_tags";
         out.gauges(
             name,

@@ -96,14 +96,12 @@ impl Control {
         };
         let effect = request.effect();
         let cache = &self.edge.cache;
-        let purged = cache.purge(&domains, &selection, effect);
-        // It is in force; what is acknowledged must also outlast this process.
-        cache.flights.purges.sync().map_err(|error| {
+        let receipt = cache.purge_for(&kinds, &domains, selection, effect);
+        receipt.map_err(|error| {
             let message = format!("purged, but not written down: {error}");
             let hint = "it is in force until this process ends; purge again once the disk is sound";
             Refusal::new(RefusalKind::Host, "not_saved", message, hint)
-        })?;
-        Ok(cache.receipts.write(&kinds, effect, purged))
+        })
     }
 
     /// The receipt `id`, if it is kept.

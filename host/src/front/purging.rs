@@ -99,15 +99,13 @@ impl Purge {
         }
     }
 
-    /// Makes it, and answers with its receipt: 404 if nothing matched.
+    /// Makes it, and answers with its receipt: 404 if it is certain that nothing matched.
     pub async fn answer(self, edge: Arc<Edge>) -> Response<ResponseBody> {
         // What carries a tag may be much, and a worker waits for nothing.
         let purging = tokio::task::spawn_blocking(move || {
+            let domains = std::slice::from_ref(&self.site.domain);
             let cache = &edge.cache;
-            let purged = cache.purge([&self.site.domain], &self.selection, self.effect);
-            // What is acknowledged must outlast this process.
-            cache.flights.purges.sync()?;
-            Ok::<_, std::io::Error>(cache.receipts.write(&[self.kind], self.effect, purged))
+            cache.purge_for(&[self.kind], domains, self.selection, self.effect)
         });
         match purging.await {
             Ok(Ok(receipt)) => told(&receipt),
@@ -121,9 +119,9 @@ impl Purge {
 }
 
 fn told(receipt: &Receipt) -> Response<ResponseBody> {
-    let status = match receipt.entries {
-        0 => StatusCode::NOT_FOUND,
-        _ => StatusCode::OK,
+    let status = match receipt.is_of_nothing() {
+        true => StatusCode::NOT_FOUND,
+        false => StatusCode::OK,
     };
     let text = serde_json::to_string(receipt).unwrap_or_default() + "\n";
     let mut headers = HeaderMap::with_capacity(4);

@@ -81,12 +81,26 @@ pub trait SlowTier: Debug + Send + Sync {
         None
     }
 
+    /// The same, and of what it lists, what `drops` says so of cannot be found any more. What has
+    /// moved or was replaced meanwhile is neither listed nor dropped.
+    fn sweep(
+        &self,
+        _cursor: Cursor,
+        _limit: usize,
+        _drops: &Drops,
+    ) -> Option<Answer<'_, Result<Page, Unavailable>>> {
+        None
+    }
+
     /// Reads all it holds, at most `bytes_per_second` of it, and drops what is damaged or purged.
     /// None if that is done for it by whoever keeps its bytes.
     fn scrub(&self, _bytes_per_second: u64) -> Option<Answer<'_, Result<Scrubbed, Unavailable>>> {
         None
     }
 }
+
+/// Says of what is listed whether it is to go. Asked on a thread of the tier, which waits for it.
+pub type Drops = Arc<dyn Fn(&Envelope) -> bool + Send + Sync>;
 
 /// How far a listing of a tier has come; the default is its beginning. Only the tier knows what the
 /// numbers mean.

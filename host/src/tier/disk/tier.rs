@@ -11,7 +11,7 @@ use crate::tier::envelope::{Born, Envelope};
 use crate::tier::eviction::Reinsertion;
 use crate::tier::found::Found;
 use crate::tier::slow::{
-    self, Answer, Cursor, Figure, Health, Page, Scrubbed, SlowTier, Unavailable, Written,
+    self, Answer, Cursor, Drops, Figure, Health, Page, Scrubbed, SlowTier, Unavailable, Written,
 };
 
 impl SlowTier for DiskTier {
@@ -79,6 +79,15 @@ impl SlowTier for DiskTier {
 
     fn list(&self, cursor: Cursor, limit: usize) -> Option<Answer<'_, Result<Page, Unavailable>>> {
         Some(Box::pin(self.list(cursor, limit)))
+    }
+
+    fn sweep(
+        &self,
+        cursor: Cursor,
+        limit: usize,
+        drops: &Drops,
+    ) -> Option<Answer<'_, Result<Page, Unavailable>>> {
+        Some(Box::pin(self.sweep(cursor, limit, Arc::clone(drops))))
     }
 
     fn scrub(&self, bytes_per_second: u64) -> Option<Answer<'_, Result<Scrubbed, Unavailable>>> {

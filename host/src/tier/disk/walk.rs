@@ -17,7 +17,7 @@ use crate::clock;
 use crate::entry::Unreadable;
 use crate::tier::envelope::Envelope;
 use crate::tier::found::FoundBody;
-use crate::tier::slow::{Cursor, Page, Scrubbed, Unavailable};
+use crate::tier::slow::{Cursor, Drops, Page, Scrubbed, Unavailable};
 
 impl DiskTier {
     /// At most `limit` of what is stored, from `cursor` on; fewer if reading takes long. The first
@@ -27,8 +27,24 @@ impl DiskTier {
     /// The tier is stopped, or the device did not answer in time.
     pub async fn list(&self, cursor: Cursor, limit: usize) -> Result<Page, Unavailable> {
         let shared = Arc::clone(&self.shared);
-        let read = self.shared.readers.run(move || shared.page(cursor, limit));
-        read.await.map_err(unavailable)
+        let keeps: Drops = Arc::new(|_| false);
+        let read = move || shared.page(cursor, limit, &keeps);
+        self.shared.readers.run(read).await.map_err(unavailable)
+    }
+
+    /// The same, and what `drops` says so of cannot be found any more.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn sweep(
+        &self,
+        cursor: Cursor,
+        limit: usize,
+        drops: Drops,
+    ) -> Result<Page, Unavailable> {
+        let shared = Arc::clone(&self.shared);
+        let read = move || shared.page(cursor, limit, &drops);
+        self.shared.readers.run(read).await.map_err(unavailable)
     }
 
     /// Reads everything that is stored, at most `bytes_per_second` of it, verifies it to the last
@@ -139,7 +155,7 @@ impl Shared {
     }
 
     /// Blocks.
-    fn page(&self, cursor: Cursor, limit: usize) -> Page {
+    fn page(&self, cursor: Cursor, limit: usize, drops: &Drops) -> Page {
         // The ordinal of a segment, and the first unit in it that was not looked at.
         let Cursor(ordinal, unit) = cursor;
         let until = clock::instant() + self.readers.deadline() / 2;
@@ -158,9 +174,21 @@ impl Shared {
                         next: Some(Cursor(segment.ordinal, entry.place)),
                     };
                 }
-                if self.is_at(&entry, place_of(segment.number, &entry)) {
-                    entries.extend(self.envelope_at(&segment, &entry));
+                let place = place_of(segment.number, &entry);
+                if !self.is_at(&entry, place) {
+                    continue;
                 }
+                let Some(envelope) = self.envelope_at(&segment, &entry) else {
+                    continue;
+                };
+                if drops(&envelope) {
+                    // Only what lies here: something newer may have come.
+                    if !self.index.remove_at(Hash::of(entry.hash), place) {
+                        continue;
+                    }
+                    self.stats.evicted.purged.increment();
+                }
+                entries.push(envelope);
             }
         }
         Page {

@@ -75,6 +75,28 @@ impl Domain {
         counted
     }
 
+    /// The hashes of the keys of what [`Self::purge`] would remove, in no order and perhaps more
+    /// than once; none if they are more than `most`.
+    pub fn hashes(&self, selection: &Selection, most: u64) -> Option<Vec<u64>> {
+        let counted = part(selection).map(|part| self.inner.count(part).entries);
+        if counted.is_some_and(|entries| entries > most) {
+            return None;
+        }
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let mut hashes = Vec::new();
+        for index in 0..self.inner.shards.len() {
+            for chunk in self.inner.spots(index, selection).chunks(CHUNK) {
+                let shard = self.inner.lock(index);
+                let entries = chunk.iter().filter_map(|spot| shard.at(*spot));
+                hashes.extend(entries.map(|entry| entry.key.view().hash));
+            }
+            if hashes.len() > most {
+                return None;
+            }
+        }
+        Some(hashes)
+    }
+
     /// Makes what `selection` covers stale from `now` on. Answers what that is, whether it was
     /// stale before or not.
     pub fn soften(&self, selection: &Selection, now: Moment) -> Purged {
