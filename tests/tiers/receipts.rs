@@ -28,7 +28,7 @@ fn purge(edge: &Edge, what: &Value) -> Value {
 
 /// The receipt of `made`, once it has settled.
 #[track_caller]
-fn settled(edge: &Edge, made: &Value) -> Value {
+pub(crate) fn settled(edge: &Edge, made: &Value) -> Value {
     let path = format!("/v1/purge/{}", made["id"].as_str().expect("an id"));
     eventually("the purge to settle", || {
         edge.admin_get(&path).1.get("settled") == Some(&Value::Bool(true))
