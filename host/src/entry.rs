@@ -384,6 +384,14 @@ impl Entry {
         self.targeted.as_deref()
     }
 
+    /// The same under `key`.
+    #[must_use]
+    pub fn under(self, key: CacheKey) -> Self {
+        let mut entry = Self { key, ..self };
+        entry.charge = entry.measure();
+        entry
+    }
+
     /// The same in the place of `earlier`, which keeps the time of its last demand.
     #[must_use]
     pub fn in_place_of(self, earlier: Option<&Self>) -> Self {

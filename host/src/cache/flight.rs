@@ -43,8 +43,8 @@ pub enum Landing {
 pub struct Validation {
     /// The freshened entry.
     pub entry: Arc<Entry>,
-    /// Whether it may answer others than the request that asked.
-    pub shared: bool,
+    /// Who may be answered by it.
+    pub shared: Shared,
     /// Whether a tier was given it.
     pub stored: bool,
     /// Fields for the client that asked, which no other may see.

@@ -15,7 +15,7 @@ use super::catch_up;
 use super::conditional;
 use super::exchange::Exchange;
 use super::fill;
-use super::miss::Miss;
+use super::miss::{Miss, Share};
 use super::outlook::Outlook;
 use super::pass;
 use super::ranged::{self, Ranged};
@@ -24,7 +24,7 @@ use super::shown::Shown;
 use super::site::CacheOutcome;
 use super::slices::Cut;
 use crate::cache::Lookup;
-use crate::cache::flight::{Failure, Flight, Head, Landing, Pilot, Reader, Shared, Validation};
+use crate::cache::flight::{Failure, Flight, Head, Landing, Pilot, Reader, Validation};
 use crate::cache::flights::Turn;
 use crate::clock;
 use crate::config;
@@ -138,18 +138,23 @@ async fn follow(
                 }
                 take_asking(&exchange, &miss.key, ask)
             }
-            Landing::Validated(validation) if collapsed && !validation.shared => {
-                match unshared(&exchange, &miss, ask, &flight) {
-                    Some(turn) => turn,
-                    None => break,
-                }
-            }
-            Landing::Validated(validation) if !answers(&exchange, &validation.entry) => {
-                ask = ask_more(&exchange, &mut miss, &validation.entry);
-                take_asking(&exchange, &miss.key, ask)
-            }
             Landing::Validated(validation) => {
-                return validated(&exchange, &miss, &validation, collapsed);
+                let share = match collapsed {
+                    true => miss.share(&exchange, &validation.shared),
+                    false => Share::Yes,
+                };
+                match share {
+                    Share::No => match unshared(&exchange, &miss, ask, &flight) {
+                        Some(turn) => turn,
+                        None => break,
+                    },
+                    Share::Other(key) => take_asking(&exchange, &key, ask),
+                    Share::Yes if !answers(&exchange, &validation.entry) => {
+                        ask = ask_more(&exchange, &mut miss, &validation.entry);
+                        take_asking(&exchange, &miss.key, ask)
+                    }
+                    Share::Yes => return validated(&exchange, &miss, &validation, collapsed),
+                }
             }
             Landing::Failed(failure) => {
                 failures += 1;
@@ -368,15 +373,11 @@ enum Aboard {
 }
 
 fn aboard(exchange: &Exchange, miss: &Miss, flight: &Arc<Flight>, head: &Head) -> Aboard {
-    let Shared::With { nominated, key } = &head.shared else {
-        return Aboard::NotShared;
-    };
-    let cache = &exchange.worker.edge.cache;
-    let mine = cache.secondary(miss.primary.view(), nominated, &exchange.head.headers);
-    if mine != *key {
-        return Aboard::Other(mine);
+    match miss.share(exchange, &head.shared) {
+        Share::No => Aboard::NotShared,
+        Share::Other(key) => Aboard::Other(key),
+        Share::Yes => flight.board().map_or(Aboard::Late, Aboard::Yes),
     }
-    flight.board().map_or(Aboard::Late, Aboard::Yes)
 }
 
 fn usable_on_error<'a>(exchange: &Exchange, miss: &'a Miss) -> Option<&'a Arc<Entry>> {

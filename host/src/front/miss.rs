@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::cache_status::ForwardReason;
+use super::exchange::Exchange;
 use super::origin::outage::Probe;
+use crate::cache::flight::Shared;
 use crate::entry::{CacheKey, Entry, Usable};
 use crate::policy::activation::Activation;
 
@@ -28,4 +30,29 @@ pub struct Miss {
     pub freshness: Arc<Activation>,
     /// The request fields that the keying policy declared, where only those are forwarded.
     pub declared: Vec<http::HeaderName>,
+}
+
+/// What a flight's response is to a request that has joined it.
+pub enum Share {
+    /// It answers.
+    Yes,
+    /// It is another variant; the request's own is under this key.
+    Other(CacheKey),
+    /// It is for nobody but who asked.
+    No,
+}
+
+impl Miss {
+    /// What a response that is `shared` is to `exchange`.
+    pub fn share(&self, exchange: &Exchange, shared: &Shared) -> Share {
+        let Shared::With { nominated, key } = shared else {
+            return Share::No;
+        };
+        let cache = &exchange.worker.edge.cache;
+        let mine = cache.secondary(self.primary.view(), nominated, &exchange.head.headers);
+        match mine == *key {
+            true => Share::Yes,
+            false => Share::Other(mine),
+        }
+    }
 }

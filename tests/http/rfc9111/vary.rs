@@ -170,3 +170,41 @@ fn variants_outlive_an_answer_that_does_not_vary() {
     }
     assert_eq!(rig.origin.total(), 4);
 }
+
+#[test]
+fn a_304_may_change_which_fields_choose() {
+    let rig = Rig::new();
+    let tag = ("ETag", "\"a\"");
+    for (before, update, then) in [
+        (None, Some("X-A"), [Forward, Reuse]),
+        (Some("X-B"), Some("X-A"), [Forward, Reuse]),
+        (Some("X-A"), Some("X-A, X-B"), [Forward, Forward]),
+        (Some("X-A"), None, [Forward, Reuse]),
+        (Some("X-A"), Some(""), [Reuse, Reuse]),
+        (None, None, [Reuse, Reuse]),
+    ] {
+        let target = format!("/{}", rig.origin.total());
+        let with = |reply: Reply, vary: Option<&str>| {
+            let vary = vary.map(|vary| ("Vary", vary));
+            vary.into_iter()
+                .fold(reply, |reply, (name, value)| reply.field(name, value))
+        };
+        let old = [tag, ("Cache-Control", "max-age=60"), ("Age", "100")];
+        let new = [tag, ("Cache-Control", "max-age=60")];
+        let first = with(super::reply(200, &old).body("first"), before);
+        let update = with(super::reply(304, &new), update);
+        let other = Reply::ok("other").field("Cache-Control", "no-store");
+        rig.origin.sequence(&target, vec![first, update, other]);
+        let get = |a, b| rig.edge.get_with(&target, &[("X-A", a), ("X-B", b)]);
+        get("1", "1");
+        assert_eq!(get("1", "1").text(), "first", "validated");
+        rig.edge.wait_for_landing();
+        let same = get("1", "1");
+        assert_eq!((same.text().as_str(), same.is_hit()), ("first", true));
+        for ((a, b), then) in [("2", "1"), ("1", "2")].into_iter().zip(then) {
+            let text = get(a, b).text();
+            let expected = if then == Reuse { "first" } else { "other" };
+            assert_eq!(text, expected, "{before:?}, {a} {b}");
+        }
+    }
+}

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::header::{CONTENT_LENGTH, VIA};
-use http::{HeaderMap, Method, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode, Version};
 
+use super::receive::names;
 use super::{Fill, Listed, end_to_end, is_of_the_request, kept, record_date, withhold};
-use crate::cache::flight::{Head, Landing, Pilot, Shared, Validation};
+use crate::cache::flight::{Flight, Head, Landing, Pilot, Shared, Validation};
 use crate::clock;
-use crate::entry::{Entry, StoredHead};
+use crate::entry::{CacheKey, Entry, StoredHead};
 use crate::front::origin::OriginBody;
 use crate::front::{coding, fields, tagging};
 use crate::rfc9111::facts::{RequestFacts, ResponseFacts};
@@ -74,9 +75,14 @@ impl Fill {
             lifetime: lifetime.unwrap_or_else(|| judged.native.to_lifetime(clock::now())),
             decided_by: judged.decision.decided_by,
         };
-        let tags = self.of_key(&stale.key, tags);
+        let nominated = names(&judged.nominated);
+        let key = match lifetime {
+            Some(_) => self.freshened_key(stale, &nominated, pilot.flight()),
+            None => stale.key.clone(),
+        };
+        let tags = self.of_key(&key, tags);
         let entry = stale.freshened(fresh, tags).with_targeted(&targeted);
-        let entry = Arc::new(entry.in_place_of(Some(stale)));
+        let entry = Arc::new(entry.under(key.clone()).in_place_of(Some(stale)));
         if lifetime.is_some() {
             self.store(pilot, &entry, None);
         } else if !is_of_the_request(judged.native.storable) {
@@ -85,11 +91,35 @@ impl Fill {
         }
         pilot.land(Landing::Validated(Arc::new(Validation {
             entry,
-            shared: lifetime.is_some(),
+            shared: match lifetime {
+                Some(_) => Shared::With { nominated, key },
+                None => Shared::No,
+            },
             stored: lifetime.is_some() && !pilot.flight().is_purged(),
             withheld,
             answered,
         })));
+    }
+
+    /// The key of `stale` once it is up to date and nominates `fields`. An update that nominates
+    /// other fields than before makes it the response to the request that asked, and to those that
+    /// agree with that one on these fields (RFC 9111 4.1).
+    fn freshened_key(
+        &self,
+        stale: &Arc<Entry>,
+        fields: &[HeaderName],
+        flight: &Arc<Flight>,
+    ) -> CacheKey {
+        let cache = &self.worker.edge.cache;
+        let key = cache.secondary(self.primary.view(), fields, &self.request);
+        if key != stale.key {
+            // What lies under the primary key gives way to the nomination.
+            if stale.key != self.primary {
+                self.give_up(stale);
+            }
+            self.nominate(fields, flight);
+        }
+        key
     }
 
     /// Takes an answer to HEAD that is no 304.

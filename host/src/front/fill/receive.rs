@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Response, StatusCode};
 
 use super::part::{Arrived, Brought, Incoming};
 use super::{Fill, Judged, Listed, end_to_end, kept, withhold};
-use crate::cache::flight::{Head, Landing, Pilot, Shared};
+use crate::cache::flight::{Flight, Head, Landing, Pilot, Shared};
 use crate::entry::{CacheKey, StoredHead};
 use crate::front::carry::{HEAD_BYTES, STEP, Sink, carry};
 use crate::front::origin::OriginBody;
@@ -176,17 +176,27 @@ impl Fill {
         let cache = &self.worker.edge.cache;
         let primary = self.primary.view();
         let key = cache.secondary(primary, &fields, &self.request);
-        let (domain, tags) = (&self.site.domain, &self.tags);
-        let nomination = cache.nominate(domain, primary, self.site.id, tags, &fields);
-        if let Some(nomination) = nomination {
-            below::store(&self.worker, &self.site, &listed.flight, &nomination);
-        }
+        self.nominate(&fields, &listed.flight);
         let alias = self.ask.flight_key(cache, &key);
         if alias != listed.flight.key && !listed.flight.is_purged() {
             cache.flights.alias(&listed.flight, &alias);
             listed.alias = Some(alias);
         }
         key
+    }
+
+    /// Remembers, in every tier, that responses of the primary key nominate `fields`.
+    pub(super) fn nominate(&self, fields: &[HeaderName], flight: &Arc<Flight>) {
+        let cache = &self.worker.edge.cache;
+        let (domain, tags) = (&self.site.domain, &self.tags);
+        let primary = self.primary.view();
+        if fields.is_empty() {
+            return;
+        }
+        let nomination = cache.nominate(domain, primary, self.site.id, tags, fields);
+        if let Some(nomination) = nomination {
+            below::store(&self.worker, &self.site, flight, &nomination);
+        }
     }
 }
 
@@ -202,7 +212,8 @@ fn sharing(judged: &Judged, key: &CacheKey) -> Shared {
     }
 }
 
-fn names(nominated: &Nominated) -> Vec<http::HeaderName> {
+/// The fields that a response which may be stored nominates.
+pub(super) fn names(nominated: &Nominated) -> Vec<HeaderName> {
     match nominated {
         Nominated::Fields(names) => names.clone(),
         Nominated::Nothing | Nominated::Any => Vec::new(),
