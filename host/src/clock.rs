@@ -55,13 +55,19 @@ pub fn now() -> Moment {
 
 fn millis_since_start(time: Timespec) -> Moment {
     static START: OnceLock<Duration> = OnceLock::new();
-    let since_boot = |time: Timespec| {
-        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-        Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
-    };
     let start = START.get_or_init(|| since_boot(clock_gettime(ClockId::MonotonicCoarse)));
     let passed = since_boot(time).saturating_sub(*start).as_millis();
     Moment(u64::try_from(passed).unwrap_or(u64::MAX))
+}
+
+/// What the calling thread has taken of a CPU so far.
+pub fn cpu_time() -> Duration {
+    since_boot(clock_gettime(ClockId::ThreadCPUTime))
+}
+
+fn since_boot(time: Timespec) -> Duration {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 /// Now, on the wall clock. For dates in HTTP and in files, never for ages inside the process.

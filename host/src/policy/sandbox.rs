@@ -7,6 +7,7 @@ use std::time::Duration;
 use wasmtime::{Engine, ResourceLimiter, Store, Trap, UpdateDeadline};
 
 use super::engine::TICK;
+use crate::clock;
 
 /// What one instance may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,7 +168,7 @@ impl<T> State<T> {
     /// a busy machine an innocent call of half a microsecond would be hit otherwise. The first
     /// look notes the thread's CPU time; later looks end the call once it has used up the rest.
     fn judge_lateness(&mut self) -> UpdateDeadline {
-        let used = thread_cpu_time();
+        let used = clock::cpu_time();
         let allowed =
             TICK * u32::try_from(self.ticks.saturating_sub(FIRST_LOOK)).unwrap_or(u32::MAX);
         match self.late_since {
@@ -182,12 +183,6 @@ impl<T> State<T> {
             Some(_) => UpdateDeadline::Interrupt,
         }
     }
-}
-
-fn thread_cpu_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 /// A store and the clock of its calls.

@@ -24,10 +24,10 @@ mod ordered;
 mod pace;
 mod purge;
 pub mod put;
+mod residents;
 mod room;
 mod shard;
 mod signals;
-mod slots;
 pub mod stats;
 mod sweep;
 mod tags;
@@ -133,7 +133,7 @@ impl Domain {
     /// Looks up, counts it, and tells the orders.
     pub fn get(&self, key: KeyView<'_>) -> Option<Arc<Entry>> {
         let mut shard = self.inner.lock_of(key.hash);
-        let found = shard.lookup(key);
+        let found = shard.lookup(key).map(Arc::clone);
         if shard.unlock() == Wake::Yes {
             self.inner.signals.wake();
         }

@@ -12,6 +12,7 @@ use super::budget::Budget;
 use super::drain::Worker;
 use super::pace::{Lockstep as Terms, Pace, Room};
 use super::put::Put;
+use super::shard::Locked;
 use super::stats::Stats;
 use super::{Domain, DomainSettings, Inner};
 use crate::entry::{Entry, KeyView};
@@ -90,11 +91,33 @@ impl Lockstep {
         }
     }
 
-    /// Looks up, counts it, and tells the order.
-    pub fn get(&mut self, key: KeyView<'_>) -> Option<Arc<Entry>> {
-        let found = self.domain.get(key);
+    /// Looks up, counts it, tells the order, and answers what `read` makes of the entry.
+    #[inline]
+    pub fn get<R>(&mut self, key: KeyView<'_>, read: impl FnOnce(&Entry) -> R) -> Option<R> {
+        let inner = &*self.domain.inner;
+        let mut shard = inner.lock_of(key.hash);
+        let found = shard.lookup(key).map(|entry| read(entry));
+        inner.unlock(shard);
         self.catch_up();
         found
+    }
+
+    /// Has at hand what lookups of keys with these hashes are going to read. Memory answers many
+    /// that ask at once almost as soon as one, and lookups have to ask one after another.
+    pub fn prefetch(&self, hashes: impl Iterator<Item = u64>) {
+        let inner = &*self.domain.inner;
+        let mut held: Option<(usize, Locked<'_>)> = None;
+        let mut read = 0_usize;
+        for hash in hashes {
+            let index = inner.index(hash);
+            let shard = match held.take().filter(|(of, _)| *of == index) {
+                Some((_, shard)) => shard,
+                None => inner.lock(index),
+            };
+            read ^= shard.touch(hash);
+            held = Some((index, shard));
+        }
+        std::hint::black_box(read);
     }
 
     /// Stores `entry` in place of an older one of its key, and evicts what must leave for it.

@@ -16,12 +16,10 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lru::LruCache;
-
 use super::budget::{Budget, Hold};
 use super::events::{EventLog, Recording, Wake};
-use super::slots::{Slot, Slots};
-use super::tags::{NONE, TagIndex};
+use super::residents::{Resident, Residents};
+use super::tags::TagIndex;
 use crate::entry::{Entry, KeyView, SiteId};
 use sweep::Sweep;
 
@@ -84,16 +82,8 @@ fn sub(gauge: &AtomicU64, less: u64) {
 }
 
 #[derive(Debug)]
-struct Resident {
-    entry: Arc<Entry>,
-    slot: u32,
-    last_access: u64,
-}
-
-#[derive(Debug)]
 struct State {
-    residents: LruCache<u64, Resident, HashIsKey>,
-    slots: Slots,
+    residents: Residents,
     tags: TagIndex,
     /// Entries of each site, and their bytes.
     sites: HashMap<SiteId, (u64, u64), HashIsKey>,
@@ -106,8 +96,7 @@ struct State {
 impl State {
     fn new(slots_max: u32) -> Self {
         Self {
-            residents: LruCache::unbounded_with_hasher(HashIsKey::default()),
-            slots: Slots::new(slots_max),
+            residents: Residents::new(slots_max),
             tags: TagIndex::default(),
             sites: HashMap::default(),
             events: EventLog::default(),
@@ -227,31 +216,39 @@ impl Locked<'_> {
     }
 
     /// Looks up and counts it. A hash that belongs to another key is a miss.
-    pub(super) fn lookup(&mut self, key: KeyView<'_>) -> Option<Arc<Entry>> {
+    #[inline]
+    pub(super) fn lookup(&mut self, key: KeyView<'_>) -> Option<&Arc<Entry>> {
         let state = &mut *self.state;
         let gauges = &self.shard.gauges;
-        match state.residents.get_mut(&key.hash) {
-            Some(resident) if resident.entry.key.view().bytes == key.bytes => {
-                state.accesses = state.accesses.wrapping_add(1);
-                resident.last_access = state.accesses;
-                add(&gauges.hits, 1);
-                match state.events.hit(resident.slot) {
-                    Ok(Wake::No) => {}
-                    Ok(Wake::Yes) => self.wake = Wake::Yes,
-                    Err(_) => add(&gauges.lost_events, 1),
-                }
-                Some(Arc::clone(&resident.entry))
-            }
-            _ => {
-                add(&gauges.misses, 1);
-                None
-            }
+        let found = state.residents.find(key.hash);
+        let resident = found.and_then(|slot| state.residents.at_mut(slot));
+        let Some(resident) = resident.filter(|it| it.entry.key.view().bytes == key.bytes) else {
+            add(&gauges.misses, 1);
+            return None;
+        };
+        state.accesses = state.accesses.wrapping_add(1);
+        resident.last_access = state.accesses;
+        let slot = resident.slot;
+        state.residents.promote(slot);
+        add(&gauges.hits, 1);
+        match state.events.hit(slot) {
+            Ok(Wake::No) => {}
+            Ok(Wake::Yes) => self.wake = Wake::Yes,
+            Err(_) => add(&gauges.lost_events, 1),
         }
+        state.residents.at(slot).map(|resident| &resident.entry)
+    }
+
+    /// Reads what a lookup of a key with this hash would, to have it at hand.
+    #[inline]
+    pub(super) fn touch(&self, hash: u64) -> usize {
+        let resident = self.state.residents.peek(hash);
+        resident.map_or(0, |it| it.entry.key.view().bytes.len())
     }
 
     /// Looks without a trace.
     pub(super) fn peek(&self, key: KeyView<'_>) -> Option<&Arc<Entry>> {
-        let resident = self.state.residents.peek(&key.hash)?;
+        let resident = self.state.residents.peek(key.hash)?;
         (resident.entry.key.view().bytes == key.bytes).then_some(&resident.entry)
     }
 
@@ -260,13 +257,13 @@ impl Locked<'_> {
     pub(super) fn frees(&self, hash: u64) -> (u64, u64) {
         self.state
             .residents
-            .peek(&hash)
+            .peek(hash)
             .map_or((0, 0), |old| (old.entry.charge(), 1))
     }
 
     /// Whether there is a slot for an entry with this hash.
     pub(super) fn has_slot(&self, hash: u64) -> bool {
-        self.state.slots.has_room() || self.state.residents.contains(&hash)
+        self.state.residents.vacancy().is_some() || self.state.residents.find(hash).is_some()
     }
 
     /// Makes `entry` resident, in place of one with the same hash if there is one. The caller has
@@ -280,42 +277,34 @@ impl Locked<'_> {
         let state = &mut *self.state;
         let hash = entry.key.view().hash;
         let charge = entry.charge();
-        let old = state
-            .residents
-            .peek(&hash)
-            .map(|old| (old.slot, old.entry.charge()));
-        state.insertions = state.insertions.wrapping_add(1);
-        let mut slot = Slot {
-            hash,
-            inserted: state.insertions,
-            site: entry.site,
-            tags: NONE,
-        };
-        let Some(at) = old.map(|(at, _)| at).or_else(|| state.slots.fill(slot)) else {
+        let old = state.residents.peek(hash);
+        let Some(slot) = old.map(|old| old.slot).or(state.residents.vacancy()) else {
             debug_assert!(false, "an insert without a slot");
             return;
         };
-        if let Some((at, old_charge)) = old
-            && let Some(old) = state.slots.get(at).copied()
-        {
-            state.tags.unlink(old.tags, old_charge);
-            leave_site(&mut state.sites, old.site, old_charge);
+        if let Some(old) = old {
+            let charge = old.entry.charge();
+            state.tags.unlink(old.tags, charge);
+            leave_site(&mut state.sites, old.site, charge);
         }
-        slot.tags = state.tags.link(at, &entry.tags, charge);
-        state.slots.replace(at, slot);
-        let (entries, bytes) = state.sites.entry(entry.site).or_default();
+        let (site, tags) = (entry.site, state.tags.link(slot, &entry.tags, charge));
+        let (entries, bytes) = state.sites.entry(site).or_default();
         *entries = entries.saturating_add(1);
         *bytes = bytes.saturating_add(charge);
-        if state.events.insert(at, hash, charge, lifetime) == Wake::Yes {
+        if state.events.insert(slot, hash, charge, lifetime) == Wake::Yes {
             self.wake = Wake::Yes;
         }
         state.accesses = state.accesses.wrapping_add(1);
-        let resident = Resident {
+        state.insertions = state.insertions.wrapping_add(1);
+        let replaced = state.residents.put(Resident {
             entry,
-            slot: at,
+            hash,
+            inserted: state.insertions,
             last_access: state.accesses,
-        };
-        let replaced = state.residents.put(hash, resident);
+            site,
+            slot,
+            tags,
+        });
         let gauges = &self.shard.gauges;
         departed
             .hold
@@ -339,14 +328,14 @@ impl Locked<'_> {
 
     /// Removes whatever has this hash.
     pub(super) fn take(&mut self, hash: u64, departed: &mut Departed<'_>) {
-        if let Some(resident) = self.state.residents.pop(&hash) {
-            self.depart(resident, Tell::Order, departed);
+        if let Some(slot) = self.state.residents.find(hash) {
+            self.depart(slot, Tell::Order, departed);
         }
     }
 
     /// Evicts the least recently used resident and answers its charge.
     pub(super) fn evict_oldest(&mut self, departed: &mut Departed<'_>) -> Option<u64> {
-        let Some((_, resident)) = self.state.residents.pop_lru() else {
+        let Some(slot) = self.state.residents.oldest() else {
             // An empty shard holds nothing: were its gauges wrong, callers would ask it for ever.
             let bytes = self.shard.gauges.bytes.swap(0, Relaxed);
             let entries = self.shard.gauges.entries.swap(0, Relaxed);
@@ -357,9 +346,8 @@ impl Locked<'_> {
             departed.hold.absorb(bytes, entries);
             return None;
         };
-        let charge = resident.entry.charge();
-        self.depart(resident, Tell::Order, departed);
-        Some(charge)
+        self.depart(slot, Tell::Order, departed)
+            .map(|(charge, _)| charge)
     }
 
     /// Evicts the resident that an order named by its slot, unless the slot changed hands after
@@ -370,32 +358,36 @@ impl Locked<'_> {
         horizon: u64,
         departed: &mut Departed<'_>,
     ) -> Named {
-        let Some(found) = self.state.slots.get(slot).filter(|s| s.inserted <= horizon) else {
+        let resident = self.state.residents.at(slot);
+        if resident.is_none_or(|it| it.inserted > horizon) {
             return Named::Changed;
-        };
-        let (hash, inserted) = (found.hash, found.inserted);
-        let Some(resident) = self.state.residents.pop(&hash) else {
-            return Named::Changed;
-        };
-        let charge = resident.entry.charge();
-        self.depart(resident, Tell::Nobody, departed);
-        Named::Left(charge, inserted)
+        }
+        match self.depart(slot, Tell::Nobody, departed) {
+            Some((charge, inserted)) => Named::Left(charge, inserted),
+            None => Named::Changed,
+        }
     }
 
-    fn depart(&mut self, resident: Resident, tell: Tell, departed: &mut Departed<'_>) {
+    /// Takes out the resident in `slot`. Answers its charge and the number of its insertion.
+    fn depart(
+        &mut self,
+        slot: u32,
+        tell: Tell,
+        departed: &mut Departed<'_>,
+    ) -> Option<(u64, u64)> {
         let state = &mut *self.state;
+        let resident = state.residents.take(slot)?;
         let charge = resident.entry.charge();
-        if let Some(slot) = state.slots.free(resident.slot) {
-            state.tags.unlink(slot.tags, charge);
-            leave_site(&mut state.sites, slot.site, charge);
-        }
-        if tell == Tell::Order && state.events.remove(resident.slot) == Wake::Yes {
+        state.tags.unlink(resident.tags, charge);
+        leave_site(&mut state.sites, resident.site, charge);
+        if tell == Tell::Order && state.events.remove(slot) == Wake::Yes {
             self.wake = Wake::Yes;
         }
         let gauges = &self.shard.gauges;
         sub(&gauges.bytes, charge);
         sub(&gauges.entries, 1);
         departed.take(resident.entry);
+        Some((charge, resident.inserted))
     }
 
     /// Takes everything out at once. A listening order falls behind.
@@ -421,7 +413,7 @@ impl Locked<'_> {
 
     /// Replaces a state that a panic may have left half changed.
     fn reset(&mut self, budget: &Budget) {
-        // Its table was not half changed itself: `lru` calls only our hasher, which cannot panic.
+        // Its table was not half changed itself: nothing that it calls can panic.
         drop(self.empty(budget));
     }
 

@@ -158,6 +158,9 @@ pub(super) struct Counters {
 impl Counters {
     /// Counts entries that left.
     pub(super) fn evicted(&self, reason: EvictionReason, entries: u64, bytes: u64) {
+        if entries == 0 {
+            return;
+        }
         let counters = EvictionReason::ALL.iter().zip(&self.evictions);
         for (_, counter) in counters.filter(|(each, _)| **each == reason) {
             counter.0.add(entries);

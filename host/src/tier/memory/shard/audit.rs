@@ -16,30 +16,22 @@ impl Locked<'_> {
         let mut sites: HashMap<SiteId, (u64, u64)> = HashMap::new();
         let mut bytes = 0;
         let mut slots = 0;
-        for (at, slot) in state.slots.in_use() {
+        for resident in state.residents.checked() {
             slots += 1;
+            let at = resident.slot;
             assert!(at < self.shard.slots_max, "slot {at} is beyond the limit");
-            assert!((1..=state.insertions).contains(&slot.inserted));
-            let resident = state
-                .residents
-                .peek(&slot.hash)
-                .expect("a slot without a resident");
-            assert_eq!(
-                resident.slot, at,
-                "a slot points to the resident of another"
-            );
-            assert_eq!(resident.entry.key.view().hash, slot.hash);
-            assert_eq!(resident.entry.site, slot.site);
+            assert!((1..=state.insertions).contains(&resident.inserted));
+            assert_eq!(resident.entry.key.view().hash, resident.hash);
+            assert_eq!(resident.entry.site, resident.site);
             bytes += resident.entry.charge();
-            let site = sites.entry(slot.site).or_default();
+            let site = sites.entry(resident.site).or_default();
             *site = (site.0 + 1, site.1 + resident.entry.charge());
             for (i, tag) in resident.entry.tags.iter().enumerate() {
                 if !resident.entry.tags[..i].contains(tag) {
-                    tags.entry(*tag).or_default().push((slot.inserted, at));
+                    tags.entry(*tag).or_default().push((resident.inserted, at));
                 }
             }
         }
-        assert_eq!(slots, state.residents.len(), "a resident without a slot");
         assert_eq!(
             self.shard.gauges.bytes.load(Relaxed),
             bytes,
@@ -52,19 +44,20 @@ impl Locked<'_> {
         self.audit_tags(tags);
         let order: Vec<u64> = state
             .residents
-            .iter()
-            .map(|(_, each)| each.last_access)
+            .by_use()
+            .map(|each| each.last_access)
             .collect();
         assert!(
             order.is_sorted_by(|newer, older| newer > older),
             "accesses out of order"
         );
-        state
+        let mut entries: Vec<_> = state
             .residents
-            .iter()
-            .rev()
-            .map(|(_, each)| Arc::clone(&each.entry))
-            .collect()
+            .by_use()
+            .map(|each| Arc::clone(&each.entry))
+            .collect();
+        entries.reverse();
+        entries
     }
 
     /// Checks the index of tags against `tags`: insertions and slots that carry each.
@@ -78,10 +71,7 @@ impl Locked<'_> {
                 carriers,
                 "the slots of {tag:?}, oldest first"
             );
-            let charge = |slot: &u32| {
-                let slot = state.slots.get(*slot).unwrap();
-                state.residents.peek(&slot.hash).unwrap().entry.charge()
-            };
+            let charge = |slot: &u32| state.residents.at(*slot).unwrap().entry.charge();
             let bytes: u64 = carriers.iter().map(charge).sum();
             assert_eq!(
                 state.tags.count(tag),

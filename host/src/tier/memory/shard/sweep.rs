@@ -56,8 +56,7 @@ impl State {
     /// The sweep, if it covers `resident`.
     fn sweep_of(&self, resident: &Resident) -> Option<Sweep> {
         let sweep = self.sweep?;
-        let inserted = self.slots.get(resident.slot)?.inserted;
-        (inserted <= sweep.horizon && sweep.part.covers(&resident.entry)).then_some(sweep)
+        (resident.inserted <= sweep.horizon && sweep.part.covers(&resident.entry)).then_some(sweep)
     }
 }
 
@@ -96,7 +95,7 @@ impl Locked<'_> {
 
     /// Whether a sweep has purged the entry with this hash, which is still there.
     pub(in crate::tier::memory) fn is_swept(&self, hash: u64) -> bool {
-        let sweep = || self.state.sweep_of(self.state.residents.peek(&hash)?);
+        let sweep = || self.state.sweep_of(self.state.residents.peek(hash)?);
         self.state.sweep.is_some() && sweep().is_some_and(|sweep| sweep.manner == Manner::Remove)
     }
 
@@ -108,7 +107,7 @@ impl Locked<'_> {
 
     #[cold]
     fn owed(&self, hash: u64) -> Option<Manner> {
-        let resident = self.state.residents.peek(&hash)?;
+        let resident = self.state.residents.peek(hash)?;
         let sweep = self.state.sweep_of(resident)?;
         let owed = match sweep.manner {
             Manner::Remove => true,
@@ -122,7 +121,8 @@ impl Locked<'_> {
         match self.owed(hash) {
             Some(Manner::Remove) => self.take(hash, departed),
             Some(Manner::Soften(now)) => {
-                if let Some(resident) = self.state.residents.peek_mut(&hash)
+                if let Some(slot) = self.state.residents.find(hash)
+                    && let Some(resident) = self.state.residents.at_mut(slot)
                     && let Some(stale) = resident.entry.softened(now)
                 {
                     let fresh = std::mem::replace(&mut resident.entry, Arc::new(stale));

@@ -4,7 +4,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{Locked, SLOTS};
+use super::{Locked, Resident, SLOTS};
 use crate::clock::Moment;
 use crate::entry::{Entry, KeyView, SiteId, Tag};
 
@@ -62,7 +62,7 @@ impl Locked<'_> {
     ) -> Walk {
         let tags = &self.state.tags;
         let stands = |resume: &Resume| {
-            let slot = self.state.slots.get(resume.spot.slot);
+            let slot = self.state.residents.at(resume.spot.slot);
             slot.is_some_and(|slot| slot.inserted == resume.spot.inserted)
                 && tags.is_node(resume.node, resume.spot.slot, tag)
         };
@@ -72,7 +72,7 @@ impl Locked<'_> {
         let end = into.len().saturating_add(most);
         let mut last = None;
         let stopped = tags.walk(tag, after.map(|after| after.node), |slot| {
-            let found = self.state.slots.get(slot);
+            let found = self.state.residents.at(slot);
             let Some(found) = found.filter(|found| found.inserted <= horizon) else {
                 last = None;
                 return ControlFlow::Break(());
@@ -105,7 +105,7 @@ impl Locked<'_> {
         into: &mut Vec<Spot>,
     ) {
         for at in range {
-            let slot = self.state.slots.get(at);
+            let slot = self.state.residents.at(at);
             let slot = slot.filter(|slot| slot.inserted <= horizon && wanted(slot.site));
             into.extend(slot.map(|slot| Spot {
                 slot: at,
@@ -117,26 +117,26 @@ impl Locked<'_> {
     /// Where the entry of exactly this key is.
     pub(in crate::tier::memory) fn spot_of(&self, key: KeyView<'_>) -> Option<Spot> {
         self.peek(key)?;
-        let slot = self.state.residents.peek(&key.hash)?.slot;
-        let inserted = self.state.slots.get(slot)?.inserted;
-        Some(Spot { slot, inserted })
+        let Resident { slot, inserted, .. } = self.state.residents.peek(key.hash)?;
+        Some(Spot {
+            slot: *slot,
+            inserted: *inserted,
+        })
     }
 
     /// The entry at `spot`, if it is there still and no sweep has purged it.
     pub(in crate::tier::memory) fn at(&self, spot: Spot) -> Option<&Arc<Entry>> {
-        let there = self.state.slots.get(spot.slot)?;
+        let there = self.state.residents.at(spot.slot)?;
         let same = there.inserted == spot.inserted && !self.is_swept(there.hash);
-        let resident = same.then(|| self.state.residents.peek(&there.hash))??;
-        Some(&resident.entry)
+        same.then_some(&there.entry)
     }
 
     /// Puts `entry`, which differs only in what nothing here looks at, in place of the one at
     /// `spot`, if that is there still, and leaves that one in `entry`.
     pub(in crate::tier::memory) fn exchange(&mut self, spot: Spot, entry: &mut Arc<Entry>) {
-        let Some(hash) = self.at(spot).map(|old| old.key.view().hash) else {
-            return;
-        };
-        if let Some(resident) = self.state.residents.peek_mut(&hash) {
+        if self.at(spot).is_some()
+            && let Some(resident) = self.state.residents.at_mut(spot.slot)
+        {
             debug_assert_eq!(resident.entry.charge(), entry.charge(), "another charge");
             std::mem::swap(&mut resident.entry, entry);
         }
@@ -154,12 +154,12 @@ impl Locked<'_> {
 
     /// One past the highest slot.
     pub(in crate::tier::memory) fn slots_end(&self) -> u32 {
-        self.state.slots.end()
+        self.state.residents.end()
     }
 
     /// The oldest insertion that carries `tag`, if it is no later than `horizon`.
     pub(in crate::tier::memory) fn oldest_tagged(&self, tag: Tag, horizon: u64) -> Option<u64> {
-        let slot = self.state.slots.get(self.state.tags.oldest(tag)?)?;
+        let slot = self.state.residents.at(self.state.tags.oldest(tag)?)?;
         (slot.inserted <= horizon).then_some(slot.hash)
     }
 
@@ -171,7 +171,7 @@ impl Locked<'_> {
         wanted: impl Fn(SiteId) -> bool,
         horizon: u64,
     ) -> Option<u64> {
-        let slot = self.state.slots.get(slot)?;
+        let slot = self.state.residents.at(slot)?;
         (wanted(slot.site) && slot.inserted <= horizon).then_some(slot.hash)
     }
 
@@ -185,14 +185,12 @@ impl Locked<'_> {
     ) -> u32 {
         let until = from.saturating_add(SLOTS);
         for at in from..until.min(self.slots_end()) {
-            let Some(slot) = self.state.slots.get(at).filter(|s| s.inserted <= horizon) else {
-                continue;
-            };
-            if let Some(resident) = self.state.residents.peek(&slot.hash) {
+            let resident = self.state.residents.at(at);
+            if let Some(resident) = resident.filter(|it| it.inserted <= horizon) {
                 into.push(Listed {
                     last_access: resident.last_access,
                     slot: at,
-                    hash: slot.hash,
+                    hash: resident.hash,
                     size: resident.entry.charge(),
                     lifetime: resident.entry.remaining(now).map(|left| left.as_secs()),
                 });

@@ -1,0 +1,367 @@
+//! The residents of a shard: found by the hash of their key, by their slot, and by their age.
+//!
+//! A slot is a small dense number by which a guest order knows a resident. It is used again as
+//! soon as its entry left, so the numbers stay below the largest number of entries the shard ever
+//! held at once, and below its limit. What is known of a resident lies in one cache line, beside
+//! its neighbours in the order of use, so that a hit touches few lines and nothing allocates for a
+//! newcomer but the table and a chunk of places now and then.
+
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+use crate::entry::{Entry, SiteId};
+
+/// No slot.
+const NONE: u32 = u32::MAX;
+/// Places that are made at once: a vector that doubles would copy megabytes under the lock.
+const CHUNK: usize = 64;
+
+/// An entry that can be found, and what the shard knows of it.
+#[derive(Debug)]
+pub(super) struct Resident {
+    /// The entry.
+    pub(super) entry: Arc<Entry>,
+    /// Keyed hash of its key.
+    pub(super) hash: u64,
+    /// The number of this insertion, counted in the shard from 1.
+    pub(super) inserted: u64,
+    /// The number of its latest use, counted in the shard.
+    pub(super) last_access: u64,
+    /// Whose entry it is.
+    pub(super) site: SiteId,
+    /// Its slot.
+    pub(super) slot: u32,
+    /// Its first node in the tag index.
+    pub(super) tags: u32,
+}
+
+/// Where a resident is, or none.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Place {
+    resident: Option<Resident>,
+    /// The resident used next after this one.
+    newer: u32,
+    /// The resident used last before this one; of a place without one, the next such place.
+    older: u32,
+}
+
+/// How a hash leads to a slot. A part of the hash is kept beside the slot, so that neither a probe
+/// that fails nor a table that grows reads any place.
+#[derive(Clone, Copy, Debug)]
+struct Pointer {
+    mark: u32,
+    slot: u32,
+}
+
+impl Pointer {
+    fn mark(hash: u64) -> u32 {
+        u32::try_from(hash & u64::from(u32::MAX)).unwrap_or_default()
+    }
+
+    /// What the table takes for the hash of a mark: it wants its highest bits even, too.
+    fn spread(mark: u32) -> u64 {
+        u64::from(mark).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Residents {
+    table: HashTable<Pointer>,
+    places: Vec<Box<[Place; CHUNK]>>,
+    /// One past the highest slot ever used.
+    end: u32,
+    /// The first place below `end` without a resident.
+    free: u32,
+    newest: u32,
+    oldest: u32,
+    max: u32,
+}
+
+impl Residents {
+    /// Nobody; never more than `max`.
+    pub(super) fn new(max: u32) -> Self {
+        Self {
+            table: HashTable::new(),
+            places: Vec::new(),
+            end: 0,
+            free: NONE,
+            newest: NONE,
+            oldest: NONE,
+            max,
+        }
+    }
+
+    /// One past the highest slot ever used.
+    pub(super) fn end(&self) -> u32 {
+        self.end
+    }
+
+    /// The slot of the resident with this hash.
+    #[inline]
+    pub(super) fn find(&self, hash: u64) -> Option<u32> {
+        let mark = Pointer::mark(hash);
+        let is_it = |pointer: &Pointer| {
+            pointer.mark == mark && self.at(pointer.slot).is_some_and(|it| it.hash == hash)
+        };
+        let found = self.table.find(Pointer::spread(mark), is_it);
+        found.map(|pointer| pointer.slot)
+    }
+
+    /// The resident with this hash.
+    #[inline]
+    pub(super) fn peek(&self, hash: u64) -> Option<&Resident> {
+        self.at(self.find(hash)?)
+    }
+
+    /// The resident in `slot`.
+    #[inline]
+    pub(super) fn at(&self, slot: u32) -> Option<&Resident> {
+        self.place(slot)?.resident.as_ref()
+    }
+
+    /// The resident in `slot`, to change.
+    #[inline]
+    pub(super) fn at_mut(&mut self, slot: u32) -> Option<&mut Resident> {
+        self.place_mut(slot)?.resident.as_mut()
+    }
+
+    /// The slot that the next newcomer comes to.
+    #[inline]
+    pub(super) fn vacancy(&self) -> Option<u32> {
+        let next = if self.free == NONE {
+            self.end
+        } else {
+            self.free
+        };
+        (next < self.max).then_some(next)
+    }
+
+    /// Makes `newcomer` resident as the one used last: at the [vacancy](Self::vacancy), or in the
+    /// place of the one with its hash, who is answered.
+    pub(super) fn put(&mut self, newcomer: Resident) -> Option<Resident> {
+        let (slot, mark) = (newcomer.slot, Pointer::mark(newcomer.hash));
+        if slot == self.end {
+            self.grow();
+        }
+        let place = self.place_mut(slot)?;
+        let next_free = place.older;
+        let replaced = place.resident.replace(newcomer);
+        if replaced.is_some() {
+            self.promote(slot);
+        } else {
+            if slot == self.free {
+                self.free = next_free;
+            }
+            self.link(slot);
+            let pointer = Pointer { mark, slot };
+            self.table
+                .insert_unique(Pointer::spread(mark), pointer, |it| {
+                    Pointer::spread(it.mark)
+                });
+        }
+        replaced
+    }
+
+    /// Makes the resident in `slot` the one used last.
+    #[inline]
+    pub(super) fn promote(&mut self, slot: u32) {
+        if slot != self.newest {
+            self.unlink(slot);
+            self.link(slot);
+        }
+    }
+
+    /// The slot of the resident used the longest time ago.
+    pub(super) fn oldest(&self) -> Option<u32> {
+        (self.oldest != NONE).then_some(self.oldest)
+    }
+
+    /// Takes the resident in `slot` out.
+    pub(super) fn take(&mut self, slot: u32) -> Option<Resident> {
+        self.at(slot)?;
+        self.unlink(slot);
+        let free = self.free;
+        let place = self.place_mut(slot)?;
+        let resident = place.resident.take()?;
+        place.older = free;
+        self.free = slot;
+        let spread = Pointer::spread(Pointer::mark(resident.hash));
+        if let Ok(found) = self.table.find_entry(spread, |it| it.slot == slot) {
+            found.remove();
+        }
+        Some(resident)
+    }
+
+    #[inline]
+    fn place(&self, slot: u32) -> Option<&Place> {
+        let (chunk, offset) = split(slot);
+        self.places.get(chunk)?.get(offset)
+    }
+
+    #[inline]
+    fn place_mut(&mut self, slot: u32) -> Option<&mut Place> {
+        let (chunk, offset) = split(slot);
+        self.places.get_mut(chunk)?.get_mut(offset)
+    }
+
+    fn grow(&mut self) {
+        if split(self.end).0 >= self.places.len() {
+            let empty = || Place {
+                resident: None,
+                newer: NONE,
+                older: NONE,
+            };
+            self.places
+                .push(Box::new(std::array::from_fn(|_| empty())));
+        }
+        self.end = self.end.saturating_add(1);
+    }
+
+    fn unlink(&mut self, slot: u32) {
+        let Some((newer, older)) = self.place(slot).map(|place| (place.newer, place.older)) else {
+            return;
+        };
+        match self.place_mut(newer) {
+            Some(newer) => newer.older = older,
+            None => self.newest = older,
+        }
+        match self.place_mut(older) {
+            Some(older) => older.newer = newer,
+            None => self.oldest = newer,
+        }
+    }
+
+    fn link(&mut self, slot: u32) {
+        let older = self.newest;
+        if let Some(place) = self.place_mut(slot) {
+            place.newer = NONE;
+            place.older = older;
+        }
+        match self.place_mut(older) {
+            Some(older) => older.newer = slot,
+            None => self.oldest = slot,
+        }
+        self.newest = slot;
+    }
+
+    /// The residents, the one used last first.
+    #[cfg(test)]
+    pub(super) fn by_use(&self) -> impl Iterator<Item = &Resident> {
+        let older = |slot: &u32| self.place(*slot).map(|place| place.older);
+        let slots = std::iter::successors(Some(self.newest), move |slot| older(slot));
+        slots.map_while(|slot| self.at(slot))
+    }
+
+    /// The residents by slot, after checking that table, places and both chains agree.
+    #[cfg(test)]
+    pub(super) fn checked(&self) -> Vec<&Resident> {
+        let residents: Vec<_> = (0..self.end).filter_map(|slot| self.at(slot)).collect();
+        for resident in &residents {
+            assert_eq!(self.find(resident.hash), Some(resident.slot));
+            assert_eq!(
+                self.at(resident.slot).map(|it| it.inserted),
+                Some(resident.inserted)
+            );
+        }
+        assert_eq!(self.table.len(), residents.len());
+        assert_eq!(self.by_use().count(), residents.len());
+        let free = std::iter::successors(Some(self.free), |slot| {
+            self.place(*slot).map(|place| place.older)
+        });
+        let free: Vec<_> = free.take_while(|slot| *slot != NONE).collect();
+        assert!(free.iter().all(|slot| self.at(*slot).is_none()));
+        assert_eq!(
+            usize::try_from(self.end),
+            Ok(residents.len() + free.len()),
+            "a slot is neither free nor in use"
+        );
+        residents
+    }
+}
+
+#[inline]
+fn split(slot: u32) -> (usize, usize) {
+    let slot = usize::try_from(slot).unwrap_or(usize::MAX);
+    (slot / CHUNK, slot % CHUNK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::{Content, KeyHasher, Nominations};
+
+    fn resident(residents: &Residents, hash: u64) -> Resident {
+        let content = Content::Nominations(Nominations::default());
+        let key = KeyHasher::default().key(b"k").to_key();
+        Resident {
+            entry: Arc::new(Entry::new(key, SiteId(0), Vec::new(), content)),
+            hash,
+            inserted: 1,
+            last_access: 1,
+            site: SiteId(0),
+            slot: residents.find(hash).or(residents.vacancy()).unwrap(),
+            tags: u32::MAX,
+        }
+    }
+
+    fn hashes(residents: &Residents) -> Vec<u64> {
+        residents.checked();
+        residents.by_use().map(|it| it.hash).collect()
+    }
+
+    #[test]
+    fn slots_stay_dense_and_below_the_limit() {
+        let mut residents = Residents::new(3);
+        for hash in 0..3 {
+            assert_eq!(residents.vacancy(), u32::try_from(hash).ok());
+            assert!(residents.put(resident(&residents, hash)).is_none());
+        }
+        assert_eq!(residents.vacancy(), None);
+        assert_eq!(residents.take(1).map(|it| it.hash), Some(1));
+        assert!(residents.take(1).is_none() && residents.take(9).is_none());
+        assert_eq!(residents.vacancy(), Some(1));
+        assert!(residents.put(resident(&residents, 7)).is_none());
+        assert_eq!((residents.find(7), residents.find(1)), (Some(1), None));
+        assert_eq!(hashes(&residents), [7, 2, 0]);
+    }
+
+    #[test]
+    fn residents_are_in_the_order_of_use() {
+        let mut residents = Residents::new(1_000);
+        for hash in 0..5 {
+            residents.put(resident(&residents, hash));
+        }
+        residents.promote(1);
+        residents.promote(4);
+        residents.promote(4);
+        assert_eq!(hashes(&residents), [4, 1, 3, 2, 0]);
+        let replaced = residents.put(resident(&residents, 0));
+        assert_eq!(replaced.map(|it| it.hash), Some(0));
+        assert_eq!(hashes(&residents), [0, 4, 1, 3, 2]);
+        assert_eq!(residents.oldest(), Some(2));
+        for slot in [2, 0, 1, 4, 3] {
+            residents.take(slot);
+            residents.checked();
+        }
+        assert_eq!(residents.oldest(), None);
+    }
+
+    #[test]
+    fn hashes_with_equal_marks_are_told_apart() {
+        let mut residents = Residents::new(1_000);
+        let alike: Vec<u64> = (0..200).map(|high| high << 32 | 5).collect();
+        for hash in &alike {
+            residents.put(resident(&residents, *hash));
+        }
+        for (slot, hash) in (0..).zip(&alike) {
+            assert_eq!(residents.find(*hash), Some(slot));
+        }
+        assert_eq!(residents.find(5 | 200 << 32), None);
+        residents.take(7);
+        assert_eq!(residents.find(7 << 32 | 5), None);
+        assert_eq!(hashes(&residents).len(), 199);
+    }
+}
