@@ -99,12 +99,21 @@ impl Marks {
         self.forgotten = self.forgotten.max(forgotten);
     }
 
-    /// The latest that covers what belongs to `site` and carries `tags`, zero if none does.
-    fn latest(&self, site: SiteId, tags: impl Iterator<Item = Tag>) -> Mark {
+    /// The latest of each kind that covers what belongs to `site` and carries `tags`.
+    fn covering(
+        &self,
+        site: SiteId,
+        tags: impl Iterator<Item = Tag>,
+    ) -> impl Iterator<Item = Mark> {
         let of_tags = tags.filter_map(|tag| self.tags.get(&tag)).copied();
         let of_site = self.sites.get(&site).copied();
         let rest = [self.all, self.forgotten, of_site.unwrap_or_default()];
-        of_tags.chain(rest).max().unwrap_or_default()
+        of_tags.chain(rest)
+    }
+
+    /// The latest that covers what belongs to `site` and carries `tags`, zero if none does.
+    fn latest(&self, site: SiteId, tags: impl Iterator<Item = Tag>) -> Mark {
+        self.covering(site, tags).max().unwrap_or_default()
     }
 }
 
@@ -240,8 +249,9 @@ impl Purges {
         }
     }
 
-    /// The latest purge, if any, that removed something of `site` with `tags` which was fetched as
-    /// `born` says, and whether any purge since covers it.
+    /// The first purge that is known to have removed something of `site` with `tags` which was
+    /// fetched as `born` says, if any has, and whether any purge since covers it. Of purges by the
+    /// same tag only the latest is known.
     pub fn since(
         &self,
         born: &Born,
@@ -249,10 +259,10 @@ impl Purges {
         tags: impl Iterator<Item = Tag> + Clone,
     ) -> (Option<Mark>, bool) {
         let latest = self.lock();
-        let hard = latest.hard.latest(site, tags.clone());
+        let hard = latest.hard.covering(site, tags.clone());
+        let hard = hard.filter(|hard| self.is_later(*hard, born)).min();
         let soft = latest.soft.latest(site, tags);
         drop(latest);
-        let hard = Some(hard).filter(|hard| self.is_later(*hard, born));
         (hard, hard.is_some() || self.is_later(soft, born))
     }
 

@@ -214,8 +214,7 @@ impl Residents {
                 newer: NONE,
                 older: NONE,
             };
-            self.places
-                .push(Box::new(std::array::from_fn(|_| empty())));
+            self.places.push(Box::new(std::array::from_fn(|_| empty())));
         }
         self.end = self.end.saturating_add(1);
     }

@@ -369,12 +369,7 @@ impl Locked<'_> {
     }
 
     /// Takes out the resident in `slot`. Answers its charge and the number of its insertion.
-    fn depart(
-        &mut self,
-        slot: u32,
-        tell: Tell,
-        departed: &mut Departed<'_>,
-    ) -> Option<(u64, u64)> {
+    fn depart(&mut self, slot: u32, tell: Tell, departed: &mut Departed<'_>) -> Option<(u64, u64)> {
         let state = &mut *self.state;
         let resident = state.residents.take(slot)?;
         let charge = resident.entry.charge();
