@@ -11,6 +11,7 @@ pub mod budget;
 pub mod connect;
 mod course;
 pub mod fault;
+pub mod h2;
 pub mod health;
 pub mod metrics;
 pub mod outage;
@@ -23,11 +24,8 @@ pub mod upstream;
 
 use std::time::Duration;
 
-use http::header::HOST;
 use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, Uri};
-use hyper::body::Incoming;
+use http::{Request, Response};
 use hyper::client::conn::TrySendError;
 use tokio::time::Instant;
 
@@ -36,10 +34,11 @@ use super::site::Site;
 use crate::cache::flight::Failure;
 use crate::clock;
 use crate::config::OriginScheme;
+use body::Arriving;
 pub use body::OriginBody;
 use connect::{Dialled, dial};
 use course::Course;
-use fault::{Chain, Fault};
+use fault::{Chain, Fault, Lost};
 use outgoing::Progress;
 pub use outgoing::{Outgoing, OutgoingError};
 use pool::{Lease, Pool, Sender};
@@ -62,14 +61,6 @@ pub struct Deadlines {
 pub struct OriginClient {
     pool: Pool,
     deadlines: Deadlines,
-}
-
-/// Why a request that was handed to a connection has no answer.
-enum Lost {
-    /// It was not sent; here it is.
-    Unsent(Box<Request<Outgoing>>),
-    /// It was sent, in part at least.
-    Sent(Fault),
 }
 
 /// A connection, and whether it had carried a request before.
@@ -102,12 +93,13 @@ impl OriginClient {
         metrics.requests.increment();
         site.upstream.budget.deposit();
         if interim.is_wanted() {
+            let interim = interim.clone();
             hyper::ext::on_informational(&mut request, move |response| {
                 interim.send(response.status(), response.headers());
             });
         }
         let answers = site.upstream.outage.answers();
-        let answer = self.try_addresses(site, request).await;
+        let answer = self.try_addresses(site, request, &interim).await;
         site.upstream.note(answers, answer.as_ref().err());
         answer.map_err(|fault| {
             let reason = Chain(&fault);
@@ -123,6 +115,7 @@ impl OriginClient {
         &self,
         site: &Site,
         request: Request<Outgoing>,
+        interim: &Interim,
     ) -> Result<Response<OriginBody>, Fault> {
         let (upstream, metrics) = (&site.upstream, &site.metrics.origin);
         let (again, mut request) = replayable(request);
@@ -142,7 +135,8 @@ impl OriginClient {
                 }
             };
             let used = link.used;
-            let sending = self.exchange(upstream, &attempt, link, *request, &mut left);
+            let asking = (*request, interim);
+            let sending = self.exchange(upstream, &attempt, link, asking, &mut left);
             match sending.await {
                 Ok(response) => {
                     attempt.answered();
@@ -151,6 +145,10 @@ impl OriginClient {
                 Err(Lost::Unsent(back)) => {
                     request = back;
                     attempt = course.unsent(attempt, used)?;
+                }
+                Err(Lost::Refused(back, fault)) => {
+                    request = back;
+                    attempt = course.refused(attempt, fault)?;
                 }
                 Err(Lost::Sent(fault)) => {
                     (attempt, *request) = course.unanswered(attempt, used, fault)?;
@@ -207,7 +205,7 @@ impl OriginClient {
         };
         let sender = match dialled {
             Dialled::Http1(alone) => Sender::Http1(alone),
-            Dialled::Http2(sender) => Sender::Http2(self.pool.share(endpoint.id, sender)),
+            Dialled::Http2(channel) => Sender::Http2(self.pool.share(endpoint.id, channel)),
         };
         drop(alone);
         Ok(Link {
@@ -222,13 +220,13 @@ impl OriginClient {
         upstream: &Upstream,
         attempt: &Attempt,
         link: Link,
-        request: Request<Outgoing>,
+        (request, interim): (Request<Outgoing>, &Interim),
         left: &mut Deadlines,
     ) -> Result<Response<OriginBody>, Lost> {
         let method = request.method().clone();
         let upload = request.body().progress();
         let mut sender = link.sender;
-        let answer = ask(&mut sender, upstream.scheme(), request);
+        let answer = ask(&mut sender, upstream.scheme(), request, interim);
         let deadline = left.first_byte;
         let waiting = |_| within_deadline(answer, deadline, upload.as_deref());
         let Some(answered) = spend(&mut left.first_byte, waiting).await else {
@@ -255,17 +253,18 @@ async fn ask(
     sender: &mut Sender,
     scheme: OriginScheme,
     request: Request<Outgoing>,
-) -> Result<Response<Incoming>, Lost> {
+    interim: &Interim,
+) -> Result<Response<Arriving>, Lost> {
     match sender {
         Sender::Http1(alone) => {
             alone.heard.set(false);
             let answer = alone.sender.try_send_request(request).await;
-            answer.map_err(|error| lost(error, alone.heard.get()))
+            let answer = answer.map_err(|error| lost(error, alone.heard.get()))?;
+            Ok(answer.map(Arriving::Http1))
         }
         Sender::Http2(stream) => {
-            let request = for_http2(request, scheme).map_err(Lost::Sent)?;
-            let answer = stream.sender.try_send_request(request).await;
-            answer.map_err(|error| lost(error, false))
+            let answer = h2::exchange::send(&mut stream.channel, scheme, request, interim);
+            Ok(answer.await?.map(Arriving::Http2))
         }
     }
 }
@@ -275,22 +274,6 @@ fn lost(mut error: TrySendError<Request<Outgoing>>, heard: bool) -> Lost {
         Some(request) => Lost::Unsent(Box::new(request)),
         None => Lost::Sent(Fault::of_exchange(error.into_error(), heard)),
     }
-}
-
-/// `request` as HTTP/2 has it: its target is a whole URI, and `Host` a part of that
-/// (RFC 9113 8.3.1).
-fn for_http2(request: Request<Outgoing>, scheme: OriginScheme) -> Result<Request<Outgoing>, Fault> {
-    let (mut parts, body) = request.into_parts();
-    let target = parts.uri.path_and_query().cloned();
-    let host = parts.headers.remove(HOST);
-    let uri = Uri::builder()
-        .scheme(scheme.as_str())
-        .authority(host.as_ref().map_or(&b""[..], HeaderValue::as_bytes))
-        .path_and_query(target.unwrap_or_else(|| PathAndQuery::from_static("/")));
-    parts.uri = uri
-        .build()
-        .map_err(|_| Fault::Unsound("its host or target cannot be sent over HTTP/2"))?;
-    Ok(Request::from_parts(parts, body))
 }
 
 /// The head of `request`, if it may be sent more than once (RFC 9110 9.2.2), and `request`.

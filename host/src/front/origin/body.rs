@@ -9,16 +9,54 @@ use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use super::fault::Chain;
+use super::fault::{Cause, Chain};
+use super::h2::content::Content;
 use super::pool::Lease;
 use crate::cache::flight::Failure;
 use crate::config::Coding;
 use crate::front::coding::encoder::Encoder;
 
+/// What arrives over a connection.
+#[derive(Debug)]
+pub(super) enum Arriving {
+    /// Over HTTP/1.
+    Http1(Incoming),
+    /// Over HTTP/2.
+    Http2(Content),
+}
+
+impl Arriving {
+    /// The length that was announced.
+    fn length(&self) -> Option<u64> {
+        match self {
+            Self::Http1(incoming) => incoming.size_hint().exact(),
+            Self::Http2(content) => content.length(),
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        match self {
+            Self::Http1(incoming) => incoming.is_end_stream(),
+            Self::Http2(content) => content.is_whole(),
+        }
+    }
+
+    /// The next piece, which is empty for trailers.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cause>>> {
+        match self {
+            Self::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map(|frame| {
+                let piece = frame?.map(|frame| frame.into_data().unwrap_or_default());
+                Some(piece.map_err(Cause::from))
+            }),
+            Self::Http2(content) => content.poll_piece(cx).map_err(Cause::from),
+        }
+    }
+}
+
 /// The body of an origin's response.
 #[derive(Debug)]
 pub struct OriginBody {
-    incoming: Incoming,
+    arriving: Arriving,
     idle: Duration,
     deadline: Pin<Box<Sleep>>,
     waiting: bool,
@@ -28,12 +66,12 @@ pub struct OriginBody {
 }
 
 impl OriginBody {
-    /// The body that arrives as `incoming` over the connection of `lease`, in which pauses may
-    /// last for `idle`.
-    pub(super) fn new(incoming: Incoming, idle: Duration, lease: Lease) -> Self {
+    /// The body that is `arriving` over the connection of `lease`, in which pauses may last for
+    /// `idle`.
+    pub(super) fn new(arriving: Arriving, idle: Duration, lease: Lease) -> Self {
         let deadline = Box::pin(tokio::time::sleep(idle));
         let mut body = Self {
-            incoming,
+            arriving,
             idle,
             deadline,
             waiting: false,
@@ -64,23 +102,21 @@ impl OriginBody {
     /// The length that the origin announced; none of what is encoded here.
     pub fn length(&self) -> Option<u64> {
         let as_it_came = self.encoder.is_none();
-        as_it_came
-            .then(|| self.incoming.size_hint().exact())
-            .flatten()
+        as_it_came.then(|| self.arriving.length()).flatten()
     }
 
     /// Whether the whole body has been read.
     pub fn is_whole(&self) -> bool {
-        self.encoder.is_none() && self.incoming.is_end_stream()
+        self.encoder.is_none() && self.arriving.is_whole()
     }
 
     /// The next piece; `None` once the body is whole. Trailers are dropped.
     pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
         loop {
-            match Pin::new(&mut self.incoming).poll_frame(cx) {
-                Poll::Ready(frame) => {
+            match self.arriving.poll_piece(cx) {
+                Poll::Ready(piece) => {
                     self.waiting = false;
-                    match frame {
+                    match piece {
                         None => {
                             self.release();
                             let rest = self.encoder.take().map(Encoder::finish);
@@ -88,14 +124,13 @@ impl OriginBody {
                             return Poll::Ready(rest.map(Ok));
                         }
                         Some(Err(error)) => {
-                            tracing::debug!(error = %Chain(&error), "the origin's body broke off");
+                            tracing::debug!(error = %Chain(&*error), "the origin's body broke off");
                             return Poll::Ready(Some(Err(Failure::Unreachable)));
                         }
-                        Some(Ok(frame)) => {
-                            if self.incoming.is_end_stream() {
+                        Some(Ok(piece)) => {
+                            if self.arriving.is_whole() {
                                 self.release();
                             }
-                            let piece = frame.into_data().unwrap_or_default();
                             let piece = match &mut self.encoder {
                                 Some(encoder) => encoder.push(&piece),
                                 None => piece,

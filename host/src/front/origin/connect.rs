@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 use hyper::rt::Executor;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -19,6 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::fault::{Chain, Fault};
+use super::h2::{self, Channel};
 use super::metrics::OriginMetrics;
 use super::outgoing::Outgoing;
 use super::pool::Alone;
@@ -29,21 +30,13 @@ use crate::tasks::LocalExecutor;
 
 /// Bytes buffered for each HTTP/1 connection, at most; a response head must fit.
 const BUFFER_BYTES: usize = 256 << 10;
-/// Bytes of the fields of a response over HTTP/2, at most, counted as RFC 9113 6.5.2 has it.
-const FIELDS_BYTES: u32 = 256 << 10;
-/// Bytes that an origin may send over one HTTP/2 stream before they are read.
-const STREAM_WINDOW: u32 = 1 << 20;
-/// Bytes that an origin may send over one HTTP/2 connection before they are read.
-const CONNECTION_WINDOW: u32 = 4 << 20;
-/// How often a quiet HTTP/2 connection with requests under way is asked whether it is alive.
-const PING_EVERY: Duration = Duration::from_secs(20);
 /// How often the kernel asks whether a quiet connection is alive.
 const KEEP_ALIVE: Duration = Duration::from_mins(1);
 
 /// A connection over the protocol that was agreed on.
 pub(super) enum Dialled {
     Http1(Alone),
-    Http2(http2::SendRequest<Outgoing>),
+    Http2(Channel),
 }
 
 /// Connects to `endpoint` of `upstream` within `limit`.
@@ -92,13 +85,13 @@ async fn connect(
         OriginProtocol::H2 => true,
     };
     let heard = Rc::new(Cell::new(false));
-    let wire = TokioIo::new(Wire {
+    let wire = Wire {
         stream,
         heard: Rc::clone(&heard),
-    });
+    };
     endpoint.chose(over_http2);
     if over_http2 {
-        speak_http2(wire, open).await.map(Dialled::Http2)
+        h2::begin(wire, heard, open).await.map(Dialled::Http2)
     } else {
         let sender = speak_http1(wire, open).await?;
         Ok(Dialled::Http1(Alone { sender, heard }))
@@ -117,32 +110,12 @@ async fn begin_tls(
     connector.connect(name, socket).await
 }
 
-async fn speak_http1(
-    wire: TokioIo<Wire>,
-    open: Open,
-) -> Result<http1::SendRequest<Outgoing>, Fault> {
+async fn speak_http1(wire: Wire, open: Open) -> Result<http1::SendRequest<Outgoing>, Fault> {
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(BUFFER_BYTES)
-        .handshake(wire)
+        .handshake(TokioIo::new(wire))
         .await
-        .map_err(Fault::Broken)?;
-    LocalExecutor.execute(until_closed(connection, open));
-    Ok(sender)
-}
-
-async fn speak_http2(
-    wire: TokioIo<Wire>,
-    open: Open,
-) -> Result<http2::SendRequest<Outgoing>, Fault> {
-    let (sender, connection) = http2::Builder::new(LocalExecutor)
-        .timer(TokioTimer::new())
-        .max_header_list_size(FIELDS_BYTES)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .keep_alive_interval(PING_EVERY)
-        .handshake(wire)
-        .await
-        .map_err(Fault::Broken)?;
+        .map_err(|error| Fault::Broken(Box::new(error)))?;
     LocalExecutor.execute(until_closed(connection, open));
     Ok(sender)
 }

@@ -1,8 +1,9 @@
 //! What one request tries, in order, and when it gives up.
 //!
 //! Connecting falls over to every address of the route: nothing was sent, so nothing can happen
-//! twice. What was sent is sent once more only if the connection ended without a byte of an answer
-//! and the method allows it (RFC 9110 9.2.2): over a new connection if an idle one had closed
+//! twice. The same holds for what an origin says that it has not acted on. What was sent is sent once
+//! more only if the connection ended without a byte of an answer and the method allows it (RFC 9110
+//! 9.2.2): over a new connection if an idle one had closed
 //! meanwhile, and otherwise to another address, as often as the site allows and within its budget.
 
 use std::vec::IntoIter;
@@ -24,6 +25,7 @@ pub(super) struct Course<'a> {
     /// The head of the request, if it may be sent more than once.
     again: Option<Parts>,
     sent_again: u32,
+    refused: bool,
     /// Whether only a new connection will do.
     pub(super) fresh: bool,
 }
@@ -42,6 +44,7 @@ impl<'a> Course<'a> {
             route: route.into_iter(),
             again,
             sent_again: 0,
+            refused: false,
             fresh: false,
         }
     }
@@ -105,6 +108,23 @@ impl<'a> Course<'a> {
         };
         self.metrics.retries.increment();
         Ok((next, Request::from_parts(parts, Outgoing::Empty)))
+    }
+
+    /// The origin has not acted on the request and says so, by `fault` (RFC 9113 8.7).
+    pub(super) fn refused(
+        &mut self,
+        mut attempt: Attempt,
+        fault: Fault,
+    ) -> Result<Attempt, Fault> {
+        // It may have had no time to say how much it takes at once.
+        let next = if std::mem::replace(&mut self.refused, true) {
+            attempt.failed(Sign::Unanswered, &fault);
+            self.other(fault)?
+        } else {
+            attempt
+        };
+        self.metrics.retries.increment();
+        Ok(next)
     }
 
     /// Another address that the request may be sent to once more.

@@ -4,8 +4,13 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-use super::outgoing::OutgoingError;
+use http::Request;
+
+use super::outgoing::{Outgoing, OutgoingError};
 use crate::cache::flight::Failure;
+
+/// What a library says.
+pub type Cause = Box<dyn Error + Send + Sync>;
 
 /// Why a request to an origin has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -27,16 +32,26 @@ pub enum Fault {
     TimedOut,
     /// The connection ended before a byte of a response.
     #[error("the connection ended without a response")]
-    Closed(#[source] hyper::Error),
+    Closed(#[source] Cause),
     /// The connection broke within the head of a response, or that was none.
     #[error("no sound response")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] Cause),
     /// A response that cannot be told from what follows, or that nobody asked for.
     #[error("no sound response: {0}")]
     Unsound(&'static str),
     /// The client's own body cannot be sent on.
     #[error(transparent)]
     Client(OutgoingError),
+}
+
+/// Why a request that was handed to a connection has no answer.
+pub(super) enum Lost {
+    /// It was not sent; here it is.
+    Unsent(Box<Request<Outgoing>>),
+    /// The origin says that it has not acted on it; here it is.
+    Refused(Box<Request<Outgoing>>, Fault),
+    /// It was sent, in part at least.
+    Sent(Fault),
 }
 
 /// The kinds of failure that are counted apart. The words are the values of the metric label
@@ -137,9 +152,9 @@ impl Fault {
             }
         }
         if heard || error.is_parse() {
-            Self::Broken(error)
+            Self::Broken(Box::new(error))
         } else {
-            Self::Closed(error)
+            Self::Closed(Box::new(error))
         }
     }
 }

@@ -9,11 +9,12 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 use hyper::rt::Executor;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
+use super::h2::{Channel, Taken};
 use super::outgoing::Outgoing;
 use crate::tasks::LocalExecutor;
 
@@ -25,10 +26,10 @@ const IDLE_MAX: usize = 1024;
 const IDLE_AFTER: Duration = Duration::from_secs(55);
 /// How often idle connections are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
-/// Requests at once on one HTTP/2 connection, at most. Of an origin that allows fewer the rest
-/// wait in the connection, within their deadline.
+/// Requests at once on one HTTP/2 connection, at most; an origin may allow fewer.
 const STREAMS_MAX: usize = 100;
-/// HTTP/2 connections to one address; beyond them requests queue on the emptiest.
+/// HTTP/2 connections to one address; beyond them requests queue on the emptiest, within their
+/// deadline.
 const SHARED_MAX: usize = 16;
 
 /// Names an address for the life of the process.
@@ -54,18 +55,8 @@ pub struct Alone {
 /// A place on a connection over HTTP/2.
 #[derive(Debug)]
 pub struct Stream {
-    pub(super) sender: http2::SendRequest<Outgoing>,
+    pub(super) channel: Channel,
     _taken: Taken,
-}
-
-/// Counts as a request under way on a connection until it drops.
-#[derive(Debug)]
-struct Taken(Rc<Cell<usize>>);
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
-    }
 }
 
 /// The connection that a response comes over.
@@ -129,27 +120,25 @@ struct Resting {
 
 #[derive(Debug)]
 struct Shared {
-    sender: http2::SendRequest<Outgoing>,
-    streams: Rc<Cell<usize>>,
+    channel: Channel,
     used: Cell<Instant>,
 }
 
 impl Shared {
     fn stream(&self) -> Stream {
-        self.streams.set(self.streams.get() + 1);
         self.used.set(Instant::now());
         Stream {
-            sender: self.sender.clone(),
-            _taken: Taken(Rc::clone(&self.streams)),
+            channel: self.channel.clone(),
+            _taken: self.channel.take(),
         }
     }
 
     fn has_room(&self) -> bool {
-        self.streams.get() < STREAMS_MAX
+        self.channel.streams() < STREAMS_MAX.min(self.channel.streams_max())
     }
 
     fn is_idle(&self, now: Instant) -> bool {
-        self.streams.get() == 0 && now.duration_since(self.used.get()) >= IDLE_AFTER
+        self.channel.streams() == 0 && now.duration_since(self.used.get()) >= IDLE_AFTER
     }
 }
 
@@ -186,14 +175,9 @@ impl Pool {
     }
 
     /// Shares a new connection to `endpoint`; a place on it.
-    pub(super) fn share(
-        &self,
-        endpoint: EndpointId,
-        sender: http2::SendRequest<Outgoing>,
-    ) -> Stream {
+    pub(super) fn share(&self, endpoint: EndpointId, channel: Channel) -> Stream {
         let shared = Shared {
-            sender,
-            streams: Rc::default(),
+            channel,
             used: Cell::new(Instant::now()),
         };
         let stream = shared.stream();
@@ -254,10 +238,10 @@ impl Idle {
 
     fn stream(&mut self, endpoint: EndpointId) -> Option<Stream> {
         let shared = self.shared.get_mut(&endpoint)?;
-        shared.retain(|shared| !shared.sender.is_closed());
+        shared.retain_mut(|shared| shared.channel.is_open());
         let free = shared.iter().find(|shared| shared.has_room());
         let full = || {
-            let emptiest = shared.iter().min_by_key(|shared| shared.streams.get());
+            let emptiest = shared.iter().min_by_key(|shared| shared.channel.streams());
             emptiest.filter(|_| shared.len() >= SHARED_MAX)
         };
         free.or_else(full).map(Shared::stream)
@@ -273,7 +257,7 @@ impl Idle {
         self.alone.retain(|_, resting| !resting.is_empty());
         self.count = self.alone.values().map(Vec::len).sum();
         for shared in self.shared.values_mut() {
-            shared.retain(|shared| !shared.sender.is_closed() && !shared.is_idle(now));
+            shared.retain_mut(|shared| shared.channel.is_open() && !shared.is_idle(now));
         }
         self.shared.retain(|_, shared| !shared.is_empty());
         self.count > 0 || !self.shared.is_empty()
