@@ -16,6 +16,8 @@ pub(crate) mod client;
 pub(crate) mod edge;
 #[path = "support/http2.rs"]
 pub(crate) mod http2;
+#[path = "support/http2_origin.rs"]
+pub(crate) mod http2_origin;
 #[path = "support/metrics.rs"]
 pub(crate) mod metrics;
 #[path = "support/origin.rs"]

@@ -21,6 +21,7 @@ mod large;
 mod methods;
 mod origin_errors;
 mod origin_framing;
+mod origin_http2;
 mod origin_tls;
 mod origins;
 mod outage;

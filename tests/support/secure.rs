@@ -63,7 +63,7 @@ impl Authority {
 }
 
 /// Accepts connections on a free port and serves each by `serve` on a thread of its own.
-fn accept(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
+pub(crate) fn accept(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound");
     std::thread::spawn(move || {

@@ -111,11 +111,7 @@ impl<'a> Course<'a> {
     }
 
     /// The origin has not acted on the request and says so, by `fault` (RFC 9113 8.7).
-    pub(super) fn refused(
-        &mut self,
-        mut attempt: Attempt,
-        fault: Fault,
-    ) -> Result<Attempt, Fault> {
+    pub(super) fn refused(&mut self, mut attempt: Attempt, fault: Fault) -> Result<Attempt, Fault> {
         // It may have had no time to say how much it takes at once.
         let next = if std::mem::replace(&mut self.refused, true) {
             attempt.failed(Sign::Unanswered, &fault);
