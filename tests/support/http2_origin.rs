@@ -19,8 +19,6 @@ use super::secure::accept;
 const ACK: u8 = 1;
 /// Requests at once, as a setting (RFC 9113 6.5.2).
 pub(crate) const MAX_CONCURRENT_STREAMS: u16 = 3;
-/// The window that a stream begins with, as a setting.
-pub(crate) const INITIAL_WINDOW_SIZE: u16 = 4;
 
 /// An origin over HTTP/2.
 pub(crate) struct FrameOrigin {
