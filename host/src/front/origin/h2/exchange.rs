@@ -30,7 +30,7 @@ struct Answering<'a> {
     upload: Option<Upload>,
     interim: &'a Interim,
     /// Whether an interim response came.
-    heard: bool,
+    hinted: bool,
 }
 
 /// Why no head of a response came.
@@ -66,7 +66,7 @@ pub(in crate::front::origin) async fn send(
         answer,
         upload,
         interim,
-        heard: false,
+        hinted: false,
     };
     match poll_fn(|cx| answering.poll(cx)).await {
         Ok(response) => {
@@ -77,9 +77,9 @@ pub(in crate::front::origin) async fn send(
         }
         Err(Missing::Fault(fault)) => Err(Lost::Sent(fault)),
         Err(Missing::Error(error)) => {
-            let heard = answering.heard;
+            let hinted = answering.hinted;
             let body = kept.or_else(|| answering.upload.and_then(Upload::untouched));
-            Err(lost(error, heard, head, body))
+            Err(lost(error, hinted, head, body))
         }
     }
 }
@@ -114,11 +114,11 @@ fn unsent(head: Parts, body: Outgoing) -> Lost {
 }
 
 /// What `error` in place of an answer says of the request with `head`, of which `body` is there to
-/// be sent once more. `heard`: whether an interim response came.
-fn lost(error: h2::Error, heard: bool, head: Parts, body: Option<Outgoing>) -> Lost {
+/// be sent once more. `hinted`: whether an interim response came.
+fn lost(error: h2::Error, hinted: bool, head: Parts, body: Option<Outgoing>) -> Lost {
     let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
     let left_out = error.is_go_away();
-    let untouched = error.is_remote() && !heard && (refused || left_out);
+    let untouched = error.is_remote() && !hinted && (refused || left_out);
     match body.filter(|_| untouched) {
         // It leaves, and tells up to which request it has come (RFC 9113 6.8).
         Some(body) if left_out => unsent(head, body),
@@ -126,7 +126,7 @@ fn lost(error: h2::Error, heard: bool, head: Parts, body: Option<Outgoing>) -> L
             Box::new(Request::from_parts(head, body)),
             Fault::Closed(Box::new(error)),
         ),
-        None if heard || error.is_library() => Lost::Sent(Fault::Broken(Box::new(error))),
+        None if hinted || error.is_library() => Lost::Sent(Fault::Broken(Box::new(error))),
         None => Lost::Sent(Fault::Closed(Box::new(error))),
     }
 }
@@ -152,7 +152,7 @@ impl Answering<'_> {
                 let why = "it switches to a protocol that nobody asked for";
                 return Poll::Ready(Err(Missing::Fault(Fault::Unsound(why))));
             }
-            self.heard = true;
+            self.hinted = true;
             self.interim.send(interim.status(), interim.headers());
         }
         Pin::new(&mut self.answer).poll(cx).map_err(Missing::Error)
