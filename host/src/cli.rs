@@ -73,7 +73,7 @@ enum Command {
     /// What is named in several ways goes once. Prints the id of the purge and what it removed. It
     /// is in force then; what a disk tier held of it is counted in the background (settled: false),
     /// which --wait waits for, and what an object store held is not counted. Exits with 3 if
-    /// everything is counted and nothing matched.
+    /// everything is counted, within 5 s without --wait, and nothing matched.
     Purge(remote::Purge),
     /// Shows counters.
     Stat(remote::Stat),

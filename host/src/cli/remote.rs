@@ -20,6 +20,8 @@ use crate::config::{Rejected, Variables, read_token};
 /// How often `--wait` asks, and for how long.
 const POLL: Duration = Duration::from_millis(100);
 const SETTLE: Duration = Duration::from_mins(2);
+/// How long a purge that nobody waits for is asked whether anything matched after all.
+const GLANCE: Duration = Duration::from_secs(5);
 
 /// Which admin API, and the right to use it.
 #[derive(Debug, Args)]
@@ -151,23 +153,22 @@ pub(super) fn purge(purge: &Purge, out: &mut impl Write) -> Result<(), Failure> 
     });
     let mut receipt = client.post("/v1/purge", body)?;
     let since = clock::now();
-    while purge.how.wait
-        && receipt.get("settled") == Some(&Value::Bool(false))
-        && let Some(id) = receipt.get("id")
+    while is_worth_waiting(&receipt, purge.how.wait)
+        && let Some(id) = receipt.get("id").map(output::text)
     {
-        if clock::now().since(since) > SETTLE {
-            let message = format!(
-                "purge {} has not settled in {} s",
-                output::text(id),
-                SETTLE.as_secs()
-            );
+        let waited = clock::now().since(since);
+        if purge.how.wait && waited > SETTLE {
+            let message = format!("purge {id} has not settled in {} s", SETTLE.as_secs());
             return Err(Failure::local(
                 message,
                 "it is in force already; only its counts are not final",
             ));
         }
+        if !purge.how.wait && waited > GLANCE {
+            break;
+        }
         std::thread::sleep(POLL);
-        receipt = client.get(&format!("/v1/purge/{}", escaped(&output::text(id))))?;
+        receipt = client.get(&format!("/v1/purge/{}", escaped(&id)))?;
     }
     output::report(out, &receipt)?;
     out.flush()?;
@@ -175,6 +176,13 @@ pub(super) fn purge(purge: &Purge, out: &mut impl Write) -> Result<(), Failure> 
         true => Err(Failure::NothingMatched),
         false => Ok(()),
     }
+}
+
+/// Whether the counts in `receipt` may still change, and matter: to whoever `waits` for them, and
+/// to everybody as long as they are of nothing, which the exit code tells.
+fn is_worth_waiting(receipt: &Value, waits: bool) -> bool {
+    let counted = receipt.get("entries").and_then(Value::as_u64);
+    receipt.get("settled") == Some(&Value::Bool(false)) && (waits || counted == Some(0))
 }
 
 /// Whether it is certain that nothing matched: everything was counted, and it came to nothing.
@@ -281,6 +289,27 @@ mod tests {
             polled.starts_with("get /v1/purge/7 http/1.1\r\n"),
             "{polled}"
         );
+    }
+
+    #[test]
+    fn whether_nothing_matched_is_worth_a_wait() {
+        let (outcome, out, _) = purged(
+            "--tag t",
+            &[
+                "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"id\":7,\"entries\":0,\"settled\":false}",
+                "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"id\":7,\"entries\":0,\"settled\":true}",
+            ],
+        );
+        assert_eq!(outcome.unwrap_err().code(), 3);
+        assert_eq!(out, "entries:  0\nid:       7\nsettled:  true\n");
+        let (outcome, out, _) = purged(
+            "--tag t",
+            &[
+                "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"id\":7,\"entries\":1,\"settled\":false}",
+            ],
+        );
+        assert!(outcome.is_ok(), "{outcome:?}");
+        assert_eq!(out, "entries:  1\nid:       7\nsettled:  false\n");
     }
 
     #[test]
