@@ -60,6 +60,19 @@ fn an_outcome_upstream_stands_before_ours() {
 }
 
 #[test]
+fn via_names_the_version_that_a_response_came_over() {
+    // RFC 9110 7.6.3: the protocol received, not the one spoken on.
+    for (version, via) in [("HTTP/1.0", "1.0 larder"), ("HTTP/1.1", "1.1 larder")] {
+        let fields = "Content-Length: 1\r\nCache-Control: max-age=60";
+        let origin = Origin::always(Reply::raw(format!("{version} 200 OK\r\n{fields}\r\n\r\na")));
+        let edge = Edge::before(&origin);
+        for _ in 0..2 {
+            assert_eq!(edge.get("/a").field("via").as_deref(), Some(via));
+        }
+    }
+}
+
+#[test]
 fn end_to_end_fields_arrive_as_they_were_sent() {
     let reply = Reply::cached("a")
         .field("X-One", "1")

@@ -134,3 +134,38 @@ fn s_maxage_turns_stale_while_revalidate_off() {
     edge.get("/a");
     assert_eq!(edge.get("/a").text(), "new");
 }
+
+#[test]
+fn what_the_origin_has_taken_back_is_not_served_any_longer() {
+    let control = "max-age=60, stale-while-revalidate=1000, stale-if-error=1000";
+    for (gone, status, text) in [
+        (Reply::status(404).body("gone"), 404, "gone"),
+        (Reply::status(410).body("gone"), 410, "gone"),
+        (
+            Reply::ok("mine").field("Cache-Control", "no-store"),
+            200,
+            "mine",
+        ),
+        (
+            Reply::ok("mine").field("Cache-Control", "private"),
+            200,
+            "mine",
+        ),
+        (Reply::status(303).body("away"), 303, "away"),
+        // These are of the moment, or of who asks.
+        (Reply::status(403).body("not you"), 200, "old"),
+        (Reply::status(429).body("not now"), 200, "old"),
+        (Reply::status(503).body("down"), 200, "old"),
+    ] {
+        let origin = Origin::start();
+        let old = aged("old", control).field("ETag", "\"one\"");
+        origin.sequence("/a", vec![old, gone]);
+        let edge = Edge::before(&origin);
+        edge.get("/a");
+        assert_eq!(edge.get("/a").text(), "old", "{status} {text}");
+        origin.wait_for("/a", 2);
+        edge.wait_for_landing();
+        let third = edge.get("/a");
+        assert_eq!((third.status(), third.text().as_str()), (status, text));
+    }
+}

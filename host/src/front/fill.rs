@@ -274,7 +274,7 @@ impl Fill {
                     let Some(stored) = conditional.take() else {
                         return pilot.land(Landing::Failed(Failure::Unreachable));
                     };
-                    if self.freshen(stored, response.headers(), sent, &pilot) {
+                    if self.freshen(stored, &response, sent, &pilot) {
                         return;
                     }
                     // The 304 was about something else: ask again for the whole.
@@ -378,13 +378,14 @@ pub(super) fn has_validator(headers: &HeaderMap) -> bool {
     headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED)
 }
 
-/// The end-to-end fields of an origin's response, with what a cache adds to every one.
-pub fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
+/// The end-to-end fields of an origin's response, which came over `version`, with what a cache adds
+/// to every one.
+pub fn end_to_end(mut headers: HeaderMap, version: Version) -> HeaderMap {
     fields::remove_hop_by_hop(&mut headers);
     // The length is told by the content itself.
     headers.remove(CONTENT_LENGTH);
     record_date(&mut headers);
-    fields::append_via(&mut headers, Version::HTTP_11);
+    fields::append_via(&mut headers, version);
     headers
 }
 

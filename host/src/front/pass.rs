@@ -114,7 +114,7 @@ fn hand_on(
     let (head, body) = response.into_parts();
     let request = &exchange.head;
     let announced = head.headers.get(CONTENT_LENGTH).cloned();
-    let mut headers = fill::end_to_end(head.headers);
+    let mut headers = fill::end_to_end(head.headers, head.version);
     tagging::remove(&mut headers);
     targeted::take(&mut headers);
     let coding = match request.method {

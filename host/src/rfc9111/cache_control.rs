@@ -327,9 +327,15 @@ fn asks_no_cache(line: &HeaderValue) -> bool {
 
 fn for_each_directive<'a>(headers: &'a HeaderMap, mut take: impl FnMut(Directive<'a>)) {
     for line in headers.get_all(CACHE_CONTROL) {
-        list::elements(line.as_bytes())
-            .filter_map(list::directive)
-            .for_each(&mut take);
+        let mut elements = list::elements(line.as_bytes());
+        while let Some(element) = elements.next() {
+            if let Some(mut directive) = list::directive(element) {
+                if elements.has_open_quote() {
+                    directive.argument = Argument::Malformed;
+                }
+                take(directive);
+            }
+        }
     }
 }
 

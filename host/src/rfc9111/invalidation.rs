@@ -44,11 +44,12 @@ pub fn invalidated<'a>(
     targets
 }
 
-/// Whether a method is defined to change nothing (RFC 9110 9.2.1).
+/// Whether a method is defined to change nothing (RFC 9110 9.2.1): those of RFC 9110, and of the
+/// registry `PROPFIND` (RFC 4918), `QUERY` (RFC 10008), `REPORT` (RFC 3253), `SEARCH` (RFC 5323).
 pub fn is_safe(method: &Method) -> bool {
     matches!(
-        *method,
-        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE
+        method.as_str(),
+        "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PROPFIND" | "QUERY" | "REPORT" | "SEARCH"
     )
 }
 

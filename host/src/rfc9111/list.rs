@@ -45,6 +45,14 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
+impl Elements<'_> {
+    /// Whether a quote was found that is never closed, so that what was given last and what follows
+    /// may have been meant to be quoted.
+    pub const fn has_open_quote(&self) -> bool {
+        matches!(self.quotes, Quotes::Ignore)
+    }
+}
+
 impl<'a> Elements<'a> {
     /// Takes everything up to the next separating comma, and the comma.
     fn split(&mut self) -> &'a [u8] {

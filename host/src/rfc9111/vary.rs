@@ -120,7 +120,8 @@ enum Syntax {
     /// A list that is ranked by weight; among equal weights order may mean something, and letters'
     /// case means nothing (RFC 9110 12.5.4).
     Ranking,
-    /// A list in which letters' case may matter.
+    /// A list in which the case of letters means nothing before the first parameter (RFC 9110 8.3.1)
+    /// and may matter from there on.
     List,
     /// `Cookie`, whose lines, if HTTP/2 split it, are joined by `"; "` (RFC 9113 8.2.3).
     Crumbs,
@@ -153,7 +154,7 @@ fn normalise<'a>(
         // Combined lines are joined by a comma and a space (RFC 9110 5.3).
         Syntax::Opaque => join(lines, b", ", out),
         Syntax::Crumbs => join(lines, b"; ", out),
-        Syntax::List => join(lines.flat_map(list::elements), b",", out),
+        Syntax::List => enumerate(lines.flat_map(list::elements), Case::OfNames, out),
         Syntax::Set => ranked(lines, Order::Free, out),
         Syntax::Ranking => ranked(lines, Order::Kept, out),
     }
@@ -168,6 +169,41 @@ fn join<'a>(parts: impl Iterator<Item = &'a [u8]>, separator: &[u8], out: &mut V
     }
 }
 
+/// Where the case of letters means nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Case {
+    OfAll,
+    OfNames,
+}
+
+/// Appends the elements of a list, each with its weight last and in one form. A weight of 1 is left
+/// out: it is what an element without one has (RFC 9110 12.4.2).
+fn enumerate<'a>(elements: impl Iterator<Item = &'a [u8]>, case: Case, out: &mut Vec<u8>) {
+    for (number, element) in elements.enumerate() {
+        if number > 0 {
+            out.push(b',');
+        }
+        let start = out.len();
+        let (item, weight) = weighted(element);
+        out.extend_from_slice(item);
+        let named = match case {
+            Case::OfAll => item.len(),
+            Case::OfNames => {
+                let parameters = item.iter().position(|&byte| byte == b';');
+                parameters.unwrap_or(item.len())
+            }
+        };
+        if let Some(name) = out.get_mut(start..start.saturating_add(named)) {
+            name.make_ascii_lowercase();
+        }
+        if weight < WEIGHT_MAX {
+            let digit = |place| b'0' + u8::try_from(weight / place % 10).unwrap_or_default();
+            out.extend_from_slice(b";q=0.");
+            out.extend([digit(100), digit(10), digit(1)]);
+        }
+    }
+}
+
 /// Whether elements of equal weight keep the order they came in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Order {
@@ -179,10 +215,9 @@ enum Order {
 /// compared in the order it came in, at worst as one more variant.
 const RANKED_MAX: usize = 24;
 
-/// Appends the elements in lower case, by falling weight.
+/// Appends the elements by falling weight.
 fn ranked<'a>(lines: impl Iterator<Item = &'a [u8]>, order: Order, out: &mut Vec<u8>) {
     let mut elements = lines.flat_map(list::elements);
-    let start = out.len();
     // Sorted on the stack: this runs for each hit on a response that varies.
     let mut slots: [&[u8]; RANKED_MAX] = [&[]; RANKED_MAX];
     let mut count = 0;
@@ -199,14 +234,8 @@ fn ranked<'a>(lines: impl Iterator<Item = &'a [u8]>, order: Order, out: &mut Vec
             sink_last(front, order);
         }
     }
-    join(
-        sorted.iter().copied().chain(rest).chain(elements),
-        b",",
-        out,
-    );
-    if let Some(written) = out.get_mut(start..) {
-        written.make_ascii_lowercase();
-    }
+    let all = sorted.iter().copied().chain(rest).chain(elements);
+    enumerate(all, Case::OfAll, out);
 }
 
 /// Moves the last element forward to its place.
@@ -224,7 +253,8 @@ fn sink_last(sorted: &mut [&[u8]], order: Order) {
 
 /// Whether `one` must stand before `other`, which came first.
 fn before(one: &[u8], other: &[u8], order: Order) -> bool {
-    match weight(one).cmp(&weight(other)) {
+    let ((one, heavy), (other, weight)) = (weighted(one), weighted(other));
+    match heavy.cmp(&weight) {
         std::cmp::Ordering::Greater => true,
         std::cmp::Ordering::Less => false,
         std::cmp::Ordering::Equal => {
@@ -234,18 +264,23 @@ fn before(one: &[u8], other: &[u8], order: Order) -> bool {
     }
 }
 
-/// The weight of a list element in thousandths (RFC 9110 12.4.2); 1000 where there is none that
-/// can be read.
-fn weight(element: &[u8]) -> u16 {
-    let mut parameters = element
-        .split(|&byte| byte == b';')
-        .skip(1)
-        .map(<[u8]>::trim_ascii);
-    let given = parameters.find_map(|parameter| match parameter {
-        [b'q' | b'Q', b'=', value @ ..] => thousandths(value),
-        _ => None,
-    });
-    given.unwrap_or(1000)
+/// The weight of what has none.
+const WEIGHT_MAX: u16 = 1000;
+
+/// A list element without its weight, and its weight in thousandths (RFC 9110 12.4.2). What cannot
+/// be read as a weight, or is not last, is part of the element.
+fn weighted(element: &[u8]) -> (&[u8], u16) {
+    let weight = element
+        .iter()
+        .rposition(|&byte| byte == b';')
+        .and_then(|at| {
+            let (item, parameter) = element.split_at_checked(at)?;
+            match parameter.get(1..)?.trim_ascii() {
+                [b'q' | b'Q', b'=', value @ ..] => Some((item.trim_ascii(), thousandths(value)?)),
+                _ => None,
+            }
+        });
+    weight.unwrap_or((element, WEIGHT_MAX))
 }
 
 /// Reads `qvalue`: `0` or `1`, with up to three digits after the point.
@@ -358,10 +393,24 @@ mod tests {
             false,
         );
         check(&ACCEPT_ENCODING, &["gzip"], &["gzip, br"], false);
+        check(
+            &ACCEPT_ENCODING,
+            &["gzip;q=1.0, br"],
+            &["gzip, br ; Q=1"],
+            true,
+        );
+        check(&ACCEPT_ENCODING, &["a;q=1, a-b"], &["a-b, a"], true);
+        check(&ACCEPT_ENCODING, &["br;q=0.50"], &["br;q=0.5"], true);
+        check(&ACCEPT_ENCODING, &["br;q=0"], &["br"], false);
         check(&ACCEPT_LANGUAGE, &["en;q=0.5, de"], &["DE,en;q=0.5"], true);
         check(&ACCEPT_LANGUAGE, &["en, de"], &["de, en"], false);
         check(&ACCEPT, &["text/html, a/b"], &["text/html,a/b"], true);
         check(&ACCEPT, &["text/html, a/b"], &["a/b,text/html"], false);
+        check(&ACCEPT, &["Text/HTML;q=0.5"], &["text/html; q=0.50"], true);
+        check(&ACCEPT, &["a/b;x=Y"], &["A/b;x=Y"], true);
+        check(&ACCEPT, &["a/b;x=Y"], &["a/b;x=y"], false);
+        check(&ACCEPT, &["a/b;q=1;x=y"], &["a/b;x=y"], false);
+        check(&ACCEPT, &["a/b;x=\";q=1\""], &["a/b;x=\""], false);
         let long = vec!["x"; RANKED_MAX].join(",") + ",b,a";
         check(&ACCEPT_ENCODING, &[&long], &[&long.to_uppercase()], true);
     }
@@ -374,13 +423,14 @@ mod tests {
             ("a;q=0", 0),
             ("a; Q=0.5", 500),
             ("a;v=1;q=0.25", 250),
+            ("a;q=0.25;v=1", 1000),
             ("a;q=0.125", 125),
             ("a;q=1.5", 1000),
             ("a;q=0.1234", 1000),
             ("a;q=x", 1000),
             ("a;q=", 1000),
         ] {
-            assert_eq!(weight(element.as_bytes()), expected, "{element}");
+            assert_eq!(weighted(element.as_bytes()).1, expected, "{element}");
         }
     }
 

@@ -25,19 +25,20 @@ impl Fill {
     pub(super) fn freshen(
         &self,
         stale: &Arc<Entry>,
-        update: &HeaderMap,
+        update: &Response<OriginBody>,
         sent: SystemTime,
         pilot: &Pilot,
     ) -> bool {
         let Some(stored) = stale.headers() else {
             return false;
         };
-        let mut update = update.clone();
-        coding::amend_update(&self.site.compress, stored, &mut update);
-        if validation::identifies(stored, &update) == Identifies::Another {
+        let mut fields = update.headers().clone();
+        coding::amend_update(&self.site.compress, stored, &mut fields);
+        if validation::identifies(stored, &fields) == Identifies::Another {
             return false;
         }
-        self.refresh(stale, (StatusCode::NOT_MODIFIED, update), sent, pilot);
+        let update = (update.status(), update.version(), fields);
+        self.refresh(stale, update, sent, pilot);
         true
     }
 
@@ -45,14 +46,14 @@ impl Fill {
     fn refresh(
         &self,
         stale: &Arc<Entry>,
-        (answered, mut update): (StatusCode, HeaderMap),
+        (answered, version, mut update): (StatusCode, Version, HeaderMap),
         sent: SystemTime,
         pilot: &Pilot,
     ) {
         fields::remove_hop_by_hop(&mut update);
         record_date(&mut update);
         if update.contains_key(VIA) {
-            fields::append_via(&mut update, Version::HTTP_11);
+            fields::append_via(&mut update, version);
         }
         let mut known = stale.headers().cloned().unwrap_or_default();
         known.extend(stale.targeted().cloned().unwrap_or_default());
@@ -140,7 +141,8 @@ impl Fill {
             let length = stored.body.len();
             match validation::head_identifies(&stored.headers, length, told) {
                 Identifies::This => {
-                    self.refresh(stale, (status, told.clone()), sent, &pilot);
+                    let update = (status, response.version(), told.clone());
+                    self.refresh(stale, update, sent, &pilot);
                     return;
                 }
                 Identifies::Another => self.give_up(stale),
@@ -150,7 +152,7 @@ impl Fill {
             let text = value.to_str().ok()?;
             text.parse().ok()
         });
-        let mut headers = end_to_end(told.clone());
+        let mut headers = end_to_end(told.clone(), response.version());
         let times = Times {
             request_time: sent,
             response_time: clock::wall(),

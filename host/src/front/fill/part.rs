@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::header::{AGE, CONTENT_RANGE};
 use http::{HeaderMap, Response, StatusCode};
 
-use super::Fill;
+use super::{Fill, Judged, is_of_the_request};
 use crate::cache::flight::Pilot;
 use crate::cache::lower::LowerWriter;
 use crate::clock;
@@ -186,6 +186,22 @@ impl Fill {
             .partial()
             .is_some_and(|stored| same_content(&stored.headers, headers));
         if !holds {
+            self.give_up(stale);
+        }
+    }
+
+    /// Removes what was stored for the key if `content`, which is not to be stored, tells how the
+    /// resource is now: that it is there, elsewhere or gone. Any other status may be of the moment,
+    /// or of who asks (RFC 9111 4.3.3).
+    pub(super) fn outdate_stale(&self, content: &Incoming, judged: &Judged) {
+        let status = content.judged_as;
+        let tells = status.is_success()
+            || status.is_redirection()
+            || matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
+        let stands = judged.decision.lifetime.is_some()
+            || content.part.is_some()
+            || is_of_the_request(judged.native.storable);
+        if let Some(stale) = self.stale.as_ref().filter(|_| tells && !stands) {
             self.give_up(stale);
         }
     }

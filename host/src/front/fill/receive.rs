@@ -91,6 +91,7 @@ impl Fill {
             judged.decision.lifetime = None;
         }
         self.learn(pilot.flight(), content.judged_as, &judged);
+        self.outdate_stale(content, &judged);
         let key = self.response_key(&judged, listed);
         let shared = sharing(&judged, &key);
         let Judged {
@@ -161,7 +162,7 @@ impl Fill {
     fn encoded(&self, response: Response<OriginBody>) -> (StatusCode, HeaderMap, OriginBody) {
         let (head, body) = response.into_parts();
         let (offered, length) = (&self.site.compress, body.length());
-        let mut headers = end_to_end(head.headers);
+        let mut headers = end_to_end(head.headers, head.version);
         let coding = coding::apply(offered, &self.request, head.status, &mut headers, length);
         (head.status, headers, body.encoded(coding))
     }

@@ -34,6 +34,8 @@ fn lifetimes_are_read_once_and_to_the_letter() {
     check(&["max-age=007"], Some(7));
     check(&["a=\"max-age=1\", max-age=60"], Some(60));
     check(&["a=\"max-age=1\""], None);
+    check(&["a=\"b, max-age=60"], Some(0));
+    check(&["max-age=60, a=\"b"], Some(60));
     check(&["xmax-age=60", "max-age60"], None);
     check(&["max-age=60", "max-age=60"], Some(60));
     check(&["max-age=60, max-age=61"], Some(60));
@@ -53,6 +55,15 @@ fn lifetimes_are_read_once_and_to_the_letter() {
         &["max-age=99999999999999999999999999999999"],
         Some(MAX_SECS),
     );
+}
+
+#[test]
+fn what_an_open_quote_may_hold_restricts_and_does_not_permit() {
+    let read = response(&["a=\"b, no-store, public, private=\"x\", must-revalidate"]);
+    assert!(read.has(ResponseFlag::NoStore) && read.has(ResponseFlag::MustRevalidate));
+    assert!(!read.has(ResponseFlag::Public));
+    assert_eq!(read.private, Scope::Whole);
+    assert_eq!(request(&["a=\"b, max-stale"]).max_stale, None);
 }
 
 #[test]
