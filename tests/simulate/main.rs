@@ -16,6 +16,7 @@ mod support;
 mod text;
 
 mod arguments;
+mod footprint;
 mod formats;
 mod interrupt;
 mod outcome;

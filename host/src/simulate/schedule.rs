@@ -26,6 +26,9 @@ struct Shared {
 
 struct State {
     window: VecDeque<Batch>,
+    /// Batches that everyone has seen, emptied: memory that is new costs more than what is read
+    /// into it.
+    spare: Vec<Vec<Request>>,
     /// The number of the first batch in the window.
     first: usize,
     /// No batch follows those in the window.
@@ -50,15 +53,23 @@ impl State {
         Some((at, cell, batches.collect()))
     }
 
-    /// Takes a cell back that has seen `count` batches.
-    fn put_back(&mut self, at: usize, cell: Cell, count: usize) {
+    /// Takes a cell back that has seen `batches`.
+    fn put_back(&mut self, at: usize, cell: Cell, batches: Vec<Batch>) {
+        let count = batches.len();
+        drop(batches);
         if let (Some(place), Some(next)) = (self.cells.get_mut(at), self.next.get_mut(at)) {
             *place = Some(cell);
             *next += count;
         }
         let seen = self.next.iter().min().copied().unwrap_or(usize::MAX);
-        while self.first < seen && self.window.pop_front().is_some() {
+        while self.first < seen
+            && let Some(batch) = self.window.pop_front()
+        {
             self.first += 1;
+            if let Some(mut batch) = Arc::into_inner(batch) {
+                batch.clear();
+                self.spare.push(batch);
+            }
         }
     }
 
@@ -91,7 +102,7 @@ impl Shared {
                 cell.replay(batch);
             }
             state = self.lock();
-            state.put_back(at, cell, batches.len());
+            state.put_back(at, cell, batches);
             self.changed.notify_all();
         }
     }
@@ -128,6 +139,7 @@ pub(super) fn run<E>(
     let shared = Shared {
         state: Mutex::new(State {
             window: VecDeque::new(),
+            spare: Vec::new(),
             first: 0,
             ended: false,
             next: vec![0; cells.len()],
@@ -159,7 +171,8 @@ fn feed<E>(
     read: &mut impl FnMut(&mut Vec<Request>) -> Result<bool, E>,
 ) -> Result<(), E> {
     loop {
-        let mut batch = Vec::with_capacity(BATCH_REQUESTS);
+        let spare = shared.lock().spare.pop();
+        let mut batch = spare.unwrap_or_else(|| Vec::with_capacity(BATCH_REQUESTS));
         let more = read(&mut batch)?;
         let mut state = shared.lock();
         while state.window.len() >= WINDOW_BATCHES && !state.ended {

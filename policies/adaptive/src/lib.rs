@@ -18,9 +18,9 @@
 //! On disk it keeps what was hit most often since it was written: for its size if it is requests
 //! that count, for the root of its size if both do.
 //!
-//! Keeps 54 bytes for each entry, ghosts included. The shadows keep 70 for each of theirs: usually
-//! there are eight times a 64th as many of them as the shard may have entries, and never more than
-//! four times that; 1,024 take the place of the 64th in shards of more than 65,536 entries.
+//! Keeps 50 bytes for each entry, ghosts included. The shadows keep 66 for each of theirs: each has
+//! up to a 32nd of the entries that the shard may have, or 2,048 in shards of more than 65,536, and
+//! never more than twice that.
 //!
 //! An event costs the same however many entries there are. A shadow costs about as much as the
 //! shard itself, so that a shard of fewer entries than the sample costs eight times as much for an

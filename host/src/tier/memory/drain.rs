@@ -276,7 +276,9 @@ impl Worker {
             owed_entries.saturating_mul(mean)
         };
         let need = mean.saturating_mul(LOT_ENTRIES).min(owed).min(bytes);
-        self.drain(index);
+        if self.inner.pace.others_go_on() {
+            self.drain(index);
+        }
         let (mut freed, changed) = match self.evict_named(index, need, mean) {
             Ok(done) => done,
             Err(fault) => {

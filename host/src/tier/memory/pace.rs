@@ -60,8 +60,10 @@ impl Pace {
             Room::Exactly(bytes, entries) => Marks {
                 high_bytes: bytes,
                 low_bytes: bytes,
+                pressed_bytes: u64::MAX,
                 high_entries: entries,
                 low_entries: entries,
+                pressed_entries: u64::MAX,
             },
         }
     }
@@ -74,6 +76,11 @@ impl Pace {
             // It is asked as soon as there is somebody to let in, who came last.
             Room::Exactly(..) => Some(horizon.saturating_sub(1)),
         }
+    }
+
+    /// Whether requests come while the orders are told of those before.
+    pub(super) fn others_go_on(&self) -> bool {
+        matches!(self, Self::Requests)
     }
 
     /// Now, as lifetimes are measured.

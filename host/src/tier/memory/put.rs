@@ -141,6 +141,12 @@ impl Domain {
             None => match inner.place(entry, may_store, &mut departed) {
                 Placed::Stored => {
                     inner.counters.puts.increment();
+                    if inner.signals.is_pressed(&inner.budget) {
+                        drop(departed);
+                        // The eviction thread is awake and has no CPU: it gets this one for a
+                        // moment. Only a store waits for it, and only so long.
+                        std::thread::yield_now();
+                    }
                     return Put::Stored;
                 }
                 Placed::Superseded => {

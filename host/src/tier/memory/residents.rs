@@ -5,6 +5,10 @@
 //! held at once, and below its limit. What is known of a resident lies in one cache line, beside
 //! its neighbours in the order of use, so that a hit touches few lines and nothing allocates for a
 //! newcomer but the table and a chunk of places now and then.
+//!
+//! The order of use is exact where it decides who leaves. Under a guest order it is needed for what
+//! that leaves undone only: a hit then just marks the resident, and one that is found marked at the
+//! old end has another round.
 
 use std::sync::Arc;
 
@@ -17,6 +21,9 @@ const NONE: u32 = u32::MAX;
 /// Places that are made at once: a vector that doubles would copy megabytes under the lock.
 const CHUNK: usize = 64;
 
+/// Marked residents that are given another round at a time, which bounds how long it takes.
+const ROUNDS: usize = 32;
+
 /// An entry that can be found, and what the shard knows of it.
 #[derive(Debug)]
 pub(super) struct Resident {
@@ -26,7 +33,7 @@ pub(super) struct Resident {
     pub(super) hash: u64,
     /// The number of this insertion, counted in the shard from 1.
     pub(super) inserted: u64,
-    /// The number of its latest use, counted in the shard.
+    /// The number of its latest use, counted in the shard, but for one that it is marked for.
     pub(super) last_access: u64,
     /// Whose entry it is.
     pub(super) site: SiteId,
@@ -34,6 +41,8 @@ pub(super) struct Resident {
     pub(super) slot: u32,
     /// Its first node in the tag index.
     pub(super) tags: u32,
+    /// It was used since it came to its place in the order.
+    pub(super) is_used: bool,
 }
 
 /// Where a resident is, or none.
@@ -174,8 +183,21 @@ impl Residents {
         }
     }
 
-    /// The slot of the resident used the longest time ago.
-    pub(super) fn oldest(&self) -> Option<u32> {
+    /// The slot of the resident used the longest time ago, as far as the order tells and a few
+    /// marks do. Another round is an access, by the number that follows `accesses`.
+    pub(super) fn oldest(&mut self, accesses: &mut u64) -> Option<u32> {
+        for _ in 0..ROUNDS {
+            let slot = self.oldest;
+            match self.at_mut(slot) {
+                Some(resident) if resident.is_used => {
+                    *accesses = accesses.wrapping_add(1);
+                    resident.last_access = *accesses;
+                    resident.is_used = false;
+                }
+                _ => break,
+            }
+            self.promote(slot);
+        }
         (self.oldest != NONE).then_some(self.oldest)
     }
 
@@ -303,6 +325,7 @@ mod tests {
             site: SiteId(0),
             slot: residents.find(hash).or(residents.vacancy()).unwrap(),
             tags: u32::MAX,
+            is_used: false,
         }
     }
 
@@ -340,12 +363,35 @@ mod tests {
         let replaced = residents.put(resident(&residents, 0));
         assert_eq!(replaced.map(|it| it.hash), Some(0));
         assert_eq!(hashes(&residents), [0, 4, 1, 3, 2]);
-        assert_eq!(residents.oldest(), Some(2));
+        assert_eq!(residents.oldest(&mut 9), Some(2));
         for slot in [2, 0, 1, 4, 3] {
             residents.take(slot);
             residents.checked();
         }
-        assert_eq!(residents.oldest(), None);
+        assert_eq!(residents.oldest(&mut 9), None);
+    }
+
+    #[test]
+    fn who_is_marked_at_the_old_end_has_another_round() {
+        let mut residents = Residents::new(1_000);
+        for hash in 0..100 {
+            residents.put(resident(&residents, hash));
+        }
+        for slot in [0, 1, 3] {
+            residents.at_mut(slot).unwrap().is_used = true;
+        }
+        let accesses = &mut 9;
+        assert_eq!(residents.oldest(accesses), Some(2));
+        assert_eq!(*accesses, 11);
+        assert_eq!(hashes(&residents)[..3], [1, 0, 99]);
+        residents.take(2);
+        assert_eq!(residents.oldest(accesses), Some(4));
+        for slot in 0..100 {
+            if let Some(resident) = residents.at_mut(slot) {
+                resident.is_used = true;
+            }
+        }
+        assert!(residents.oldest(accesses).is_some(), "a round ends");
     }
 
     #[test]

@@ -226,10 +226,16 @@ impl Locked<'_> {
             add(&gauges.misses, 1);
             return None;
         };
-        state.accesses = state.accesses.wrapping_add(1);
-        resident.last_access = state.accesses;
         let slot = resident.slot;
-        state.residents.promote(slot);
+        if state.events.recording() == Recording::On {
+            // Another resident's line is not touched for an order that nobody asks for.
+            resident.is_used = true;
+        } else {
+            state.accesses = state.accesses.wrapping_add(1);
+            resident.last_access = state.accesses;
+            resident.is_used = false;
+            state.residents.promote(slot);
+        }
         add(&gauges.hits, 1);
         match state.events.hit(slot) {
             Ok(Wake::No) => {}
@@ -304,6 +310,7 @@ impl Locked<'_> {
             site,
             slot,
             tags,
+            is_used: false,
         });
         let gauges = &self.shard.gauges;
         departed
@@ -335,7 +342,8 @@ impl Locked<'_> {
 
     /// Evicts the least recently used resident and answers its charge.
     pub(super) fn evict_oldest(&mut self, departed: &mut Departed<'_>) -> Option<u64> {
-        let Some(slot) = self.state.residents.oldest() else {
+        let state = &mut *self.state;
+        let Some(slot) = state.residents.oldest(&mut state.accesses) else {
             // An empty shard holds nothing: were its gauges wrong, callers would ask it for ever.
             let bytes = self.shard.gauges.bytes.swap(0, Relaxed);
             let entries = self.shard.gauges.entries.swap(0, Relaxed);

@@ -45,8 +45,11 @@ struct Settling {
 pub(super) struct Marks {
     pub(super) high_bytes: u64,
     pub(super) low_bytes: u64,
+    /// From which use on there is little left before a store has to evict for itself.
+    pub(super) pressed_bytes: u64,
     pub(super) high_entries: u64,
     pub(super) low_entries: u64,
+    pub(super) pressed_entries: u64,
 }
 
 impl Marks {
@@ -57,15 +60,18 @@ impl Marks {
         let headroom = |all: u64, lot: u64| (all / 64).max(lot).min(all / 8);
         let marks = |all: u64, lot: u64| {
             let headroom = headroom(all, lot);
-            (all - headroom + lot.min(headroom / 2), all - headroom)
+            let high = all - headroom + lot.min(headroom / 2);
+            (high, all - headroom, high + (all - high) / 2)
         };
-        let (high_bytes, low_bytes) = marks(budget.limit(), mean.saturating_mul(LOT_ENTRIES));
-        let (high_entries, low_entries) = marks(budget.max_entries(), LOT_ENTRIES);
+        let (high_bytes, low_bytes, pressed_bytes) = marks(budget.limit(), mean.saturating_mul(LOT_ENTRIES));
+        let (high_entries, low_entries, pressed_entries) = marks(budget.max_entries(), LOT_ENTRIES);
         Self {
             high_bytes,
             low_bytes,
+            pressed_bytes,
             high_entries,
             low_entries,
+            pressed_entries,
         }
     }
 }
@@ -78,6 +84,8 @@ pub(super) struct Signals {
     guided: AtomicBool,
     high_bytes: AtomicU64,
     high_entries: AtomicU64,
+    pressed_bytes: AtomicU64,
+    pressed_entries: AtomicU64,
     thread: OnceLock<Thread>,
     desired: Mutex<Desired>,
     /// That of `desired`, to be read without the lock.
@@ -94,6 +102,8 @@ impl Default for Signals {
             guided: AtomicBool::new(false),
             high_bytes: AtomicU64::new(u64::MAX),
             high_entries: AtomicU64::new(u64::MAX),
+            pressed_bytes: AtomicU64::new(u64::MAX),
+            pressed_entries: AtomicU64::new(u64::MAX),
             thread: OnceLock::new(),
             desired: Mutex::default(),
             generation: AtomicU64::new(0),
@@ -123,6 +133,12 @@ impl Signals {
         }
     }
 
+    /// Whether there is little room left although the eviction thread was woken.
+    pub(super) fn is_pressed(&self, budget: &Budget) -> bool {
+        budget.bytes() > self.pressed_bytes.load(Relaxed)
+            || budget.entries() > self.pressed_entries.load(Relaxed)
+    }
+
     /// Takes the wake-up, if there is one.
     pub(super) fn take_wake(&self) -> bool {
         self.wake.load(Relaxed) && self.wake.swap(false, AcqRel)
@@ -143,6 +159,8 @@ impl Signals {
     pub(super) fn guide(&self, marks: Marks) {
         self.high_bytes.store(marks.high_bytes, Relaxed);
         self.high_entries.store(marks.high_entries, Relaxed);
+        self.pressed_bytes.store(marks.pressed_bytes, Relaxed);
+        self.pressed_entries.store(marks.pressed_entries, Relaxed);
         self.guided.store(true, Relaxed);
     }
 
@@ -151,6 +169,8 @@ impl Signals {
         self.guided.store(false, Relaxed);
         self.high_bytes.store(u64::MAX, Relaxed);
         self.high_entries.store(u64::MAX, Relaxed);
+        self.pressed_bytes.store(u64::MAX, Relaxed);
+        self.pressed_entries.store(u64::MAX, Relaxed);
     }
 
     /// Changes the wanted orders.

@@ -11,7 +11,9 @@ use crate::entry::{Entry, KeyView, SiteId, Tag};
 /// A resident as an order that starts late is told of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::tier::memory) struct Listed {
-    /// Orders residents by use, least recent first.
+    /// With the next, orders residents by use, least recent first: whether it was used since.
+    pub(in crate::tier::memory) is_used: bool,
+    /// Its latest use, but for one since.
     pub(in crate::tier::memory) last_access: u64,
     /// Its slot.
     pub(in crate::tier::memory) slot: u32,
@@ -188,6 +190,7 @@ impl Locked<'_> {
             let resident = self.state.residents.at(at);
             if let Some(resident) = resident.filter(|it| it.inserted <= horizon) {
                 into.push(Listed {
+                    is_used: resident.is_used,
                     last_access: resident.last_access,
                     slot: at,
                     hash: resident.hash,

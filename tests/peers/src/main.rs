@@ -1,0 +1,80 @@
+//! The memory tier beside the caches that Rust programs use otherwise: throughput of two threads
+//! that look up and put what they miss, hit ratio, and how long a hit may take meanwhile.
+//!
+//! All hold the same entries, as many of them, and see the same requests, each thread its own. Each
+//! is measured in turns with the others, and the best turn counts, because other work of the
+//! machine only ever takes away. Two kinds of traffic: Zipf(0.99) over ten times as many keys as
+//! fit, and `kv_scarab_recs.csv.zst` in the folder that `LARDER_TRACES` names, at a tenth of its
+//! keys, if there is one.
+
+mod caches;
+mod load;
+mod measure;
+
+use std::time::Duration;
+
+use caches::{Foyer, Larder, Moka, QuickCache};
+use load::Load;
+use measure::Figures;
+
+/// Threads that ask.
+const THREADS: usize = 2;
+/// Turns of each cache.
+const TURNS: usize = 3;
+
+fn main() {
+    let engine = larder::policy::engine::engine().expect("an engine");
+    let mut loads = vec![Load::zipf(THREADS)];
+    match std::env::var_os("LARDER_TRACES") {
+        Some(folder) => {
+            let path = std::path::Path::new(&folder).join("kv_scarab_recs.csv.zst");
+            loads.push(Load::trace(&path, THREADS));
+        }
+        None => println!("LARDER_TRACES names no folder of traces: kv_scarab_recs is left out"),
+    }
+    for load in &loads {
+        println!("\n{}: room for {} of {} keys", load.name, load.room, load.keys);
+        println!(
+            "{:<18} {:>9} {:>8} {:>7} {:>10} {:>10}  {}",
+            "cache", "M req/s", "of moka", "hits", "p99.9 hit", "max hit", "beside"
+        );
+        let mut best: Vec<Figures> = Vec::new();
+        for _ in 0..TURNS {
+            let guided = ["adaptive", "lru", "s3-fifo"].map(|policy| {
+                measure::measure(load, &|| Larder::guided(&engine, policy, load.room))
+            });
+            let native = measure::measure(load, &|| Larder::native(load.room));
+            let turn = guided.into_iter().chain([
+                native,
+                measure::measure(load, &|| Moka::new(load.room)),
+                measure::measure(load, &|| Foyer::new(load.room)),
+                measure::measure(load, &|| QuickCache::new(load.room)),
+            ]);
+            for (at, figures) in turn.enumerate() {
+                match best.get_mut(at) {
+                    None => best.push(figures),
+                    Some(before) => before.better(figures),
+                }
+            }
+        }
+        let moka = best.iter().find(|it| it.name == "moka");
+        let yardstick = moka.map_or(1.0, |moka| moka.per_second);
+        for it in &best {
+            println!(
+                "{:<18} {:>9.2} {:>8.2} {:>7.4} {:>10} {:>10}  {}",
+                it.name,
+                it.per_second / 1e6,
+                it.per_second / yardstick,
+                it.hit_ratio,
+                shown(it.slow_hit),
+                shown(it.slowest_hit),
+                it.beside
+            );
+        }
+    }
+}
+
+fn shown(time: Duration) -> String {
+    format!("{:.1} µs", time.as_secs_f64() * 1e6)
+}
+
