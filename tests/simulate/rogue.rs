@@ -50,8 +50,10 @@ fn a_policy_that_fails_is_marked_and_the_run_goes_on() {
         );
         if policy.contains("trap-") {
             assert_eq!(row["fell_back"], true, "{row}");
-            // It never decided, so all was as in native order.
-            assert_eq!(row["misses"], native["misses"], "{row}");
+            // It never decided, so all was in native order, which under a guest order knows who was
+            // used and not exactly when.
+            let difference = count(row, "misses").abs_diff(count(native, "misses"));
+            assert!(difference * 50 <= count(native, "misses"), "{row} {native}");
         }
     }
     assert!(

@@ -59,7 +59,7 @@ fn lifetimes_are_read_once_and_to_the_letter() {
 
 #[test]
 fn what_an_open_quote_may_hold_restricts_and_does_not_permit() {
-    let read = response(&["a=\"b, no-store, public, private=\"x\", must-revalidate"]);
+    let read = response(&["a=\"b, no-store, public, private=x, must-revalidate"]);
     assert!(read.has(ResponseFlag::NoStore) && read.has(ResponseFlag::MustRevalidate));
     assert!(!read.has(ResponseFlag::Public));
     assert_eq!(read.private, Scope::Whole);

@@ -63,7 +63,8 @@ impl Marks {
             let high = all - headroom + lot.min(headroom / 2);
             (high, all - headroom, high + (all - high) / 2)
         };
-        let (high_bytes, low_bytes, pressed_bytes) = marks(budget.limit(), mean.saturating_mul(LOT_ENTRIES));
+        let (high_bytes, low_bytes, pressed_bytes) =
+            marks(budget.limit(), mean.saturating_mul(LOT_ENTRIES));
         let (high_entries, low_entries, pressed_entries) = marks(budget.max_entries(), LOT_ENTRIES);
         Self {
             high_bytes,
