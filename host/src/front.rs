@@ -42,6 +42,7 @@ pub mod refused;
 pub mod shown;
 pub mod site;
 pub mod slices;
+pub mod stand_in;
 pub mod storing;
 pub mod tagging;
 pub mod tls;

@@ -1,6 +1,6 @@
 //! Stale responses that may be used: while they are validated, and while the origin fails.
 
-use crate::support::edge::Edge;
+use crate::support::edge::{Edge, Setup};
 use crate::support::eventually;
 use crate::support::origin::Origin;
 use crate::support::reply::{Gate, Reply};
@@ -168,4 +168,67 @@ fn what_the_origin_has_taken_back_is_not_served_any_longer() {
         let third = edge.get("/a");
         assert_eq!((third.status(), third.text().as_str()), (status, text));
     }
+}
+
+#[test]
+fn a_stale_response_stands_in_for_an_origin_out_of_reach() {
+    let tag = ("ETag", "\"one\"");
+    for (control, asked, status) in [
+        ("max-age=60", "", 200),
+        ("max-age=60, public", "max-stale=1", 200),
+        ("max-age=60, stale-if-error=10", "", 502),
+        ("max-age=60, must-revalidate", "", 502),
+        ("max-age=60, proxy-revalidate", "", 502),
+        ("s-maxage=60", "", 502),
+        ("no-cache", "", 502),
+        ("max-age=60", "no-cache", 502),
+        ("max-age=60", "max-age=1000", 502),
+    ] {
+        let origin = Origin::start();
+        let old = aged("old", control).field(tag.0, tag.1);
+        origin.sequence("/a", vec![old, Reply::nothing()]);
+        let edge = Edge::before(&origin);
+        edge.get("/a");
+        // First by failing, then because it is known to fail.
+        for _ in 0..5 {
+            let response = edge.get_with("/a", &[("Cache-Control", asked)]);
+            assert_eq!(response.status(), status, "{control}, {asked}");
+            assert_eq!(response.text() == "old", status == 200);
+        }
+    }
+}
+
+#[test]
+fn how_long_it_stands_in_is_the_sites_to_say() {
+    for (setting, age, status) in [
+        (None, "86000", 200),
+        (None, "87000", 502),
+        (Some("0s"), "61", 502),
+        (Some("10m"), "600", 200),
+        (Some("10m"), "700", 502),
+    ] {
+        let origin = Origin::start();
+        let old = Reply::ok("old")
+            .field("Cache-Control", "max-age=60")
+            .field("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT")
+            .field("Age", age);
+        origin.sequence("/a", vec![old, Reply::nothing()]);
+        let line = setting.map(|time| format!("stale_if_error = \"{time}\""));
+        let edge = Setup::site(&origin, &line.unwrap_or_default()).start();
+        edge.get("/a");
+        assert_eq!(edge.get("/a").status(), status, "{setting:?} {age}");
+    }
+}
+
+#[test]
+fn a_stored_error_stands_in_for_none() {
+    let origin = Origin::start();
+    let old = Reply::status(503)
+        .field("Cache-Control", "max-age=60")
+        .field("ETag", "\"one\"")
+        .field("Age", "100");
+    origin.sequence("/a", vec![old, Reply::nothing()]);
+    let edge = Edge::before(&origin);
+    edge.get("/a");
+    assert_eq!(edge.get("/a").status(), 502);
 }

@@ -23,6 +23,7 @@ use super::refused;
 use super::shown::Shown;
 use super::site::CacheOutcome;
 use super::slices::Cut;
+use super::stand_in;
 use crate::cache::Lookup;
 use crate::cache::flight::{Failure, Flight, Head, Landing, Pilot, Reader, Validation};
 use crate::cache::flights::Turn;
@@ -67,7 +68,11 @@ pub async fn fetch(exchange: Exchange, mut miss: Miss) -> Response<ResponseBody>
         );
     }
     if let Some(down) = outlook.refused() {
-        return refused::unavailable(&exchange, &miss, down);
+        let Some(entry) = stand_in::on_failure(&exchange, &miss, down.failure) else {
+            return refused::unavailable(&exchange, &miss, down);
+        };
+        exchange.site.metrics.spared.increment();
+        return stale(&exchange, &miss, entry);
     }
     let ask = Ask::of(&exchange, &miss);
     let turn = if outlook.not_shared {
@@ -103,7 +108,7 @@ fn usable_at_once<'a>(
             Some(entry)
         }
         // RFC 5861 4: the origin has failed, and nobody need wait for it to fail again.
-        _ => usable_on_error(exchange, miss).filter(|_| outlook.trouble.is_some()),
+        _ => stand_in::on_error(exchange, miss).filter(|_| outlook.trouble.is_some()),
     }
 }
 
@@ -191,7 +196,8 @@ fn after_failure(
         collapsed,
         ..Forward::new(miss.reason)
     };
-    if let Some(entry) = usable_on_error(exchange, miss) {
+    let stand_in = stand_in::on_error(exchange, miss);
+    if let Some(entry) = stand_in.or_else(|| stand_in::on_failure(exchange, miss, failure)) {
         return Err(Box::new(stale_on_error(exchange, miss, entry, forward)));
     }
     if last {
@@ -226,8 +232,8 @@ fn board(
     mine: Option<Reader>,
 ) -> Boarding {
     let collapsed = mine.is_none();
-    if is_server_failure(head.status)
-        && let Some(entry) = usable_on_error(exchange, miss)
+    if stand_in::is_server_failure(head.status)
+        && let Some(entry) = stand_in::on_error(exchange, miss)
     {
         let forward = Forward {
             status: Some(head.answered),
@@ -378,20 +384,6 @@ fn aboard(exchange: &Exchange, miss: &Miss, flight: &Arc<Flight>, head: &Head) -
         Share::Other(key) => Aboard::Other(key),
         Share::Yes => flight.board().map_or(Aboard::Late, Aboard::Yes),
     }
-}
-
-fn usable_on_error<'a>(exchange: &Exchange, miss: &'a Miss) -> Option<&'a Arc<Entry>> {
-    match &miss.stale {
-        Some((entry, Usable::Stale { on_error: true, .. })) if answers(exchange, entry) => {
-            Some(entry)
-        }
-        _ => None,
-    }
-}
-
-/// The statuses for which a stale response may stand in (RFC 5861 4).
-pub(super) fn is_server_failure(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
 /// Answers from a stale stored response.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::entry::{Lifetime, Reuse, Usable};
 
-use super::cache_control::{MaxStale, RequestDirectives, RequestFlag};
+use super::cache_control::{MaxStale, RequestDirectives, RequestFlag, ResponseDirectives};
 
 /// A stored response, judged for one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,15 @@ fn covers_error(lifetime: &Lifetime, by: Duration, request: &RequestDirectives) 
     lifetime.reuse == Reuse::Normal && by < window
 }
 
+/// Whether a stale response may answer because its origin cannot be reached (RFC 9111 4.2.4): unless
+/// it forbids that or says itself how long it may stand in, or the request wants something newer.
+pub fn may_bridge(reuse: Reuse, said: &ResponseDirectives, request: &RequestDirectives) -> bool {
+    let demands = request.has(RequestFlag::NoCache)
+        || request.max_age.is_some()
+        || request.min_fresh.is_some();
+    reuse == Reuse::Normal && said.stale_if_error.is_none() && !demands
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +128,33 @@ mod tests {
         Usable::Stale {
             by: secs(by),
             on_error,
+        }
+    }
+
+    #[test]
+    fn an_origin_out_of_reach_is_stood_in_for_where_nothing_forbids_it() {
+        let parsed = |value: &'static str| -> HeaderMap {
+            [(CACHE_CONTROL, HeaderValue::from_static(value))]
+                .into_iter()
+                .collect()
+        };
+        for (reuse, said, asked, expected) in [
+            (Reuse::Normal, "max-age=1", "", true),
+            (Reuse::Normal, "max-age=1", "max-stale=1, no-store", true),
+            (Reuse::Normal, "max-age=1, stale-if-error=0", "", false),
+            (Reuse::Normal, "max-age=1", "no-cache", false),
+            (Reuse::Normal, "max-age=1", "max-age=100", false),
+            (Reuse::Normal, "max-age=1", "min-fresh=0", false),
+            (Reuse::FreshOnly, "s-maxage=1", "", false),
+            (Reuse::AfterValidation, "no-cache", "", false),
+        ] {
+            let said = ResponseDirectives::parse(&parsed(said));
+            let request = RequestDirectives::parse(&parsed(asked));
+            assert_eq!(
+                may_bridge(reuse, &said, &request),
+                expected,
+                "{said:?} {asked}"
+            );
         }
     }
 

@@ -10,8 +10,8 @@ use crate::cache::outcomes::Place;
 use crate::clock;
 use crate::entry::Usable;
 use crate::front::ask::Ask;
-use crate::front::fetch::is_server_failure;
 use crate::front::origin::outage::Standing;
+use crate::front::stand_in::is_server_failure;
 use crate::rfc9111::storable::{Reason, Storable};
 
 impl Fill {
