@@ -139,6 +139,43 @@ fn look_up(hasher: &KeyHasher, domain: &Domain, done: &AtomicBool) -> Vec<u32> {
     times
 }
 
+/// Runs `purges` one right after the other while another thread looks up, and prints how long each
+/// took to be in force.
+fn one_after_the_other(
+    hasher: &KeyHasher,
+    domain: &Domain,
+    purges: &[(&str, &dyn Fn() -> Purged)],
+) {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let looking = scope.spawn(|| look_up(hasher, domain, &done));
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let begin = Instant::now();
+        for (name, purge) in purges {
+            let (start, ran) = (Instant::now(), running());
+            let purged = purge();
+            let (took, ran) = (start.elapsed(), running().saturating_sub(ran));
+            println!(
+                "  then {name:<15} {:>8} entries {:>9.3} ms running {:>9.3} ms until in force, {} \
+                 under way",
+                purged.entries,
+                ms(ran),
+                ms(took),
+                domain.purges_under_way().purges,
+            );
+        }
+        domain.finish_purges();
+        let carried_out = begin.elapsed();
+        done.store(true, SeqCst);
+        let [p99, p999, longest] = tail(looking.join().expect("it only looks up"));
+        println!(
+            "  all carried out after {:.3} ms; lookups p99 {p99} ns, p99.9 {p999} ns, longest {:.3} ms",
+            ms(carried_out),
+            f64::from(longest) / 1e6,
+        );
+    });
+}
+
 /// Runs `purge` while another thread looks up, and prints both.
 fn report(name: &str, hasher: &KeyHasher, domain: &Domain, purge: impl FnOnce() -> Purged) {
     let done = AtomicBool::new(false);
@@ -219,4 +256,20 @@ fn main() {
         fill(&domain);
         run(name, &|| domain.purge(selection));
     }
+    println!("one right after the other:");
+    fill(&domain);
+    one_after_the_other(
+        &hasher,
+        &domain,
+        &[
+            ("soft, host", &|| domain.soften(&host, clock::coarse())),
+            ("soft, all", &|| domain.soften(&all, clock::coarse())),
+            ("hard, prefix", &|| domain.purge(&prefix("/s/9"))),
+            ("hard, ten", &|| domain.purge(&tag("ten-7"))),
+            ("hard, host", &|| domain.purge(&host)),
+            ("hard, site", &|| domain.purge(&site)),
+            ("soft, all", &|| domain.soften(&all, clock::coarse())),
+            ("hard, all", &|| domain.purge(&all)),
+        ],
+    );
 }

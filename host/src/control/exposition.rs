@@ -5,6 +5,7 @@ use crate::front::origin::health::Standing;
 use crate::front::origin::metrics::OriginMetrics;
 use crate::front::origin::outage;
 use crate::metrics::Exposition;
+use crate::tier::memory::stats::UnderWay;
 
 impl Control {
     /// The text of `/metrics`.
@@ -324,6 +325,22 @@ impl Control {
         );
         let remembered = cache.flights.purges.remembered();
         out.sample(name, &[], u64::try_from(remembered).unwrap_or(u64::MAX));
+        let mut under_way = UnderWay::default();
+        for domain in self.edge.sites.table().domains() {
+            under_way += domain.purges_under_way();
+        }
+        let name = "larder_purges_under_way";
+        out.gauges(
+            name,
+            "Purges that are in force in memory and have still to be carried out there.",
+        );
+        out.sample(name, &[], under_way.purges);
+        let name = "larder_purge_places_left";
+        out.gauges(
+            name,
+            "Places in memory that purges under way have still to look at.",
+        );
+        out.sample(name, &[], under_way.places);
         counter(
             out,
             "larder_tags_refused_total",

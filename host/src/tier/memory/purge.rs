@@ -60,8 +60,6 @@ impl Domain {
     /// What [`Self::purge`] would remove.
     pub fn count(&self, selection: &Selection) -> Purged {
         if let Some(part) = part(selection) {
-            // What an earlier purge has covered must not count.
-            self.finish_purges();
             return self.inner.count(part);
         }
         let mut counted = Purged::default();
@@ -113,7 +111,6 @@ impl Domain {
 
     /// Entries that carry `tag`. Reads no entry.
     pub fn count_tag(&self, tag: Tag) -> Purged {
-        self.finish_purges();
         self.inner.count(Part::Tag(tag))
     }
 
@@ -168,19 +165,34 @@ impl Inner {
                 .filter_map(|spot| Some((*spot, Arc::clone(shard.at(*spot)?))))
                 .collect();
             drop(shard);
-            // Copying heads takes longer than anything else here, so it is done unlocked.
-            let mut stale: Vec<(Spot, Arc<Entry>)> = Vec::with_capacity(found.len());
-            for (spot, entry) in &found {
+            for (_, entry) in &found {
                 softened += Purged::of(entry);
-                stale.extend(entry.softened(now).map(|entry| (*spot, Arc::new(entry))));
             }
-            let mut shard = self.lock(index);
-            for (spot, entry) in &mut stale {
-                shard.exchange(*spot, entry);
-            }
-            drop(shard);
+            self.make_stale(
+                index,
+                found.into_iter().map(|(spot, entry)| (spot, entry, now)),
+            );
         }
         softened
+    }
+
+    /// Makes what was found in a shard stale, each since its own moment.
+    pub(super) fn make_stale(
+        &self,
+        index: usize,
+        found: impl Iterator<Item = (Spot, Arc<Entry>, Moment)>,
+    ) {
+        // Copying heads takes longer than anything else here, so it is done unlocked.
+        let stale = found.filter_map(|(spot, entry, since)| {
+            let stale = entry.softened(since)?;
+            Some((spot, Arc::new(stale)))
+        });
+        let mut stale: Vec<(Spot, Arc<Entry>)> = stale.collect();
+        let mut shard = self.lock(index);
+        for (spot, entry) in &mut stale {
+            shard.exchange(*spot, entry);
+        }
+        drop(shard);
     }
 
     /// Where the entries of a shard that `selection` covers are, each once.

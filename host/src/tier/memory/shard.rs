@@ -21,7 +21,7 @@ use super::events::{EventLog, Recording, Wake};
 use super::residents::{Resident, Residents};
 use super::tags::TagIndex;
 use crate::entry::{Entry, KeyView, SiteId};
-use sweep::Sweep;
+use sweep::Sweeps;
 
 /// Entries that one hold of the lock removes at most, so that a hit waits for some microseconds.
 pub(super) const CHUNK: usize = 32;
@@ -69,6 +69,10 @@ pub(super) struct Gauges {
     pub(super) misses: AtomicU64,
     /// Hits that the log had no room for.
     pub(super) lost_events: AtomicU64,
+    /// Purges that have still to be carried out.
+    pub(super) sweeps: AtomicU64,
+    /// Slots that they have still to look at.
+    pub(super) unswept: AtomicU64,
 }
 
 /// Adds under the shard's lock, which makes the caller the only writer: no locked instruction.
@@ -88,7 +92,7 @@ struct State {
     /// Entries of each site, and their bytes.
     sites: HashMap<SiteId, (u64, u64), HashIsKey>,
     events: EventLog,
-    sweep: Option<Sweep>,
+    sweeps: Sweeps,
     accesses: u64,
     insertions: u64,
 }
@@ -100,7 +104,7 @@ impl State {
             tags: TagIndex::default(),
             sites: HashMap::default(),
             events: EventLog::default(),
-            sweep: None,
+            sweeps: Sweeps::default(),
             accesses: 0,
             insertions: 0,
         }
@@ -176,7 +180,7 @@ impl<'a> Departed<'a> {
 /// A shard's whole content, taken out at once.
 #[derive(Debug)]
 pub(super) struct Contents {
-    _state: State,
+    state: State,
     /// Entries in it.
     pub(super) entries: u64,
     /// Bytes they were charged.
@@ -399,6 +403,7 @@ impl Locked<'_> {
         // The counters go on, so that a horizon taken before stays older than what comes after.
         fresh.accesses = self.state.accesses;
         fresh.insertions = self.state.insertions;
+        fresh.sweeps = self.state.sweeps.successor();
         std::mem::swap(&mut fresh.events, &mut self.state.events);
         fresh.events.fall_behind();
         let state = std::mem::replace(&mut *self.state, fresh);
@@ -407,8 +412,9 @@ impl Locked<'_> {
         let bytes = gauges.bytes.swap(0, Relaxed);
         budget.release(bytes, entries);
         self.wake = Wake::Yes;
+        self.note_sweeps();
         Contents {
-            _state: state,
+            state,
             entries,
             bytes,
         }

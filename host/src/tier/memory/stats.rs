@@ -140,6 +140,22 @@ impl AddAssign for Stats {
     }
 }
 
+/// Purges that are in force and have still to be carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnderWay {
+    /// How many wait, at most, in one shard.
+    pub purges: u64,
+    /// Places of entries that they have still to look at.
+    pub places: u64,
+}
+
+impl AddAssign for UnderWay {
+    fn add_assign(&mut self, other: Self) {
+        self.purges = self.purges.saturating_add(other.purges);
+        self.places = self.places.saturating_add(other.places);
+    }
+}
+
 /// The counters of a domain that are not kept by its shards.
 #[derive(Debug, Default)]
 pub(super) struct Counters {

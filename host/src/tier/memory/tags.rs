@@ -122,6 +122,18 @@ impl TagIndex {
         }
     }
 
+    /// Whether a slot whose first node is `first` carries `tag`.
+    pub(super) fn carries(&self, first: u32, tag: Tag) -> bool {
+        let mut at = first;
+        while let Some(node) = self.node(at) {
+            if node.tag == tag {
+                return true;
+            }
+            at = node.sibling;
+        }
+        false
+    }
+
     /// The slot that has carried `tag` the longest.
     pub(super) fn oldest(&self, tag: Tag) -> Option<u32> {
         self.rings
@@ -274,6 +286,8 @@ mod tests {
         let first: Vec<u32> = (0..4).map(|slot| index.link(slot, &[a, b], 10)).collect();
         assert_eq!(index.slots(a), [0, 1, 2, 3]);
         assert_eq!(index.count(a), (4, 40));
+        assert!(index.carries(first[2], a) && index.carries(first[2], b));
+        assert!(!index.carries(first[2], Tag(3)) && !index.carries(NONE, a));
         index.unlink(first[0], 10);
         index.unlink(first[2], 10);
         assert_eq!(index.slots(a), [1, 3]);

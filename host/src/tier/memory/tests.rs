@@ -8,6 +8,7 @@ mod fakes;
 mod guided;
 mod model;
 mod native;
+mod sweeps;
 mod threads;
 
 use std::num::NonZeroU32;

@@ -33,6 +33,13 @@ pub(in crate::tier::memory) struct Spot {
     inserted: u64,
 }
 
+impl Spot {
+    /// Slot number `slot`, as insertion number `inserted` has filled it.
+    pub(super) fn new(slot: u32, inserted: u64) -> Self {
+        Self { slot, inserted }
+    }
+}
+
 /// Where a walk along the entries of a tag goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::tier::memory) struct Resume {
