@@ -55,8 +55,9 @@ impl Interim {
         self.0.as_ref().is_some_and(|way| !way.sender.is_closed())
     }
 
-    /// Hands on a response of `status` with the fields `headers`, if it is for a client.
-    pub fn send(&self, status: StatusCode, headers: &HeaderMap) {
+    /// Hands on a response of `status` with the fields `headers`, which came over `version`, if it
+    /// is for a client.
+    pub fn send(&self, status: StatusCode, headers: &HeaderMap, version: Version) {
         let Some(way) = self.0.as_ref().filter(|_| is_for_clients(status)) else {
             return;
         };
@@ -70,7 +71,7 @@ impl Interim {
         let mut headers = headers.clone();
         fields::remove_hop_by_hop(&mut headers);
         headers.remove(CONTENT_LENGTH);
-        fields::append_via(&mut headers, Version::HTTP_11);
+        fields::append_via(&mut headers, version);
         if way
             .sender
             .try_send(InterimResponse { status, headers })
@@ -118,14 +119,18 @@ mod tests {
             headers.append(name, http::HeaderValue::from_static(value));
         }
         for status in [100, 101, 102, 103, 150, 200] {
-            interim.send(StatusCode::from_u16(status).unwrap(), &headers);
+            interim.send(
+                StatusCode::from_u16(status).unwrap(),
+                &headers,
+                Version::HTTP_2,
+            );
         }
         let all = received(&mut responses);
         let statuses: Vec<u16> = all.iter().map(|one| one.status.as_u16()).collect();
         assert_eq!(statuses, [102, 103, 150]);
         for one in all {
             assert_eq!(one.headers.get("link"), headers.get("link"));
-            assert_eq!(one.headers.get("via").unwrap(), "1.1 larder");
+            assert_eq!(one.headers.get("via").unwrap(), "2 larder");
             assert_eq!(one.headers.len(), 2, "{:?}", one.headers);
         }
     }
@@ -135,7 +140,7 @@ mod tests {
         let (interim, mut responses) = channel();
         let mut taken = 0;
         for _ in 0..3 * INTERIM_MAX {
-            interim.send(StatusCode::EARLY_HINTS, &HeaderMap::new());
+            interim.send(StatusCode::EARLY_HINTS, &HeaderMap::new(), Version::HTTP_11);
             taken += received(&mut responses).len();
         }
         assert_eq!(taken, INTERIM_MAX);
@@ -150,6 +155,6 @@ mod tests {
         assert!(interim.is_wanted());
         drop(responses);
         assert!(!interim.is_wanted() && !Interim::default().is_wanted());
-        interim.send(StatusCode::EARLY_HINTS, &HeaderMap::new());
+        interim.send(StatusCode::EARLY_HINTS, &HeaderMap::new(), Version::HTTP_11);
     }
 }

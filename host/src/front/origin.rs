@@ -25,7 +25,7 @@ pub mod upstream;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::client::conn::TrySendError;
 use tokio::time::Instant;
 
@@ -95,7 +95,7 @@ impl OriginClient {
         if interim.is_wanted() {
             let interim = interim.clone();
             hyper::ext::on_informational(&mut request, move |response| {
-                interim.send(response.status(), response.headers());
+                interim.send(response.status(), response.headers(), Version::HTTP_11);
             });
         }
         let answers = site.upstream.outage.answers();

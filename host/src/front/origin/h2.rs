@@ -97,6 +97,19 @@ pub(super) async fn begin<T>(
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    begin_with(wire, heard, open, PING_EVERY).await
+}
+
+/// The same, for a connection that may be quiet for `quiet`.
+async fn begin_with<T>(
+    wire: T,
+    heard: Rc<Cell<bool>>,
+    open: impl Sized + 'static,
+    quiet: Duration,
+) -> Result<Channel, Fault>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+{
     let begun = Builder::new()
         .enable_push(false)
         .max_header_list_size(FIELDS_BYTES)
@@ -114,8 +127,9 @@ where
         connection,
         streams: Rc::clone(&streams),
         heard,
+        quiet,
         last: Instant::now(),
-        next: Box::pin(tokio::time::sleep(PING_EVERY)),
+        next: Box::pin(tokio::time::sleep(quiet)),
         asked: false,
     };
     LocalExecutor.execute(async move {
@@ -133,6 +147,7 @@ struct Driven<T> {
     pings: Option<PingPong>,
     streams: Rc<Cell<usize>>,
     heard: Rc<Cell<bool>>,
+    quiet: Duration,
     /// When something came last.
     last: Instant,
     /// When to look whether that is too long ago.
@@ -167,12 +182,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driven<T> {
     /// Asks an origin that is silent whether it is there; false if it has been asked.
     fn is_alive(&mut self, cx: &mut Context<'_>) -> bool {
         let now = Instant::now();
-        let due = self.last + PING_EVERY;
+        let due = self.last + self.quiet;
         if now < due {
             self.next.as_mut().reset(due);
             return true;
         }
-        self.next.as_mut().reset(now + PING_EVERY);
+        self.next.as_mut().reset(now + self.quiet);
         if self.streams.get() == 0 {
             // Nobody waits for it. What rests for too long the pool drops.
             self.asked = false;
@@ -189,5 +204,104 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driven<T> {
             tracing::trace!(%error, "a ping has no answer");
         }
         pings.send_ping(Ping::opaque()).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::runtime::{Builder as Runtime, LocalOptions};
+    use tokio::sync::oneshot;
+
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
+    const ACK: u8 = 1;
+
+    fn block_on(work: impl Future<Output = ()>) {
+        let runtime = Runtime::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default());
+        runtime.unwrap().block_on(work);
+    }
+
+    /// One end of a connection.
+    struct Peer {
+        wire: DuplexStream,
+        /// Says that what is written next is heard.
+        heard: Rc<Cell<bool>>,
+        /// Ends with the other end.
+        ended: oneshot::Receiver<()>,
+    }
+
+    async fn begun(quiet: Duration) -> (Channel, Peer) {
+        let (ours, mut wire) = tokio::io::duplex(1 << 16);
+        let (open, ended) = oneshot::channel::<()>();
+        let heard = Rc::<Cell<bool>>::default();
+        let begun = begin_with(ours, Rc::clone(&heard), open, quiet).await;
+        wire.read_exact(&mut [0; 24]).await.unwrap();
+        let settings = [0, 0, 0, SETTINGS, 0, 0, 0, 0, 0];
+        wire.write_all(&settings).await.unwrap();
+        let peer = Peer { wire, heard, ended };
+        (begun.unwrap(), peer)
+    }
+
+    impl Peer {
+        /// The kind and the payload of the next ping or farewell.
+        async fn next(&mut self) -> Option<(u8, Vec<u8>)> {
+            loop {
+                let mut head = [0; 9];
+                self.wire.read_exact(&mut head).await.ok()?;
+                let [_, _, length, kind, ..] = head;
+                let mut payload = vec![0; length.into()];
+                self.wire.read_exact(&mut payload).await.ok()?;
+                if matches!(kind, PING | GOAWAY) {
+                    return Some((kind, payload));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_origin_that_is_silent_while_it_is_waited_for_is_asked_and_then_left() {
+        block_on(async {
+            let (mut channel, mut peer) = begun(Duration::from_millis(20)).await;
+            let taken = channel.take();
+            assert!(matches!(peer.next().await, Some((PING, _))));
+            assert!(peer.ended.await.is_err(), "it is dropped, not sent");
+            assert!(!channel.is_open());
+            drop(taken);
+            assert_eq!(channel.streams(), 0);
+        });
+    }
+
+    #[test]
+    fn an_origin_that_answers_is_asked_again() {
+        block_on(async {
+            let (mut channel, mut peer) = begun(Duration::from_millis(500)).await;
+            let _taken = channel.take();
+            for _ in 0..2 {
+                let (kind, payload) = peer.next().await.expect("a ping");
+                assert_eq!(kind, PING);
+                peer.heard.set(true);
+                let head = [0, 0, 8, PING, ACK, 0, 0, 0, 0];
+                let pong = [&head[..], &payload].concat();
+                peer.wire.write_all(&pong).await.unwrap();
+            }
+            assert!(matches!(peer.next().await, Some((PING, _))));
+            assert!(channel.is_open());
+        });
+    }
+
+    #[test]
+    fn a_connection_that_nobody_holds_ends() {
+        block_on(async {
+            let (channel, mut peer) = begun(PING_EVERY).await;
+            drop(channel);
+            assert!(matches!(peer.next().await, Some((GOAWAY, _))));
+            assert_eq!(peer.next().await, None);
+            assert!(peer.ended.await.is_err());
+        });
     }
 }

@@ -13,7 +13,7 @@ use h2::{Reason, RecvStream};
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 
 use super::Channel;
@@ -153,7 +153,8 @@ impl Answering<'_> {
                 return Poll::Ready(Err(Missing::Fault(Fault::Unsound(why))));
             }
             self.hinted = true;
-            self.interim.send(interim.status(), interim.headers());
+            self.interim
+                .send(interim.status(), interim.headers(), Version::HTTP_2);
         }
         Pin::new(&mut self.answer).poll(cx).map_err(Missing::Error)
     }

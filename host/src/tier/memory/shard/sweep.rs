@@ -102,7 +102,8 @@ impl State {
     fn due(&self, resident: &Resident) -> Option<Manner> {
         let mut due = None;
         for sweep in &self.sweeps.pending {
-            if due.is_some() && sweep.manner != Manner::Remove || !self.is_covered(resident, sweep) {
+            if due.is_some() && sweep.manner != Manner::Remove || !self.is_covered(resident, sweep)
+            {
                 continue;
             }
             match sweep.manner {
