@@ -15,6 +15,10 @@ use super::list;
 /// two kinds equals one of the other.
 pub const SECONDARY: u8 = 0xff;
 
+/// The field in which an origin is told the client's address. It is of the edge's own making, so
+/// what chose the response is not in the request.
+const CLIENT_ADDRESS: HeaderName = HeaderName::from_static("x-forwarded-for");
+
 /// The request fields that `Vary` names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Nominated {
@@ -23,7 +27,7 @@ pub enum Nominated {
     Nothing,
     /// These, sorted and without duplicates.
     Fields(Vec<HeaderName>),
-    /// Anything, `*`; also what cannot be read as a list of field names.
+    /// Anything, `*`; also the client's address, and what cannot be read as a list of field names.
     Any,
 }
 
@@ -35,7 +39,7 @@ impl Nominated {
             for element in list::elements(line.as_bytes()) {
                 // `*` is a token and would pass for a name.
                 match HeaderName::from_bytes(element) {
-                    Ok(name) if element != b"*" => names.push(name),
+                    Ok(name) if element != b"*" && name != CLIENT_ADDRESS => names.push(name),
                     _ => return Self::Any,
                 }
             }
@@ -350,6 +354,7 @@ mod tests {
         check(&["B, a", "A,,c"], named(&["a", "b", "c"]));
         check(&["a, *"], Nominated::Any);
         check(&["a", "*"], Nominated::Any);
+        check(&["a, X-Forwarded-For"], Nominated::Any);
         check(&["a b"], Nominated::Any);
         check(&["\"a\""], Nominated::Any);
     }
