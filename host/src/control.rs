@@ -25,6 +25,7 @@ use serde_json::{Map, Value};
 pub use arrangement::{NotArranged, file_value};
 pub use entries::ListRequest;
 pub use purge::PurgeRequest;
+pub use storage::disk_capacity;
 pub use tiers::TierState;
 
 use crate::cache::hydration::Hydration;

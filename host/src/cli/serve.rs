@@ -13,9 +13,10 @@ use serde_json::Value;
 
 use super::{Failure, logging, output};
 use crate::config::{
-    self, ByteSize, ConfigError, Inputs, Key, ListenAddress, Loaded, Origin, PolicyChoice, Site,
-    Unusable, Variables,
+    self, ByteSize, Config, ConfigError, Inputs, Key, ListenAddress, Loaded, Origin, PolicyChoice,
+    Site, TierName, Unusable, Variables,
 };
+use crate::control;
 
 /// What a configuration is made of. A flag left out leaves its key to the environment, the file
 /// and the default, in that order.
@@ -133,6 +134,8 @@ fn check_inputs(inputs: &Inputs, out: &mut impl Write) -> Result<(), Failure> {
         return Err(ConfigError::Invalid(problems).into());
     }
     output::columns(out, "", &effective(&loaded))?;
+    writeln!(out, "tiers, in the order in which they are asked:")?;
+    output::columns(out, "  ", &chain(&loaded.config))?;
     for name in inputs.variables.unknown() {
         writeln!(
             out,
@@ -142,6 +145,33 @@ fn check_inputs(inputs: &Inputs, out: &mut impl Write) -> Result<(), Failure> {
     }
     writeln!(out, "the configuration is sound")?;
     Ok(())
+}
+
+/// One row a tier: its name, what it may use, and where it is.
+fn chain(config: &Config) -> Vec<Vec<String>> {
+    let row = |tier: &TierName| {
+        let (size, place) = match tier {
+            TierName::Memory => (config.memory.capacity.to_string(), String::new()),
+            TierName::Disk => {
+                let size = match control::disk_capacity(config) {
+                    Some(Ok(bytes)) => ByteSize::new(bytes).to_string(),
+                    Some(Err(error)) => format!("(unknown: {error})"),
+                    None => "(unset)".to_owned(),
+                };
+                let dir = config.disk_dir().unwrap_or_default();
+                (size, dir.display().to_string())
+            }
+            TierName::ObjectStore => {
+                let url = config.object_store.url.clone().unwrap_or_default();
+                (
+                    "unbounded".to_owned(),
+                    format!("{url} {}", config.object_store.mode),
+                )
+            }
+        };
+        vec![tier.to_string(), size, output::printable(&place)]
+    };
+    config.chain().iter().map(row).collect()
 }
 
 /// One row a key: its path, its value, and where that was written.
@@ -276,6 +306,40 @@ mod tests {
             "--origin: site[0].origin: \"http://no-such-name.invalid:1\" cannot be reached: ";
         assert!(text.starts_with(start), "{text}");
         assert!(out.is_empty());
+    }
+
+    #[test]
+    fn check_prints_the_chain_and_what_the_disk_is_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let checked = |more: &str| {
+            let line = format!(
+                "x --origin http://127.0.0.1:1 --data-dir {}",
+                dir.path().display()
+            );
+            let mut out = Vec::new();
+            check_inputs(&inputs(&format!("{line} {more}"), &[]), &mut out).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            let (_, chain) = text.split_once("are asked:\n").unwrap();
+            let rows: Vec<Vec<String>> = chain
+                .lines()
+                .take_while(|line| line.starts_with("  "))
+                .map(|line| line.split_whitespace().map(str::to_owned).collect())
+                .collect();
+            rows
+        };
+        let cache = dir.path().join("cache").display().to_string();
+        let rows = checked("--disk 64MiB --memory 8MiB --object-store s3://bucket/a");
+        assert_eq!(rows[0], ["memory", "8MiB"]);
+        assert_eq!(rows[1], ["disk", "64MiB", &cache]);
+        assert_eq!(
+            rows[2],
+            ["object_store", "unbounded", "s3://bucket/a", "rw"]
+        );
+        let rows = checked("");
+        assert_eq!((rows.len(), &*rows[1][0], &rows[1][2]), (2, "disk", &cache));
+        let given: ByteSize = rows[1][1].parse().unwrap();
+        assert!((1..=10 << 30).contains(&given.bytes()), "{given}");
+        assert_eq!(checked("--disk 0").len(), 1);
     }
 
     #[test]

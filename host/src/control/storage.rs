@@ -52,6 +52,19 @@ pub(super) fn open(config: &Config) -> Result<Cache, Unusable> {
     Ok(Cache::new(Lower::new(tiers, Arc::clone(&purges)), purges))
 }
 
+/// Bytes that the disk tier of `config` is given, if there is one: what is configured, or what it is
+/// given by default on this machine as it is now.
+///
+/// # Errors
+/// What is free on the device cannot be told.
+pub fn disk_capacity(config: &Config) -> Option<io::Result<u64>> {
+    let dir = config.disk_dir()?;
+    Some(match config.disk.capacity {
+        Some(capacity) => Ok(capacity.bytes()),
+        None => by_default(&dir),
+    })
+}
+
 /// Takes over what of the tiers below memory can change while they run. What is kept of a segment
 /// of the disk tier the eviction policy says if all `sites` have the same, and the tier's own rule
 /// otherwise: a segment holds entries of every site.
@@ -112,10 +125,8 @@ fn disk(dir: &Path, config: &Config, purges: &Arc<Purges>) -> Result<Arc<DiskTie
         clause: error.to_string(),
     };
     let configured = &config.disk;
-    let capacity = match configured.capacity {
-        Some(capacity) => capacity.bytes(),
-        None => by_default(dir).map_err(|error| unusable("disk.dir", &error))?,
-    };
+    let capacity = disk_capacity(config).unwrap_or_else(|| by_default(dir));
+    let capacity = capacity.map_err(|error| unusable("disk.dir", &error))?;
     let (purges, hasher) = (Arc::clone(purges), KeyHasher::default());
     let valid: Valid = Arc::new(move |envelope| purges.of(&hasher, envelope) != Standing::Purged);
     let settings = disk::Settings {
