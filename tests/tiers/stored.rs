@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::below::{Below, forget};
-use crate::support::edge::{Edge, Setup};
+use crate::support::edge::{Edge, Setup, run};
 use crate::support::origin::Origin;
 use crate::support::reply::Reply;
 
@@ -189,4 +189,98 @@ fn without_a_disk_there_is_nothing_to_scrub() {
         (status, answer["error"]["code"].as_str()),
         (404, Some("nothing_to_scrub"))
     );
+}
+
+/// What `larder` with `arguments` prints about `edge`, and its code.
+fn command(edge: &Edge, arguments: &[&str]) -> (Option<i32>, String) {
+    let admin = edge.admin_address().to_string();
+    let ended = run(&[arguments, &["--admin", &admin]].concat());
+    let text = String::from_utf8(ended.stdout).expect("text");
+    (ended.status.code(), text)
+}
+
+/// The keys that `larder ls` prints of the disk.
+fn on_disk(edge: &Edge) -> Vec<String> {
+    let (code, text) = command(edge, &["ls", "--tier", "disk"]);
+    assert_eq!(code, Some(0), "{text}");
+    let mut lines = text.lines();
+    assert!(lines.next().is_some_and(|head| head.starts_with("tier")));
+    let keys = lines.filter_map(|line| line.split_whitespace().last());
+    let mut keys: Vec<String> = keys.map(str::to_owned).collect();
+    keys.sort();
+    keys
+}
+
+/// Flips a bit of the content that contains `text`, in every segment of the disk tier that has it.
+/// How many have.
+fn flip(edge: &Edge, text: &str) -> usize {
+    let mut flipped = 0;
+    let dir = edge.data_dir().join("cache");
+    for entry in std::fs::read_dir(dir).expect("the tier's directory") {
+        let path = entry.expect("an entry").path();
+        let bytes = std::fs::read(&path).expect("a file");
+        let found = bytes
+            .windows(text.len())
+            .position(|part| part == text.as_bytes());
+        let Some(at) = found else { continue };
+        let file = std::fs::OpenOptions::new().write(true).open(&path);
+        let file = file.expect("a file");
+        let at = at + text.len() / 2;
+        std::os::unix::fs::FileExt::write_all_at(
+            &file,
+            &[bytes[at] ^ 4],
+            u64::try_from(at).expect("small"),
+        )
+        .expect("written");
+        flipped += 1;
+    }
+    flipped
+}
+
+#[test]
+fn flipped_bits_are_found_by_the_command_and_never_served() {
+    let body = |path: &str| format!("the content of {path}, and nothing else;").repeat(2_000);
+    let origin = Origin::answering(move |asked| Reply::cached(body(&asked.target)));
+    let mut edge = Below::Disk.setup(&origin).start();
+    let paths: Vec<String> = (10..30).map(|number| format!("/{number}")).collect();
+    for path in &paths {
+        edge.get(path);
+    }
+    forget(&mut edge);
+    let key = |path: &String| format!("http://edge.test{path}");
+    let all: Vec<String> = paths.iter().map(key).collect();
+    assert_eq!(on_disk(&edge), all);
+    let (damaged, sound) = paths.split_at(4);
+    for path in damaged {
+        assert_eq!(flip(&edge, &format!("the content of {path},")), 1, "{path}");
+    }
+    let (code, text) = command(&edge, &["scrub", "--wait"]);
+    assert_eq!(code, Some(0), "{text}");
+    let value = |name: &str| {
+        let row = text
+            .lines()
+            .find(|line| line.starts_with(&format!("tiers.disk.{name}:")));
+        let value = row.and_then(|row| row.split_whitespace().last());
+        value.and_then(|value| value.parse::<usize>().ok())
+    };
+    assert_eq!(value("checked"), Some(sound.len()), "{text}");
+    assert_eq!(value("corrupt"), Some(damaged.len()), "{text}");
+    assert_eq!(on_disk(&edge), sound.iter().map(key).collect::<Vec<_>>());
+    // One that was damaged since is noticed when it is asked for.
+    let late = sound.first().expect("some");
+    assert_eq!(flip(&edge, &format!("the content of {late},")), 1);
+    for path in &paths {
+        let answer = edge.get(path);
+        let expected = sound.contains(path) && path != late;
+        assert_eq!(
+            answer.is_hit(),
+            expected,
+            "{path}: {}",
+            answer.cache_status()
+        );
+        assert_eq!(answer.text(), body(path));
+    }
+    let corrupt = edge.metrics();
+    let corrupt = corrupt.count("larder_tier_corrupt_total", &["tier=\"disk\""]);
+    assert_eq!(corrupt, 5);
 }
