@@ -214,6 +214,15 @@ impl Admin {
                 body.extend(reason.flat_map(|reason| [": ", reason.as_str()]));
                 body.push('\n');
             }
+            for (site, tiers) in self.control.failing_stores() {
+                body.extend([
+                    "site ",
+                    &site,
+                    ": the latest store failed: ",
+                    &tiers.join(", "),
+                ]);
+                body.push('\n');
+            }
             text(StatusCode::OK, body)
         } else {
             text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned())

@@ -19,6 +19,7 @@ mod recalls;
 pub mod receipts;
 pub mod scrubs;
 mod settling;
+pub mod stores;
 
 use std::io;
 use std::sync::Arc;
@@ -339,25 +340,24 @@ impl Cache {
         Some(entry)
     }
 
-    /// Stores what `flight` brought, unless a purge has overtaken it. What came of it shows in the
-    /// tier's own counts.
+    /// Stores what `flight` brought in memory, unless a purge has overtaken it. What came of that;
+    /// none if it is not for memory.
     pub fn store(
         &self,
         domain: &Domain,
         flight: &Flight,
         entry: &Arc<Entry>,
         reservation: Option<Reservation>,
-    ) {
+    ) -> Option<Put> {
         let flights = &self.flights;
         if !entry.is_in_memory() {
             // What lies elsewhere stays there; what memory has under the key is older.
             domain.remove_if(entry.key.view(), &|held| held.serial() < entry.serial());
-            return;
+            return None;
         }
         // Asked under the lock of the entry's shard: a purge that is recorded later than this finds
         // the entry there.
-        let put = domain.put(entry, reservation, &|| !flights.is_outdated(flight));
-        tracing::trace!(?put, "a response");
+        Some(domain.put(entry, reservation, &|| !flights.is_outdated(flight)))
     }
 
     /// Purges what `selection` covers in `domains`: stored entries and what flights bring. A flight

@@ -6,8 +6,10 @@ mod support;
 
 mod below;
 mod fill;
+mod large;
 mod outlast;
 mod purge;
 mod receipts;
 mod stored;
 mod told;
+mod write_policy;

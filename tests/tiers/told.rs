@@ -51,6 +51,31 @@ fn tiers_are_listed_in_chain_order_and_their_counts_add_up() {
 }
 
 #[test]
+fn a_ratio_is_told_once_there_is_something_to_tell() {
+    let origin = Origin::always(Reply::cached("x"));
+    let mut edge = Below::Both.setup(&origin).start();
+    let ratios = |edge: &crate::support::edge::Edge| -> Vec<serde_json::Value> {
+        let stats = edge.stats();
+        let tiers = stats["tiers"].as_array().expect("a list");
+        tiers.iter().map(|tier| tier["hit_ratio"].clone()).collect()
+    };
+    let null = serde_json::Value::Null;
+    assert_eq!(ratios(&edge), [null.clone(), null.clone(), null.clone()]);
+    edge.get("/a");
+    forget(&mut edge);
+    edge.get("/a");
+    edge.get("/a");
+    let half = serde_json::json!(0.5);
+    assert_eq!(ratios(&edge), [half, serde_json::json!(1.0), null]);
+    let admin = edge.admin_address().to_string();
+    let shown = crate::support::edge::run(&["stat", "--admin", &admin]);
+    let shown = String::from_utf8(shown.stdout).expect("text");
+    let row = shown.lines().find(|line| line.contains("hit_ratio"));
+    let row: Vec<&str> = row.expect("a row").split_whitespace().collect();
+    assert_eq!(row, ["hit_ratio", "0.5", "1.0", "-"]);
+}
+
+#[test]
 fn a_tier_that_is_not_configured_or_named_twice_is_refused() {
     let refused = |setup: Setup| -> Ended {
         match setup.try_start() {

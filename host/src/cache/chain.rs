@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use tokio::runtime::{Builder, Runtime};
 
+use super::stores::StoreOutcome;
 use super::{Cache, Effect};
 use crate::clock;
+use crate::config::WritePolicy;
 use crate::entry::{Entry, KeyView, SiteId, Tag};
 use crate::tier::memory::Domain;
-use crate::tier::memory::put::{Put, Rejected};
-use crate::tier::slow::Written;
+use crate::tier::memory::put::Put;
 use crate::tier::{Purged, Selection, Usage};
 
 /// The name of the memory tier, as operators and programs see it.
@@ -53,6 +54,7 @@ pub struct Chain {
     cache: Arc<Cache>,
     site: SiteId,
     memory: Option<Arc<Domain>>,
+    policy: WritePolicy,
     runtime: Runtime,
 }
 
@@ -66,8 +68,15 @@ impl Chain {
             cache,
             site,
             memory,
+            policy: WritePolicy::default(),
             runtime: Builder::new_current_thread().enable_time().build()?,
         })
+    }
+
+    /// The same chain, whose puts fail as `policy` says.
+    #[must_use]
+    pub fn with_policy(self, policy: WritePolicy) -> Self {
+        Self { policy, ..self }
     }
 
     /// Whose tiers these are.
@@ -135,31 +144,30 @@ impl Chain {
         }
     }
 
-    /// Stores `entry` in those of the tiers that `wanted` names, in place of what was there. The
-    /// answer is that of the fastest: a slower tier that takes nothing shows it in its own counts.
+    /// Stores `entry` in those of the tiers that `wanted` names, in place of what was there. Whose
+    /// failure fails it the write policy says; a tier that it is too large for does not.
     pub fn put(&self, entry: &Arc<Entry>, wanted: impl Fn(&str) -> bool) -> Put {
         let purges = &self.cache.flights.purges;
         let born = purges.born(purges.latest(), clock::unix_millis(clock::wall()));
-        let memory = self.memory.as_ref().filter(|_| wanted(MEMORY));
-        let mut first = memory.map(|memory| memory.put(entry, None, &|| true));
-        if memory.is_none()
-            && let Some(memory) = &self.memory
-        {
+        let mut outcome = StoreOutcome::default();
+        match &self.memory {
+            Some(memory) if wanted(MEMORY) => match memory.put(entry, None, &|| true) {
+                Put::Superseded => return Put::Superseded,
+                put => outcome.add_memory(put),
+            },
             // It must not go on to answer with what this takes the place of.
-            memory.remove(entry.key.view());
+            Some(memory) => drop(memory.remove(entry.key.view())),
+            None => {}
         }
         for member in self.cache.lower.members() {
             let name = member.tier.name();
             if !wanted(name) {
                 member.tier.remove(entry.key.view());
-                continue;
-            }
-            let written = self.runtime.block_on(member.write(entry, born));
-            if let Some(written) = written {
-                first.get_or_insert(answer(written));
+            } else if let Some(written) = self.runtime.block_on(member.write(entry, born)) {
+                outcome.add(name, written);
             }
         }
-        first.unwrap_or(Put::Rejected(Rejected::Disabled))
+        outcome.answer(self.policy)
     }
 
     /// Removes the entry of `key` from every tier; whether any held one.
@@ -198,15 +206,6 @@ impl Chain {
             tier: member.tier.name(),
             usage: member.tier.usage(),
         }))
-    }
-}
-
-/// What a slow tier answers, in the words of the memory tier.
-const fn answer(written: Written) -> Put {
-    match written {
-        Written::Accepted => Put::Stored,
-        Written::TooLarge | Written::Unneeded => Put::Rejected(Rejected::TooLarge),
-        Written::Full | Written::Unavailable => Put::Rejected(Rejected::NoRoom),
     }
 }
 

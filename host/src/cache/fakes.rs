@@ -139,7 +139,7 @@ impl SlowTier for FakeTier {
         })
     }
 
-    fn writer(&self, _: Option<u64>) -> Option<Box<dyn Writer>> {
+    fn writer(&self, _: KeyView<'_>, _: Option<u64>) -> Option<Box<dyn Writer>> {
         None
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::purges::{Purges, Standing};
 use super::recalls::{Recalls, Turn};
 use super::settling::can_count;
+use super::stores::StoreOutcome;
 use bytes::Bytes;
 use tokio::sync::watch;
 
@@ -80,6 +81,7 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct LowerWriter {
     position: usize,
+    tier: &'static str,
     writer: Box<dyn Writer>,
 }
 
@@ -87,6 +89,11 @@ impl LowerWriter {
     /// Takes the next bytes, once there is room. False: the tier has given up.
     pub async fn push(&mut self, piece: Bytes) -> bool {
         self.writer.push(piece).await
+    }
+
+    /// The tier that takes it.
+    pub fn tier(&self) -> &'static str {
+        self.tier
     }
 }
 
@@ -265,58 +272,67 @@ impl Lower {
         }
     }
 
-    /// Gives `entry` to every tier that takes writes. Whether none of them failed.
-    pub async fn store(&self, entry: &Arc<Entry>, born: Born) -> bool {
-        let mut sound = true;
+    /// Gives `entry` to every tier that takes writes, and adds to `outcome` what came of that.
+    pub async fn store(&self, entry: &Arc<Entry>, born: Born, outcome: &mut StoreOutcome) {
         for member in &self.tiers {
-            let written = member.write(entry, born).await;
-            sound &= !written.is_some_and(Written::is_failure);
+            if let Some(written) = member.write(entry, born).await {
+                outcome.add(member.tier.name(), written);
+            }
         }
-        sound
     }
 
-    /// Begins to store content while it arrives that memory does not take, in the fastest tier that
-    /// takes it. None if none does.
-    pub fn writer(&self, length: Option<u64>) -> Option<LowerWriter> {
+    /// Begins to store content under `key` while it arrives that memory does not take, in the
+    /// fastest tier that takes it. None if none does.
+    pub fn writer(&self, key: KeyView<'_>, length: Option<u64>) -> Option<LowerWriter> {
         let offers = |(position, member): (usize, &Member)| {
             let writable = member.tier.is_writable();
-            let writer = writable.then(|| member.tier.writer(length)).flatten()?;
-            Some(LowerWriter { position, writer })
+            let writer = writable
+                .then(|| member.tier.writer(key, length))
+                .flatten()?;
+            let tier = member.tier.name();
+            Some(LowerWriter {
+                position,
+                tier,
+                writer,
+            })
         };
         self.tiers.iter().enumerate().find_map(offers)
     }
 
     /// Stores what `written` has taken under `envelope`, and gives it to the tiers that are slower
-    /// than the one that took it. Whether it is stored.
+    /// than the one that took it. Adds to `outcome` what came of that.
     pub async fn commit(
         &self,
         written: LowerWriter,
         envelope: Envelope,
         hasher: &KeyHasher,
-    ) -> bool {
+        outcome: &mut StoreOutcome,
+    ) {
         let Some(member) = self.tiers.get(written.position) else {
-            return false;
+            return;
         };
         let (key, born) = (envelope.key.clone(), envelope.born);
         let stored = written.writer.commit(envelope).await;
         member.count(stored);
+        outcome.add(member.tier.name(), stored);
         if stored != Written::Accepted {
-            return false;
+            return;
         }
         // Who has seen the end of it finds it, unless the device is far behind.
         let settled = tokio::time::timeout(member.deadline, member.tier.settle()).await;
         let slower = self.tiers.iter().skip(written.position.saturating_add(1));
         if settled.is_err() || slower.clone().next().is_none() {
-            return true;
+            return;
         }
         // From where it lies: it never lay in memory as a whole.
         if let Ok(Some(found)) = member.tier.get(hasher.key(&key)).await {
             let entry = Arc::new(found.into_entry(hasher));
             for member in slower {
-                member.write(&entry, born).await;
+                if let Some(written) = member.write(&entry, born).await {
+                    outcome.add(member.tier.name(), written);
+                }
             }
         }
-        true
     }
 
     /// Has every tier forget what is under `key`.

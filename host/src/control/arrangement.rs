@@ -544,6 +544,7 @@ fn site(
             ttl_max,
         },
         ttl_min,
+        write_policy: configured.write_policy,
         hit_for_miss: configured.hit_for_miss.duration(),
         hooks,
         domain,

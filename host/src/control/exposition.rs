@@ -4,6 +4,7 @@ use super::Control;
 use crate::front::origin::health::Standing;
 use crate::front::origin::metrics::OriginMetrics;
 use crate::front::origin::outage;
+use crate::front::site::SiteMetrics;
 use crate::metrics::Exposition;
 use crate::tier::memory::stats::UnderWay;
 
@@ -18,6 +19,7 @@ impl Control {
             1,
         );
         self.requests(&mut out);
+        self.stores(&mut out);
         self.origins(&mut out);
         self.fetches(&mut out);
         self.connections(&mut out);
@@ -90,6 +92,26 @@ impl Control {
                 out.sample(name, &[("reason", reason)], dropped.get());
             }
         }
+    }
+
+    fn stores(&self, out: &mut Exposition) {
+        let table = self.edge.sites.table();
+        let mut family = |name, help, value: fn(&SiteMetrics) -> u64| {
+            out.counters(name, help);
+            for site in table.sites() {
+                out.sample(name, &[("site", &site.name)], value(&site.metrics));
+            }
+        };
+        family(
+            "larder_stores_total",
+            "Responses given to tiers to be stored.",
+            |metrics| metrics.stores.get(),
+        );
+        family(
+            "larder_store_failures_total",
+            "Those that a tier failed to take whose failure counts by the site's write policy.",
+            |metrics| metrics.store_failures.get(),
+        );
     }
 
     fn origins(&self, out: &mut Exposition) {

@@ -117,6 +117,10 @@ impl Control {
             "origin_failures": site.metrics.origin.failures_sum(),
             "origin_retries": site.metrics.origin.retries.get(),
             "origin_connections": site.metrics.origin.connections_open(),
+            "write_policy": site.write_policy.to_string(),
+            "stores": site.metrics.stores.get(),
+            "store_failures": site.metrics.store_failures.get(),
+            "stores_failing": site.metrics.failing(),
             "memory_capacity": site.domain.usage().capacity,
             "policies": policies,
         })

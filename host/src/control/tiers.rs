@@ -98,6 +98,16 @@ impl Control {
         std::iter::once(memory).chain(below).collect()
     }
 
+    /// The sites whose latest store failed by their write policy, each with the tiers that did.
+    pub fn failing_stores(&self) -> Vec<(String, Vec<&'static str>)> {
+        let table = self.edge.sites.table();
+        let failing = table.sites().iter().map(|site| {
+            let tiers = site.metrics.failing();
+            (site.name.clone(), tiers)
+        });
+        failing.filter(|(_, tiers)| !tiers.is_empty()).collect()
+    }
+
     fn told(&self) -> Vec<Told> {
         let lower = &self.edge.cache.lower;
         let (usage, stats) = self.memory();
@@ -115,6 +125,14 @@ impl Control {
         }
         (usage, stats)
     }
+}
+
+/// The share of `hits` in those and `misses`, to four places; null without any.
+pub(super) fn ratio(hits: u64, misses: u64) -> Value {
+    let all = u128::from(hits) + u128::from(misses);
+    let share = (u128::from(hits) * 10_000).checked_div(all);
+    let share = share.and_then(|share| u32::try_from(share).ok());
+    json!(share.map(|share| f64::from(share) / 10_000.0))
 }
 
 /// The sizes that every tier has.
@@ -267,6 +285,15 @@ impl Told {
         for (name, _, value) in self.counts {
             told.insert(name.to_owned(), json!(value));
         }
+        let count = |wanted| {
+            let found = self.counts.iter().find(|(name, ..)| *name == wanted);
+            found.map_or(0, |(.., value)| *value)
+        };
+        // An error says nothing of what the tier holds.
+        told.insert(
+            "hit_ratio".to_owned(),
+            ratio(count("hits"), count("misses")),
+        );
         let evictions: Map<String, Value> = self
             .evictions
             .iter()
@@ -321,5 +348,23 @@ fn expose(out: &mut Exposition, name: &str, figures: &[(&str, Figure)]) {
     }
     for (tier, figure) in figures {
         out.sample(&name, &[("tier", tier)], figure.value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_lookup_there_is_no_ratio() {
+        for (hits, misses, expected) in [
+            (0, 0, Value::Null),
+            (0, 5, json!(0.0)),
+            (5, 0, json!(1.0)),
+            (1, 2, json!(0.3333)),
+            (u64::MAX, u64::MAX, json!(0.5)),
+        ] {
+            assert_eq!(ratio(hits, misses), expected, "{hits} {misses}");
+        }
     }
 }

@@ -19,6 +19,7 @@ use super::worker::Worker;
 use crate::cache::Lookup;
 use crate::cache::flight::Flight;
 use crate::cache::outcomes::Place;
+use crate::cache::stores::StoreOutcome;
 use crate::clock;
 use crate::entry::{Entry, Usable};
 
@@ -71,9 +72,19 @@ pub async fn recall(exchange: &Exchange, miss: &mut Miss) -> Option<Response<Res
 }
 
 /// Gives `entry`, which `flight` has brought, to the tiers below memory, unless a purge or a newer
-/// one has overtaken it by then.
-pub fn store(worker: &Rc<Worker>, site: &Arc<Site>, flight: &Arc<Flight>, entry: &Arc<Entry>) {
+/// one has overtaken it by then. Counts what became of it there and, in `outcome`, in memory; what
+/// is no response counts for nothing.
+pub fn store(
+    worker: &Rc<Worker>,
+    site: &Arc<Site>,
+    flight: &Arc<Flight>,
+    (entry, mut outcome): (&Arc<Entry>, StoreOutcome),
+) {
+    let is_response = entry.lifetime().is_some();
     if worker.edge.cache.lower.is_empty() {
+        if is_response {
+            site.metrics.count_store(site.write_policy, &outcome);
+        }
         return;
     }
     let pending = worker.edge.cache.lower.pending();
@@ -85,8 +96,11 @@ pub fn store(worker: &Rc<Worker>, site: &Arc<Site>, flight: &Arc<Flight>, entry:
         let newer = resident.is_some_and(|resident| resident.serial() > entry.serial());
         if !newer && !cache.flights.is_outdated(&flight) {
             let born = cache.flights.purges.born(flight.began, flight.at);
-            // A client's answer never fails because of a tier; the tier's own counts tell.
-            cache.lower.store(&entry, born).await;
+            // A client's answer never fails because of a tier; counts tell.
+            cache.lower.store(&entry, born, &mut outcome).await;
+            if is_response {
+                site.metrics.count_store(site.write_policy, &outcome);
+            }
         }
         drop(pending);
     });

@@ -7,7 +7,10 @@ use super::intake::Intake;
 use super::origin::OriginBody;
 use crate::cache::flight::{Pilot, Room};
 use crate::cache::lower::{Lower, LowerWriter};
-use crate::tier::memory::put::Reservation;
+use crate::cache::stores::StoreOutcome;
+use crate::entry::KeyView;
+use crate::tier::memory::put::{Put, Rejected, Reservation};
+use crate::tier::slow::Written;
 
 /// Content whose length is unknown is set aside up to this many bytes: whoever sends without end
 /// must not fill the memory before it is noticed.
@@ -28,24 +31,36 @@ pub(super) struct Sink<'a> {
     reservation: Option<Reservation>,
     /// A tier below that takes what memory does not.
     writer: Option<LowerWriter>,
-    /// Where to look for one.
-    lower: Option<&'a Lower>,
+    /// Where to look for one, and what it is to be stored under.
+    lower: Option<(&'a Lower, KeyView<'a>)>,
+    /// What has come of it where it did not go.
+    outcome: StoreOutcome,
 }
 
 impl<'a> Sink<'a> {
-    /// Into memory that `reservation` has set aside; without it, into a tier of `lower` that takes
-    /// `length` bytes, if there is one.
+    /// Into memory that `reserved` has set aside; without it, under the key given with `lower` into
+    /// a tier there that takes `length` bytes, if there is one.
     pub(super) fn new(
-        reservation: Option<Reservation>,
-        lower: Option<&'a Lower>,
+        reserved: Result<Reservation, Rejected>,
+        lower: Option<(&'a Lower, KeyView<'a>)>,
         length: Option<u64>,
     ) -> Self {
-        let below = lower.filter(|_| reservation.is_none());
-        Self {
-            writer: below.and_then(|lower| lower.writer(length)),
-            reservation,
+        let mut sink = Self {
             lower,
+            ..Self::default()
+        };
+        match reserved {
+            Ok(reservation) => sink.reservation = Some(reservation),
+            Err(rejected) => sink.go_below(rejected, length),
         }
+        sink
+    }
+
+    /// Goes into a tier below, since memory has `rejected` it.
+    fn go_below(&mut self, rejected: Rejected, length: Option<u64>) {
+        self.outcome.add_memory(Put::Rejected(rejected));
+        let lower = self.lower;
+        self.writer = lower.and_then(|(lower, key)| lower.writer(key, length));
     }
 
     /// Whether it is stored, if all goes well.
@@ -60,7 +75,11 @@ impl<'a> Sink<'a> {
             return;
         }
         self.reservation = None;
-        self.writer = self.lower.and_then(|lower| lower.writer(length));
+        let rejected = match taken > UNKNOWN_MAX {
+            true => Rejected::TooLarge,
+            false => Rejected::NoRoom,
+        };
+        self.go_below(rejected, length);
         for piece in pilot.pieces() {
             self.write(&piece).await;
         }
@@ -71,6 +90,7 @@ impl<'a> Sink<'a> {
         if let Some(writer) = &mut self.writer
             && !writer.push(piece.clone()).await
         {
+            self.outcome.add(writer.tier(), Written::Full);
             self.writer = None;
         }
     }
@@ -78,14 +98,15 @@ impl<'a> Sink<'a> {
 
 /// Carries content from the origin to the readers and into `sink`. `store` is called with all that
 /// memory was set aside for, before the last piece is handed out, so that whoever has seen the end
-/// finds it stored. The answer is what a tier below has taken instead, all of it.
+/// finds it stored. The answer is what a tier below has taken instead, all of it, and what came of it
+/// elsewhere.
 pub(super) async fn carry(
     pilot: &Pilot,
     mut body: OriginBody,
     length: Option<u64>,
     mut sink: Sink<'_>,
     store: impl FnOnce(&Pilot, Vec<Bytes>, Reservation),
-) -> Result<Option<LowerWriter>, BrokenOff> {
+) -> Result<(Option<LowerWriter>, StoreOutcome), BrokenOff> {
     let mut intake = Intake::new(length);
     let mut taken = 0_u64;
     let mut store = Some(store);
@@ -134,7 +155,7 @@ pub(super) async fn carry(
     if let (Some(reservation), Some(store)) = (sink.reservation.take(), store.take()) {
         store(pilot, pilot.pieces(), reservation);
     }
-    Ok(sink.writer)
+    Ok((sink.writer, sink.outcome))
 }
 
 /// Whether `reservation` covers content of which `taken` bytes have come, after growing if need be.

@@ -33,6 +33,7 @@ use super::storing::{self, Decision, PolicyBounds};
 use super::worker::{CDN_LOOP, Worker};
 use crate::cache::flight::{Failure, Flight, Landing, Pilot};
 use crate::cache::hydration::Priority;
+use crate::cache::stores::StoreOutcome;
 use crate::clock;
 use crate::config::Forward;
 use crate::entry::{CacheKey, Entry, Tag, Usable};
@@ -44,7 +45,7 @@ use crate::rfc9111::freshness::{Native, Times, native};
 use crate::rfc9111::storable::{Reason, Storable};
 use crate::rfc9111::validation;
 use crate::rfc9111::vary::Nominated;
-use crate::tier::memory::put::Reservation;
+use crate::tier::memory::put::{Put, Reservation};
 
 /// Everything a fill needs once the request that caused it is gone.
 struct Fill {
@@ -228,8 +229,13 @@ impl Fill {
     /// Stores `entry`, which the flight of `pilot` has brought.
     fn store(&self, pilot: &Pilot, entry: &Arc<Entry>, reservation: Option<Reservation>) {
         let (cache, flight) = (&self.worker.edge.cache, pilot.flight());
-        cache.store(&self.site.domain, flight, entry, reservation);
-        below::store(&self.worker, &self.site, flight, entry);
+        let mut outcome = StoreOutcome::default();
+        match cache.store(&self.site.domain, flight, entry, reservation) {
+            // A purge or a newer response came first: nothing was to be stored any more.
+            Some(Put::Superseded) => {}
+            put => put.into_iter().for_each(|put| outcome.add_memory(put)),
+        }
+        below::store(&self.worker, &self.site, flight, (entry, outcome));
     }
 
     /// Removes `stale`, if nothing has taken its place.

@@ -12,7 +12,8 @@ use http::HeaderValue;
 
 use super::origin::metrics::OriginMetrics;
 use super::origin::upstream::Upstream;
-use crate::config::{Coding, Forward, Honour};
+use crate::cache::stores::StoreOutcome;
+use crate::config::{Coding, Forward, Honour, WritePolicy};
 use crate::entry::SiteId;
 use crate::metrics::Counter;
 use crate::policy::activation::HookSlot;
@@ -45,6 +46,8 @@ pub struct Site {
     pub bounds: Bounds,
     /// Shortest lifetime a policy may give.
     pub ttl_min: Duration,
+    /// Whose failure to write marks a store as failed.
+    pub write_policy: WritePolicy,
     /// How long it is remembered that a response was not for sharing; zero: not at all.
     pub hit_for_miss: Duration,
     /// What runs at each hook.
@@ -152,6 +155,12 @@ pub struct SiteMetrics {
     pub spared: Counter,
     /// Requests that were refused without asking a failing origin.
     pub refused: Counter,
+    /// Responses that some tier was for.
+    pub stores: Counter,
+    /// Those that failed, by the write policy of the site.
+    pub store_failures: Counter,
+    /// The tiers that failed the latest store; none if it did not fail.
+    failing: Mutex<Vec<&'static str>>,
 }
 
 impl SiteMetrics {
@@ -163,6 +172,26 @@ impl SiteMetrics {
         if let Some(counter) = row.and_then(|row| row.get(class)) {
             counter.increment();
         }
+    }
+
+    /// Counts what became of a store, where `policy` says what a failure is.
+    pub fn count_store(&self, policy: WritePolicy, outcome: &StoreOutcome) {
+        if !outcome.is_a_store() {
+            return;
+        }
+        self.stores.increment();
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        failing.clear();
+        if outcome.fails(policy) {
+            self.store_failures.increment();
+            failing.extend(outcome.failed());
+        }
+    }
+
+    /// The tiers that failed the latest store; none if it did not fail.
+    pub fn failing(&self) -> Vec<&'static str> {
+        let failing = self.failing.lock();
+        failing.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Requests by outcome and status class (1 to 5).

@@ -11,6 +11,7 @@
 //! get    ──> lookup ──> remote: gate (breaker, pauses), deadline, retries, hedge ──> store
 //!                └────> body: ranges of large content, as they are read
 //! put, remove ──> queue ──> upload ──> remote ──> store
+//! writer ──> stream: parts ──> remote;  its head ──> queue
 //! ```
 //!
 //! Buckets need no life-cycle rule to stay correct. One that expires objects under `v1/` keeps the
@@ -34,6 +35,7 @@ mod selftest;
 mod settings;
 mod slow;
 mod stats;
+mod stream;
 mod sweep;
 mod transport;
 mod upload;
@@ -63,6 +65,7 @@ use reads::Reads;
 use remote::Remote;
 use retired::Retired;
 use selftest::Finding;
+use stream::STREAMS;
 
 /// Threads for calls that block: those of a local directory.
 const BLOCKING: usize = 8;
@@ -145,6 +148,8 @@ struct Inner {
     retired: Retired,
     /// Large contents that may be written at once.
     copies: Semaphore,
+    /// Contents that may be uploaded at once while they arrive.
+    streams: Arc<Semaphore>,
     finding: Finding,
     spawner: Spawner,
 }
@@ -180,6 +185,18 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// Queues the removal of what is stored under that name.
+    fn withdraw(&self, name: Name) {
+        let stats = &self.remote.stats;
+        match self.queue.push(name, Task::Remove) {
+            Ok(true) => stats.superseded.increment(),
+            Ok(false) => {}
+            Err(Refused::Full | Refused::Closed) => stats.removal_failures.increment(),
+        }
+    }
+}
+
 impl ObjectTier {
     /// Opens the tier. A store that cannot be reached is no error: the tier starts without it and
     /// uses it once it answers.
@@ -199,6 +216,7 @@ impl ObjectTier {
             reads: Reads::new(settings.reads),
             retired: Retired::new(settings.grace),
             copies: Semaphore::new(COPIES),
+            streams: Arc::new(Semaphore::new(STREAMS)),
             finding: Finding::default(),
             spawner: offload.spawner(),
             settings,
@@ -260,7 +278,7 @@ impl ObjectTier {
             Err(Refused::Closed) => return Err(Dropped::Stopped),
             Err(Refused::Full) => {}
         }
-        self.withdraw(name);
+        self.inner.withdraw(name);
         if large {
             stats.dropped_large.increment();
             return Err(Dropped::TooLarge);
@@ -275,16 +293,7 @@ impl ObjectTier {
         if self.inner.settings.mode == Mode::ReadOnly {
             return;
         }
-        self.withdraw(Name::of(key.bytes));
-    }
-
-    fn withdraw(&self, name: Name) {
-        let stats = &self.inner.remote.stats;
-        match self.inner.queue.push(name, Task::Remove) {
-            Ok(true) => stats.superseded.increment(),
-            Ok(false) => {}
-            Err(Refused::Full | Refused::Closed) => stats.removal_failures.increment(),
-        }
+        self.inner.withdraw(Name::of(key.bytes));
     }
 
     /// Waits until all that was queued is done, or the store is not asked. What is left.

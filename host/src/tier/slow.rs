@@ -37,9 +37,9 @@ pub trait SlowTier: Debug + Send + Sync {
     /// its key. Of two, the one that was put later stays.
     fn put<'a>(&'a self, entry: &'a Arc<Entry>, born: Born) -> Answer<'a, Written>;
 
-    /// Begins to store content while it arrives, `length` bytes of it if that is known. None if the
-    /// tier takes none now.
-    fn writer(&self, length: Option<u64>) -> Option<Box<dyn Writer>>;
+    /// Begins to store content under `key` while it arrives, `length` bytes of it if that is known.
+    /// None if the tier takes none now.
+    fn writer(&self, key: KeyView<'_>, length: Option<u64>) -> Option<Box<dyn Writer>>;
 
     /// Forgets what is under `key`, also what is on its way there. A crash may undo it.
     fn remove(&self, key: KeyView<'_>);

@@ -7,6 +7,7 @@ use super::super::lower::Lower;
 use super::*;
 use crate::cache::flights::Turn;
 use crate::entry::{CacheKey, Content, Nominations};
+use crate::tier::memory::put::Rejected;
 use crate::tier::memory::{DomainSettings, Shards};
 use crate::tier::slow::SlowTier;
 
@@ -100,26 +101,29 @@ fn every_tier_takes_a_put_a_removal_and_a_purge() {
 }
 
 #[test]
-fn the_fastest_tier_decides_what_a_put_answers() {
+fn the_write_policy_decides_what_a_put_answers() {
     let (keeps, refuses) = (domain(1 << 20), domain(0));
+    let (stored, failed) = (Put::Stored, Put::Rejected(Rejected::NoRoom));
     let disabled = Put::Rejected(Rejected::Disabled);
-    let no_room = Put::Rejected(Rejected::NoRoom);
     for (memory, below, expected) in [
-        (Some(&keeps), Some(Manner::Broken), Put::Stored),
-        (Some(&refuses), Some(Manner::Honest), disabled),
-        (None, Some(Manner::Honest), Put::Stored),
-        (None, Some(Manner::Broken), no_room),
-        (None, Some(Manner::ReadOnly), disabled),
-        (None, None, disabled),
+        (Some(&keeps), Some(Manner::Honest), [stored; 3]),
+        (Some(&keeps), Some(Manner::Broken), [stored, stored, failed]),
+        (Some(&keeps), Some(Manner::ReadOnly), [stored; 3]),
+        (Some(&refuses), Some(Manner::Honest), [stored; 3]),
+        (None, Some(Manner::Honest), [stored; 3]),
+        (None, Some(Manner::Broken), [stored, failed, failed]),
+        (None, Some(Manner::ReadOnly), [disabled; 3]),
+        (None, None, [disabled; 3]),
     ] {
         let below = below.map(|manner| FakeTier::new("disk", manner));
         let below: Vec<&Arc<FakeTier>> = below.iter().collect();
-        let chain = chain(memory, &below);
-        let key = chain.key(b"key").to_key();
-        assert_eq!(
-            chain.put(&entry(&chain, &key, Vec::new()), everywhere),
-            expected
-        );
+        let policies = [WritePolicy::Ignore, WritePolicy::L0, WritePolicy::All];
+        for (policy, expected) in policies.into_iter().zip(expected) {
+            let chain = chain(memory, &below).with_policy(policy);
+            let key = chain.key(b"key").to_key();
+            let put = chain.put(&entry(&chain, &key, Vec::new()), everywhere);
+            assert_eq!(put, expected, "{policy} {below:?}");
+        }
     }
 }
 

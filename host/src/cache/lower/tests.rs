@@ -206,7 +206,10 @@ fn read_only_tiers_are_never_written_and_never_fail_a_store() {
         (&[], true),
     ] {
         let rig = Rig::new(manners);
-        let sound = run(rig.lower.store(&rig.entry(LONG), rig.born()));
+        let mut outcome = StoreOutcome::default();
+        let (entry, born) = (rig.entry(LONG), rig.born());
+        run(rig.lower.store(&entry, born, &mut outcome));
+        let sound = outcome.failed().is_empty();
         assert_eq!(sound, stored, "{manners:?}");
         for (tier, manner) in rig.tiers.iter().zip(manners) {
             assert_eq!(tier.holds(rig.key().view()), *manner == Manner::Honest);

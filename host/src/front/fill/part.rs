@@ -14,6 +14,7 @@ use http::{HeaderMap, Response, StatusCode};
 use super::{Fill, Judged, is_of_the_request};
 use crate::cache::flight::Pilot;
 use crate::cache::lower::LowerWriter;
+use crate::cache::stores::StoreOutcome;
 use crate::clock;
 use crate::entry::{
     CacheKey, Content, Entry, PartialResponse, Parts, StoredBody, StoredHead, StoredResponse,
@@ -228,7 +229,7 @@ impl Fill {
         pilot: &Pilot,
         status: StatusCode,
         arrived: Arrived,
-        written: LowerWriter,
+        (written, mut outcome): (LowerWriter, StoreOutcome),
     ) {
         let (cache, flight) = (&self.worker.edge.cache, pilot.flight());
         if cache.flights.is_outdated(flight) {
@@ -243,8 +244,13 @@ impl Fill {
         let key = entry.key.view();
         let older = |held: &Arc<Entry>| held.serial() < entry.serial();
         self.site.domain.remove_if(key, &older);
-        let stored = cache.lower.commit(written, envelope, &cache.hasher).await;
-        tracing::trace!(stored, "a response below memory");
+        let commit = cache
+            .lower
+            .commit(written, envelope, &cache.hasher, &mut outcome);
+        commit.await;
+        self.site
+            .metrics
+            .count_store(self.site.write_policy, &outcome);
     }
 
     /// The entry of a whole response.
@@ -301,7 +307,9 @@ impl Fill {
             let entry = Arc::new(entry.in_place_of(found.as_deref()));
             let put = domain.put_over(&entry, reservation.take(), found.as_ref(), &may_store);
             if put != Put::Superseded {
-                below::store(&self.worker, &self.site, pilot.flight(), &entry);
+                let mut outcome = StoreOutcome::default();
+                outcome.add_memory(put);
+                below::store(&self.worker, &self.site, pilot.flight(), (&entry, outcome));
                 break;
             }
         }

@@ -10,13 +10,14 @@ use http::{HeaderMap, HeaderName, Response, StatusCode};
 use super::part::{Arrived, Brought, Incoming};
 use super::{Fill, Judged, Listed, end_to_end, kept, withhold};
 use crate::cache::flight::{Flight, Head, Landing, Pilot, Shared};
+use crate::cache::stores::StoreOutcome;
 use crate::entry::{CacheKey, StoredHead};
 use crate::front::carry::{HEAD_BYTES, STEP, Sink, carry};
 use crate::front::origin::OriginBody;
 use crate::front::{below, coding};
 use crate::rfc9111::targeted;
 use crate::rfc9111::vary::Nominated;
-use crate::tier::memory::put::Reservation;
+use crate::tier::memory::put::{Rejected, Reservation};
 
 /// A response that was decided on, ready to be told and to be stored.
 struct Decided {
@@ -37,7 +38,8 @@ impl Fill {
         let mut content = self.content(brought, answered, headers, body.length());
         let decided = self.decide(&mut content, answered, sent, &pilot, &mut listed);
         let (mut head, mut arrived) = (decided.head, decided.arrived);
-        let sink = self.sink(&content, arrived.is_some());
+        let key = arrived.as_ref().map(|arrived| arrived.key.clone());
+        let sink = self.sink(&content, key.as_ref());
         head.stored = sink.stores();
         if let Some(arrived) = arrived.as_ref().filter(|_| !head.stored) {
             self.give_up_stale(&arrived.response.headers);
@@ -54,15 +56,20 @@ impl Fill {
         };
         let carried = carry(&pilot, body, content.arriving, sink, store).await;
         // Without it the flight breaks off for those who read.
-        let Ok(below) = carried else { return };
+        let Ok((below, outcome)) = carried else {
+            return;
+        };
         match (below, arrived) {
             (Some(written), Some(arrived)) => {
-                let status = content.status;
-                self.keep_below(&pilot, status, arrived, written).await;
+                let written = (written, outcome);
+                self.keep_below(&pilot, content.status, arrived, written)
+                    .await;
             }
             // What no tier takes must not leave something older to answer with.
             (None, Some(arrived)) if content.part.is_none() => {
                 self.worker.edge.cache.lower.remove(arrived.key.view());
+                let policy = self.site.write_policy;
+                self.site.metrics.count_store(policy, &outcome);
             }
             _ => {}
         }
@@ -134,17 +141,22 @@ impl Fill {
         }
     }
 
-    /// Where `content` goes besides the readers.
-    fn sink(&self, content: &Incoming, storable: bool) -> Sink<'_> {
-        if !storable {
+    /// Where `content` goes besides the readers, if it is to be stored under a `key`.
+    fn sink<'a>(&'a self, content: &Incoming, key: Option<&'a CacheKey>) -> Sink<'a> {
+        let Some(key) = key else {
             return Sink::default();
-        }
+        };
         let bytes = content.arriving.unwrap_or(STEP).saturating_add(HEAD_BYTES);
-        let reservation = self.site.domain.reserve(bytes);
+        let reservation = match self.site.domain.reserve(bytes) {
+            Some(reservation) => Ok(reservation),
+            None if bytes > self.site.domain.usage().capacity / 4 => Err(Rejected::TooLarge),
+            None => Err(Rejected::NoRoom),
+        };
         // Parts are put together in memory only.
         let whole = content.part.is_none() && content.lead.is_empty() && content.tail.is_empty();
         let lower = &self.worker.edge.cache.lower;
-        Sink::new(reservation, whole.then_some(lower), content.arriving)
+        let lower = whole.then_some((&**lower, key.view()));
+        Sink::new(reservation, lower, content.arriving)
     }
 
     /// Keeps in memory what has arrived of `content`.
@@ -196,7 +208,8 @@ impl Fill {
         }
         let nomination = cache.nominate(domain, primary, self.site.id, tags, fields);
         if let Some(nomination) = nomination {
-            below::store(&self.worker, &self.site, flight, &nomination);
+            let nomination = (&nomination, StoreOutcome::default());
+            below::store(&self.worker, &self.site, flight, nomination);
         }
     }
 }

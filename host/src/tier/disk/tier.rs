@@ -35,7 +35,7 @@ impl SlowTier for DiskTier {
         Box::pin(self.put(entry, born))
     }
 
-    fn writer(&self, length: Option<u64>) -> Option<Box<dyn slow::Writer>> {
+    fn writer(&self, _: KeyView<'_>, length: Option<u64>) -> Option<Box<dyn slow::Writer>> {
         let writer = self.writer(length)?;
         Some(Box::new(writer))
     }

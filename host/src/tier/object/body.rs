@@ -108,7 +108,7 @@ impl RemoteBody {
     pub(super) fn hashed_at(&self, remote: &Arc<Remote>, object: &Path) -> Option<Hashed> {
         let source = &self.0.source;
         let same = source.object == *object && Arc::ptr_eq(&source.remote, remote);
-        same.then(|| source.table.hashed(source.digest))
+        same.then(|| source.table.hashed((source.digest, source.length)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Writes the content of a large entry as an object of its own, in parts: what lies in memory
-//! without a copy of it, what lies in another tier as it is read from there, a part at a time.
+//! without a copy of it, what lies in another tier as it is read from there, a part at a time, and
+//! what is on its way as it comes.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use object_store::path::Path;
 
 use super::form::{Hashed, Hashing};
 use super::remote::{Fault, Remote};
+use super::stream::Arriving;
 use crate::entry::{Kept, StoredBody, Unreadable};
 
 /// Bytes of a part; content up to this is written in one request.
@@ -41,10 +43,32 @@ pub(super) async fn write(
     object: &Path,
     body: &StoredBody,
 ) -> Result<Hashed, Unwritten> {
+    write_parts(remote, object, Parts::of(body), body.len() <= PART).await
+}
+
+/// Writes all that is `arriving` to `object`.
+pub(super) async fn stream(
+    remote: &Remote,
+    object: &Path,
+    arriving: &mut Arriving,
+) -> Result<Hashed, Unwritten> {
+    let parts = Parts {
+        from: Source::Arriving(arriving),
+        over: Bytes::new(),
+    };
+    write_parts(remote, object, parts, false).await
+}
+
+/// Writes `parts` to `object`: in one request if they are `one`, or the first is short.
+async fn write_parts(
+    remote: &Remote,
+    object: &Path,
+    mut parts: Parts<'_>,
+    one: bool,
+) -> Result<Hashed, Unwritten> {
     let mut hashing = Hashing::default();
-    let mut parts = Parts::of(body);
     let mut part = parts.next(&mut hashing).await?;
-    if body.len() <= PART {
+    if one || part.iter().map(Bytes::len).sum::<usize>() < room() {
         remote.put(object, part, remote.deadlines.part).await?;
         return Ok(hashing.finish());
     }
@@ -74,19 +98,32 @@ pub(super) async fn whole(body: &StoredBody) -> Result<(Vec<Bytes>, Hashed), Unr
 
 /// Cuts content into parts of [`PART`] bytes, the last one shorter.
 struct Parts<'a> {
-    pieces: std::slice::Iter<'a, Bytes>,
-    kept: Option<&'a Arc<dyn Kept>>,
-    /// Bytes that were taken from where it is kept.
-    at: u64,
+    from: Source<'a>,
     over: Bytes,
+}
+
+/// Where content comes from.
+enum Source<'a> {
+    /// It is in memory.
+    Memory(std::slice::Iter<'a, Bytes>),
+    /// It lies elsewhere, and so many bytes of it were taken.
+    Kept(&'a Arc<dyn Kept>, u64),
+    /// It is on its way.
+    Arriving(&'a mut Arriving),
+}
+
+/// Bytes of a part.
+fn room() -> usize {
+    usize::try_from(PART).unwrap_or(usize::MAX)
 }
 
 impl<'a> Parts<'a> {
     fn of(body: &'a StoredBody) -> Self {
         Self {
-            pieces: body.pieces().iter(),
-            kept: body.place(),
-            at: 0,
+            from: match body.place() {
+                Some(kept) => Source::Kept(kept, 0),
+                None => Source::Memory(body.pieces().iter()),
+            },
             over: Bytes::new(),
         }
     }
@@ -94,7 +131,7 @@ impl<'a> Parts<'a> {
     /// The next part; an empty one at the end.
     async fn next(&mut self, hashing: &mut Hashing) -> Result<Vec<Bytes>, Unreadable> {
         let mut part = Vec::new();
-        let mut room = usize::try_from(PART).unwrap_or(usize::MAX);
+        let mut room = room();
         while room > 0 {
             if self.over.is_empty() {
                 match self.piece().await? {
@@ -113,17 +150,19 @@ impl<'a> Parts<'a> {
     }
 
     async fn piece(&mut self) -> Result<Option<Bytes>, Unreadable> {
-        let Some(kept) = self.kept else {
-            return Ok(self.pieces.next().cloned());
+        let (kept, at) = match &mut self.from {
+            Source::Memory(pieces) => return Ok(pieces.next().cloned()),
+            Source::Arriving(arriving) => return arriving.piece().await,
+            Source::Kept(kept, at) => (kept, at),
         };
-        if self.at >= kept.len() {
+        if *at >= kept.len() {
             return Ok(None);
         }
-        let bytes = kept.read(self.at).await?;
+        let bytes = kept.read(*at).await?;
         if bytes.is_empty() {
             return Err(Unreadable::Damaged);
         }
-        self.at += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        *at += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         Ok(Some(bytes))
     }
 }

@@ -81,9 +81,10 @@ pub(super) struct Table(Bytes);
 
 impl Table {
     /// The same, with the hash of the whole content.
-    pub(super) fn hashed(&self, digest: [u8; HASH]) -> Hashed {
+    pub(super) fn hashed(&self, (digest, length): ([u8; HASH], u64)) -> Hashed {
         Hashed {
             digest,
+            length,
             table: self.0.to_vec(),
         }
     }
@@ -260,6 +261,8 @@ pub(super) fn chunks(length: u64) -> u64 {
 pub(super) struct Hashed {
     /// Of the whole.
     pub(super) digest: [u8; HASH],
+    /// Bytes of the content.
+    pub(super) length: u64,
     table: Vec<u8>,
 }
 
@@ -269,13 +272,23 @@ pub(super) struct Hashing {
     whole: Hasher,
     chunk: Hasher,
     filled: usize,
+    length: u64,
     table: Vec<u8>,
+}
+
+impl Hashed {
+    /// Bytes of memory that it takes.
+    pub(super) fn bytes(&self) -> u64 {
+        u64::try_from(self.table.len()).unwrap_or(u64::MAX)
+    }
 }
 
 impl Hashing {
     /// The next bytes of the content.
     pub(super) fn update(&mut self, mut bytes: &[u8]) {
         self.whole.update(bytes);
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.length = self.length.saturating_add(length);
         while !bytes.is_empty() {
             let (now, rest) = bytes.split_at(bytes.len().min(CHUNK - self.filled));
             self.chunk.update(now);
@@ -294,6 +307,7 @@ impl Hashing {
         }
         Hashed {
             digest: self.whole.finalize().into(),
+            length: self.length,
             table: self.table,
         }
     }

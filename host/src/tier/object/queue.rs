@@ -11,11 +11,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
+use super::form::Hashed;
 use super::gate::Gate;
-use super::names::Name;
+use super::names::{Name, Nonce};
 use crate::clock::{self, Moment};
-use crate::entry::Entry;
-use crate::tier::envelope::Born;
+use crate::entry::{Entry, Tag};
+use crate::tier::envelope::{Born, Envelope};
 
 /// Bytes that a removal, and the bookkeeping of an upload, are charged.
 const FIXED: u64 = 512;
@@ -30,6 +31,13 @@ pub(super) enum Task {
         /// Its origin in time.
         born: Born,
     },
+    /// Upload the head of its entry, whose content is uploaded.
+    Head {
+        /// The entry without its content.
+        envelope: Arc<Envelope>,
+        /// The object of its content, and the hashes of that.
+        content: Arc<(Nonce, Hashed)>,
+    },
     /// Remove what is stored under it.
     Remove,
 }
@@ -38,6 +46,11 @@ impl Task {
     fn charge(&self) -> u64 {
         match self {
             Self::Put { entry, .. } => entry.charge().saturating_add(FIXED),
+            Self::Head { envelope, content } => {
+                let own = envelope.key.len() + envelope.tags.len() * size_of::<Tag>();
+                let own = u64::try_from(own).unwrap_or(u64::MAX);
+                content.1.bytes().saturating_add(own).saturating_add(FIXED)
+            }
             Self::Remove => FIXED,
         }
     }
@@ -146,7 +159,7 @@ impl Queue {
     /// Bytes that tasks may be charged together after a task like this.
     fn room(&self, task: &Task) -> u64 {
         match task {
-            Task::Put { .. } => self.capacity - self.capacity / 16,
+            Task::Put { .. } | Task::Head { .. } => self.capacity - self.capacity / 16,
             Task::Remove => self.capacity,
         }
     }

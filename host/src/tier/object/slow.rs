@@ -49,9 +49,8 @@ impl SlowTier for ObjectTier {
         Box::pin(std::future::ready(written))
     }
 
-    /// What is uploaded lies somewhere already: uploads wait, and may be made again.
-    fn writer(&self, _: Option<u64>) -> Option<Box<dyn Writer>> {
-        None
+    fn writer(&self, key: KeyView<'_>, length: Option<u64>) -> Option<Box<dyn Writer>> {
+        Some(Box::new(self.stream(key, length)?))
     }
 
     fn remove(&self, key: KeyView<'_>) {

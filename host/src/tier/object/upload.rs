@@ -42,6 +42,10 @@ pub(super) async fn work(inner: Arc<Inner>) {
         let began = clock::instant();
         let result = match &item.task {
             Task::Put { entry, born } => put(&inner, item.name, entry, *born).await,
+            Task::Head { envelope, content } => {
+                let put = put_head(&inner, item.name, envelope, content);
+                put.await.map_err(Unwritten::Fault)
+            }
             Task::Remove => remove(&inner, item.name).await.map_err(Unwritten::Fault),
         };
         let stats = &inner.remote.stats;
@@ -91,7 +95,7 @@ fn failed(inner: &Inner, mut item: Item, fault: Fault) {
         return inner.queue.again(item, clock::now().after(pause));
     }
     match item.task {
-        Task::Put { .. } => inner.remote.stats.write_failures.increment(),
+        Task::Put { .. } | Task::Head { .. } => inner.remote.stats.write_failures.increment(),
         Task::Remove => inner.remote.stats.removal_failures.increment(),
     }
     inner.queue.done(&item);
@@ -140,6 +144,29 @@ async fn put(inner: &Inner, name: Name, entry: &Entry, born: Born) -> Result<End
     // the sweep finds it if not.
     inner.remote.put(&head, vec![object], within).await?;
     if let Some(replaced) = now.filter(|now| *now != nonce) {
+        inner.retired.push(name, replaced);
+    }
+    Ok(Ended::Written)
+}
+
+/// Writes the head of an entry whose content was uploaded while it arrived.
+async fn put_head(
+    inner: &Inner,
+    name: Name,
+    envelope: &Envelope,
+    (nonce, hashed): &(Nonce, Hashed),
+) -> Result<Ended, Fault> {
+    let Some(object) = form::without_content(envelope, *nonce, hashed) else {
+        inner.retired.push(name, *nonce);
+        return Ok(Ended::TooLong);
+    };
+    let now = content_now(inner, name).await?;
+    let within = inner.remote.deadlines.small;
+    inner
+        .remote
+        .put(&inner.names.head(name), vec![object], within)
+        .await?;
+    if let Some(replaced) = now.filter(|now| now != nonce) {
         inner.retired.push(name, replaced);
     }
     Ok(Ended::Written)
