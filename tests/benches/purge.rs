@@ -153,12 +153,12 @@ fn one_after_the_other(
         let begin = Instant::now();
         for (name, purge) in purges {
             let (start, ran) = (Instant::now(), running());
-            let purged = purge();
+            let covered = purge();
             let (took, ran) = (start.elapsed(), running().saturating_sub(ran));
             println!(
                 "  then {name:<15} {:>8} entries {:>9.3} ms running {:>9.3} ms until in force, {} \
                  under way",
-                purged.entries,
+                covered.entries,
                 ms(ran),
                 ms(took),
                 domain.purges_under_way().purges,

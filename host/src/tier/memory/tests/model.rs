@@ -186,19 +186,21 @@ impl Model {
                     self.reservations.push(reservation);
                 }
             }
-            Op::Grow(more) => {
-                if let Some(reservation) = self.reservations.last_mut() {
-                    let before = reservation.bytes();
-                    let grown = reservation.grow(more);
-                    assert_eq!(reservation.bytes(), before + if grown { more } else { 0 });
-                }
-            }
+            Op::Grow(more) => self.grow(more),
             Op::GiveBack => drop(self.reservations.pop()),
             Op::Round => self.worker.round(),
             Op::Order(manner) => {
                 let source = manner.map(|i| Fakes::new(MANNERS[i]).source());
                 self.domain.inner.signals.desire(source);
             }
+        }
+    }
+
+    fn grow(&mut self, more: u64) {
+        if let Some(reservation) = self.reservations.last_mut() {
+            let before = reservation.bytes();
+            let grown = reservation.grow(more);
+            assert_eq!(reservation.bytes(), before + if grown { more } else { 0 });
         }
     }
 
