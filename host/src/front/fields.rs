@@ -98,6 +98,24 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Removes the fields that `Connection` of a request lists and that are for nobody but this hop, so
+/// that they choose no stored response: the origin will not see them. Those that something else
+/// removes on their way to the origin stay.
+pub fn remove_listed(request: &mut HeaderMap) {
+    let options = request.get_all(CONNECTION).iter();
+    let options = options.flat_map(|line| list::elements(line.as_bytes()));
+    let listed: Vec<_> = options
+        .filter(|option| !option.eq_ignore_ascii_case(b"keep-alive"))
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
+        .filter(|name| request.contains_key(name))
+        .filter(|name| !END_TO_END.contains(name) && !HOP_BY_HOP.contains(name))
+        .filter(|name| !is_from_proxies_only(name))
+        .collect();
+    for name in listed {
+        request.remove(name);
+    }
+}
+
 /// Fields by which applications are told of the client or of another target than the request's.
 /// They are ours to say: from a client they change the answer behind the key's back.
 const FROM_PROXIES_ONLY: [&str; 26] = [
@@ -272,6 +290,27 @@ mod tests {
         let mut none = HeaderMap::new();
         assert_eq!(spend_forward(&Method::TRACE, &mut none), Onward::Yes);
         assert!(none.is_empty());
+    }
+
+    #[test]
+    fn what_a_request_lists_in_connection_chooses_nothing() {
+        let mut request = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "keep-alive, X-A, Cookie"),
+            ("connection", "TE, x-real-ip, x-absent"),
+            ("x-a", "1"),
+            ("x-b", "1"),
+            ("cookie", "1"),
+            ("te", "trailers"),
+            ("keep-alive", "1"),
+            ("x-real-ip", "1"),
+        ] {
+            request.append(name, HeaderValue::from_static(value));
+        }
+        let before = request.len();
+        remove_listed(&mut request);
+        assert!(!request.contains_key("x-a"));
+        assert_eq!(request.len(), before - 1);
     }
 
     #[test]

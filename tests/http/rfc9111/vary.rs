@@ -174,6 +174,26 @@ fn variants_outlive_an_answer_that_does_not_vary() {
 }
 
 #[test]
+fn what_is_for_the_connection_alone_chooses_nothing() {
+    let rig = Rig::new();
+    rig.origin.route("/a", |asked| {
+        let seen = asked.field("x-a").unwrap_or_else(|| "none".to_owned());
+        Reply::cached(seen).field("Vary", "X-A")
+    });
+    let get = |fields| rig.edge.get_with("/a", fields).text();
+    for _ in 0..2 {
+        assert_eq!(get(&[("Connection", "X-A"), ("X-A", "1")]), "none");
+        assert_eq!(get(&[("X-A", "1")]), "1");
+        assert_eq!(
+            get(&[("X-A", "1"), ("Connection", "keep-alive, x-a")]),
+            "none"
+        );
+        assert_eq!(get(&[]), "none");
+    }
+    assert_eq!(rig.origin.total(), 2);
+}
+
+#[test]
 fn a_304_may_change_which_fields_choose() {
     let rig = Rig::new();
     let tag = ("ETag", "\"a\"");

@@ -14,6 +14,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 
 use super::content::Content;
+use crate::front::fields;
 
 /// Fields for which there is room without an allocation.
 const FIELDS: usize = 100;
@@ -199,7 +200,12 @@ fn read_with<'a>(
         framing.note(&name, &value)?;
         parts.headers.append(name, value);
     }
-    framing.judge(old, &parts.headers)
+    let has_options = framing.connection;
+    let framing = framing.judge(old, &parts.headers)?;
+    if has_options {
+        fields::remove_listed(&mut parts.headers);
+    }
+    Ok(framing)
 }
 
 /// What the fields say of the framing.
