@@ -152,6 +152,16 @@ impl Victims {
         }
     }
 
+    /// A call that needs `need_bytes`, and writes its answer where an earlier one was: for a policy
+    /// that asks itself, many times over.
+    pub fn reusing(mut slots: Vec<u32>, need_bytes: u64) -> Self {
+        slots.clear();
+        Self {
+            missing_bytes: need_bytes,
+            slots,
+        }
+    }
+
     /// Bytes still to be named; zero: done.
     pub fn missing_bytes(&self) -> u64 {
         self.missing_bytes

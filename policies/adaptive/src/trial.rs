@@ -137,6 +137,8 @@ struct Shadow {
     free: Vec<u32>,
     slots: u32,
     score: Score,
+    /// Who left last.
+    left: Vec<u32>,
 }
 
 impl Shadow {
@@ -149,6 +151,7 @@ impl Shadow {
             free: Vec::new(),
             slots: 0,
             score: Score::default(),
+            left: Vec::new(),
         }
     }
 
@@ -178,11 +181,13 @@ impl Shadow {
         if over_bytes == 0 {
             return;
         }
-        let mut victims = Victims::new(over_bytes);
+        let mut victims = Victims::reusing(std::mem::take(&mut self.left), over_bytes);
         self.ranking.victims(worth, capacity_bytes, &mut victims);
-        for slot in victims.into_slots() {
-            self.vacate(slot);
+        let left = victims.into_slots();
+        for slot in &left {
+            self.vacate(*slot);
         }
+        self.left = left;
     }
 
     fn next_slot(&mut self) -> Option<u32> {

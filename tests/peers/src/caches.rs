@@ -66,9 +66,11 @@ impl Larder {
 
     /// In the order of a shipped policy.
     pub fn guided(engine: &Engine, policy: &str, room: u64) -> Self {
-        let this = Self::native(room);
-        let shipped = larder::embedded::POLICIES.iter();
-        let shipped = shipped.into_iter().find(|it| it.name == policy);
+        let mut this = Self::native(room);
+        this.name = format!("larder {policy}");
+        let shipped = larder::embedded::POLICIES
+            .iter()
+            .find(|it| it.name == policy);
         let wasm = shipped.expect("a shipped policy").wasm;
         let component = Component::new(engine, wasm).expect("it compiles");
         let guest = Arc::new(Policy::new(engine, &component).expect("a policy"));
@@ -81,10 +83,7 @@ impl Larder {
         let slot = Arc::new(HookSlot::new(activation));
         this.domain.set_order(Some(Arc::new(GuestSource::new(slot))));
         this.domain.settle();
-        Self {
-            name: format!("larder {policy}"),
-            ..this
-        }
+        this
     }
 }
 

@@ -253,7 +253,8 @@ impl Locked<'_> {
     #[inline]
     pub(super) fn touch(&self, hash: u64) -> usize {
         let resident = self.state.residents.peek(hash);
-        resident.map_or(0, |it| it.entry.key.view().bytes.len())
+        let first = resident.and_then(|it| it.entry.key.view().bytes.first());
+        first.map_or(0, |byte| usize::from(*byte))
     }
 
     /// Looks without a trace.
