@@ -18,6 +18,8 @@ pub(crate) mod edge;
 pub(crate) mod http2;
 #[path = "support/http2_origin.rs"]
 pub(crate) mod http2_origin;
+#[path = "support/log.rs"]
+pub(crate) mod log;
 #[path = "support/metrics.rs"]
 pub(crate) mod metrics;
 #[path = "support/origin.rs"]

@@ -128,7 +128,13 @@ impl Client {
     /// Connects.
     #[track_caller]
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the edge listens");
+        Self::try_connect(address).expect("the edge listens")
+    }
+
+    /// Connects to an edge that may be gone.
+    #[track_caller]
+    pub(crate) fn try_connect(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
         stream
             .set_read_timeout(Some(PATIENCE))
             .expect("a socket option");
@@ -136,11 +142,11 @@ impl Client {
             .set_write_timeout(Some(PATIENCE))
             .expect("a socket option");
         stream.set_nodelay(true).expect("a socket option");
-        Self {
+        Some(Self {
             stream,
             buffer: Vec::new(),
             ended: false,
-        }
+        })
     }
 
     /// Sends `bytes` as they are.

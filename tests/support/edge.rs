@@ -5,7 +5,6 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,6 +13,7 @@ use tempfile::TempDir;
 
 use super::PATIENCE;
 use super::client::{Client, Response};
+use super::log::Log;
 use super::metrics::Metrics;
 use super::origin::Origin;
 
@@ -28,6 +28,7 @@ pub(crate) struct Setup {
     origin: Option<String>,
     flags: Vec<String>,
     variables: Vec<(String, String)>,
+    under: Vec<String>,
     keeps: bool,
     own_addresses: bool,
 }
@@ -48,6 +49,7 @@ impl Setup {
             origin: None,
             flags: Vec::new(),
             variables: Vec::new(),
+            under: Vec::new(),
             keeps: false,
             own_addresses: false,
         }
@@ -139,8 +141,9 @@ impl Setup {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(LARDER);
-        command.arg("serve").current_dir(self.dir.path());
+        let mut words = self.under.iter().map(String::as_str).chain([LARDER, "serve"]);
+        let mut command = Command::new(words.next().unwrap_or(LARDER));
+        command.args(words).current_dir(self.dir.path());
         if let Some(config) = &self.config {
             std::fs::write(self.config_path(), config).expect("a file");
             command.args(["--config", "larder.toml"]);
@@ -468,10 +471,26 @@ impl Edge {
         if matches!(self.running.child.try_wait(), Ok(None)) {
             self.stop();
         }
-        match self.setup.run() {
-            Ok(running) => self.running = running,
-            Err(ended) => panic!("it ended with {:?}:\n{}", ended.code, ended.log),
+        if let Err(ended) = self.try_restart() {
+            panic!("it ended with {:?}:\n{}", ended.code, ended.log);
         }
+    }
+
+    /// The same of one that has ended; it may end instead of listening.
+    pub(crate) fn try_restart(&mut self) -> Result<(), Ended> {
+        self.running = self.setup.run()?;
+        Ok(())
+    }
+
+    /// Has the next start be one of this program, whose last words are the edge and its arguments,
+    /// and which becomes the edge. None: of the edge itself.
+    pub(crate) fn set_under(&mut self, words: &[String]) {
+        words.clone_into(&mut self.setup.under);
+    }
+
+    /// Whether the process has ended.
+    pub(crate) fn is_over(&mut self) -> bool {
+        !matches!(self.running.child.try_wait(), Ok(None))
     }
 
     /// Changes the configuration file for the next start.
@@ -517,62 +536,5 @@ fn wait(child: &mut Child) -> ExitStatus {
         }
         assert!(start.elapsed() < PATIENCE * 2, "it does not end");
         std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-}
-
-/// What a process said so far.
-#[derive(Clone, Debug, Default)]
-struct Log(Arc<(Mutex<Lines>, Condvar)>);
-
-#[derive(Debug, Default)]
-struct Lines {
-    lines: Vec<String>,
-    ended: bool,
-}
-
-impl Log {
-    fn push(&self, line: &str) {
-        self.0.0.lock().expect("sound").lines.push(line.to_owned());
-        self.0.1.notify_all();
-    }
-
-    fn end(&self) {
-        self.0.0.lock().expect("sound").ended = true;
-        self.0.1.notify_all();
-    }
-
-    fn lines(&self) -> usize {
-        self.0.0.lock().expect("sound").lines.len()
-    }
-
-    fn text(&self) -> String {
-        let lines = self.0.0.lock().expect("sound");
-        lines
-            .lines
-            .iter()
-            .flat_map(|line| {
-                [
-                    line, "
-",
-                ]
-            })
-            .collect()
-    }
-
-    /// The first line from number `from` on that is `wanted`, and its number; `None` if the
-    /// process ended, or patience did.
-    fn wait_for_line(&self, from: usize, wanted: impl Fn(&str) -> bool) -> Option<(usize, String)> {
-        let found = |lines: &Lines| {
-            let mut numbered = lines.lines.iter().enumerate().skip(from);
-            numbered
-                .find(|(_, line)| wanted(line))
-                .map(|(number, line)| (number, line.clone()))
-        };
-        let locked = self.0.0.lock().expect("sound");
-        let waiting = self.0.1.wait_timeout_while(locked, PATIENCE, |lines| {
-            !lines.ended && found(lines).is_none()
-        });
-        let (lines, _) = waiting.expect("sound");
-        found(&lines)
     }
 }

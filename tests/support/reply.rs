@@ -114,6 +114,14 @@ impl Reply {
         }
     }
 
+    /// A 200 with the `length` bytes of the pattern from `start` on.
+    pub(crate) fn pattern_at(start: u64, length: u64) -> Self {
+        Self {
+            body: Body::Pattern(start, start + length),
+            ..Self::status(200)
+        }
+    }
+
     /// A 206 with the bytes of the pattern from `start` on, of `length` altogether.
     pub(crate) fn pattern_from(start: u64, length: u64) -> Self {
         Self::pattern_part(start, length, length)

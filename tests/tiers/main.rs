@@ -10,11 +10,15 @@
 mod support;
 
 mod below;
+mod crash;
+mod damage;
 mod fill;
 mod large;
+mod inject;
 mod outlast;
 mod purge;
 mod receipts;
 mod stored;
 mod told;
 mod write_policy;
+mod world;
