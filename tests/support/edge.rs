@@ -141,7 +141,11 @@ impl Setup {
     }
 
     fn command(&self) -> Command {
-        let mut words = self.under.iter().map(String::as_str).chain([LARDER, "serve"]);
+        let mut words = self
+            .under
+            .iter()
+            .map(String::as_str)
+            .chain([LARDER, "serve"]);
         let mut command = Command::new(words.next().unwrap_or(LARDER));
         command.args(words).current_dir(self.dir.path());
         if let Some(config) = &self.config {

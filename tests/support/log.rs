@@ -45,7 +45,11 @@ impl Log {
 
     /// The first line from number `from` on that is `wanted`, and its number; `None` if the
     /// process ended, or patience did.
-    pub(super) fn wait_for_line(&self, from: usize, wanted: impl Fn(&str) -> bool) -> Option<(usize, String)> {
+    pub(super) fn wait_for_line(
+        &self,
+        from: usize,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Option<(usize, String)> {
         let found = |lines: &Lines| {
             let mut numbered = lines.lines.iter().enumerate().skip(from);
             numbered

@@ -82,17 +82,21 @@ struct Killed {
     not: u64,
 }
 
-/// Kills an edge at `points` calls, of another kind each time, and looks at what is left.
+/// Kills an edge at `points` calls, mostly of another kind each time, and looks at what is left.
 fn killed_at(points: u64, seed: u64) -> (Killed, String) {
     let world = World::of(60, 1 << 20);
     let mut edge = edge(&world, "16MiB");
     let mut dice = Dice::new(seed);
     let mut killed = Killed::default();
-    for point in 0..points {
+    // Some calls are not reached, and some of those tries are due to a busy machine.
+    for point in 0..points * 4 {
+        if killed.starting + killed.loaded == points {
+            break;
+        }
         // Few segments are made in a run, and few files renamed; there are many writes.
         let (calls, at) = match point % 10 {
-            0..5 => ("pwritev", 1 + dice.below(30)),
-            5..8 => ("fdatasync,fsync", 1 + dice.below(8)),
+            0..5 => ("pwritev", 1 + dice.below(20)),
+            5..8 => ("fdatasync,fsync", 1 + dice.below(4)),
             8 => ("fallocate,ftruncate", 1 + dice.below(3)),
             _ => ("rename", 1 + dice.below(2)),
         };
@@ -103,7 +107,7 @@ fn killed_at(points: u64, seed: u64) -> (Killed, String) {
             // What is made at the first start is made again.
             std::fs::remove_dir_all(edge.data_dir().join("cache")).expect("the tier's directory");
         }
-        edge.set_under(&inject::under(calls, &format!("signal=KILL:when={at}")));
+        edge.set_under(&inject::killing(calls, at));
         match edge.try_restart() {
             Err(ended) => {
                 assert_eq!(ended.code, None, "it was killed: {}", ended.log);
@@ -140,7 +144,9 @@ fn killed_at_any_call_that_writes_it_starts_again_with_nothing_wrong() {
     let all: Vec<(Killed, String)> = std::thread::scope(|scope| {
         let lane = |lane| scope.spawn(move || killed_at(points.div_ceil(lanes), lane));
         let started: Vec<_> = (0..lanes).map(lane).collect();
-        let ended = started.into_iter().map(|lane| lane.join().expect("no panic"));
+        let ended = started
+            .into_iter()
+            .map(|lane| lane.join().expect("no panic"));
         ended.collect()
     });
     let mut reached = 0;
@@ -149,5 +155,8 @@ fn killed_at_any_call_that_writes_it_starts_again_with_nothing_wrong() {
         reached += killed.starting + killed.loaded;
     }
     eprintln!("killed at {reached} calls in {:?}", began.elapsed());
-    assert!(reached >= points / 2, "{reached} of {points} points were reached");
+    assert!(
+        reached >= points,
+        "{reached} of {points} calls were reached"
+    );
 }

@@ -7,9 +7,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::below::count;
 use crate::support::edge::{Edge, Setup};
 use crate::support::origin::Origin;
+use crate::support::pattern;
 use crate::support::reply::Reply;
 use crate::world::{Dice, World, knob};
 
@@ -99,6 +102,12 @@ fn after(rounds: u64, mut hurt: impl FnMut(&mut Dice, &[PathBuf])) -> String {
         });
         world.sweep(&edge);
         edge.flush();
+        // What it covers is not asked for again, so nothing takes its place.
+        let tag = format!("t{}", round % 5);
+        let purged = world.purge(edge.admin_address(), &json!({"tags": [tag]}), |resource| {
+            pattern::to_u64(resource) % 5 == round % 5
+        });
+        assert_eq!(purged, Some(true));
         if round % 2 == 0 {
             edge.stop();
         } else {
@@ -129,7 +138,11 @@ fn flipped_bits_at_rest_are_in_no_answer() {
     let flips = knob("LARDER_FLIPS", 4_000);
     let rounds = flips.div_ceil(FLIPS);
     let told = after(rounds, |dice, files| {
-        let segments: Vec<File> = files.iter().filter(|it| is_segment(it)).map(|it| open(it)).collect();
+        let segments: Vec<File> = files
+            .iter()
+            .filter(|it| is_segment(it))
+            .map(|it| open(it))
+            .collect();
         for _ in 0..FLIPS {
             let segment = dice.index(segments.len());
             flip(dice, segments.get(segment).expect("one of them"));
@@ -168,7 +181,10 @@ fn flipped_bits_are_in_no_answer_while_it_runs() {
     });
     world.sweep(&edge);
     let corrupt = count(&edge, "disk", "corrupt");
-    eprintln!("{flips} flips: {}; {corrupt} records found damaged", world.told());
+    eprintln!(
+        "{flips} flips: {}; {corrupt} records found damaged",
+        world.told()
+    );
     assert!(corrupt > 0, "none of it was ever read");
 }
 
@@ -195,17 +211,25 @@ fn files_that_are_cut_short_are_in_no_answer() {
 fn pages_in_the_wrong_place_are_in_no_answer() {
     const PAGE: u64 = 4_096;
     let told = after(knob("LARDER_CUTS", 12), |dice, files| {
-        let segments: Vec<File> = files.iter().filter(|it| is_segment(it)).map(|it| open(it)).collect();
-        let pages = segments.first().map_or(1, |it| it.metadata().map_or(1, |it| it.len() / PAGE));
+        let segments: Vec<File> = files
+            .iter()
+            .filter(|it| is_segment(it))
+            .map(|it| open(it))
+            .collect();
+        let pages = segments
+            .first()
+            .map_or(1, |it| it.metadata().map_or(1, |it| it.len() / PAGE));
         for _ in 0..200 {
             let mut page = vec![0; usize::try_from(PAGE).expect("small")];
             let (from, to) = (dice.index(segments.len()), dice.index(segments.len()));
             if dice.below(4) > 0 {
                 let from = segments.get(from).expect("one of them");
-                from.read_exact_at(&mut page, dice.below(pages) * PAGE).expect("within the file");
+                from.read_exact_at(&mut page, dice.below(pages) * PAGE)
+                    .expect("within the file");
             }
             let to = segments.get(to).expect("one of them");
-            to.write_all_at(&page, dice.below(pages) * PAGE).expect("within the file");
+            to.write_all_at(&page, dice.below(pages) * PAGE)
+                .expect("within the file");
         }
         // And two files that took each other's names.
         let named: Vec<_> = files.iter().filter(|it| is_segment(it)).collect();
@@ -244,12 +268,26 @@ fn a_second_process_is_refused_and_the_first_goes_on() {
         .flag("--disk", "24MiB")
         .try_start();
     let ended = second.expect_err("the directory is taken");
-    assert!(began.elapsed() < Duration::from_secs(5), "it says so at once");
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "it says so at once"
+    );
     assert!(matches!(ended.code, Some(1 | 2)), "{ended:?}");
+    assert!(ended.log.contains("another larder uses"), "{}", ended.log);
+    assert!(ended.log.contains(&data), "{}", ended.log);
+    let cache = first.data_dir().join("cache").display().to_string();
+    let third = Setup::before(world.origin())
+        .keeping()
+        .flag("--disk", "24MiB")
+        .set("disk.dir", &cache)
+        .try_start();
+    let ended = third.expect_err("the tier's directory is taken as well");
     let process = format!("process {}", first.pid());
     assert!(ended.log.contains(&process), "{}", ended.log);
-    assert!(ended.log.contains(&data), "{}", ended.log);
-    world.load(&first, 1, 2, |_| std::thread::park_timeout(Duration::from_millis(200)));
+    assert!(ended.log.contains(&cache), "{}", ended.log);
+    world.load(&first, 1, 2, |_| {
+        std::thread::park_timeout(Duration::from_millis(200))
+    });
     world.sweep(&first);
 }
 
@@ -296,14 +334,23 @@ fn a_directory_of_a_later_version_is_refused_and_left_as_it_is() {
     let cache = edge.data_dir().join("cache");
     let manifest = cache.join("manifest");
     let sound = fs::read(&manifest).expect("a file");
-    // The version stands behind eight bytes of magic, and is no part of what is checked.
+    // Magic, version, and the checksum of both.
     let mut later = sound.clone();
-    later.get_mut(8..12).expect("a version").copy_from_slice(&99_u32.to_le_bytes());
+    let head = later.get_mut(..16).expect("a head");
+    head[8..12].copy_from_slice(&99_u32.to_le_bytes());
+    let crc = crc32fast::hash(&head[..12]);
+    head[12..].copy_from_slice(&crc.to_le_bytes());
     fs::write(&manifest, &later).expect("a file");
-    let before: Vec<_> = files(&cache).iter().map(|path| fs::read(path).expect("a file")).collect();
+    let before: Vec<_> = files(&cache)
+        .iter()
+        .map(|path| fs::read(path).expect("a file"))
+        .collect();
     let ended = edge.try_restart().expect_err("it is of a later version");
     assert!(ended.log.contains("version 99"), "{}", ended.log);
-    let after: Vec<_> = files(&cache).iter().map(|path| fs::read(path).expect("a file")).collect();
+    let after: Vec<_> = files(&cache)
+        .iter()
+        .map(|path| fs::read(path).expect("a file"))
+        .collect();
     assert!(before == after, "nothing was changed");
     fs::write(&manifest, &sound).expect("a file");
     edge.restart();
@@ -318,7 +365,13 @@ fn links_are_not_followed() {
     edge.stop();
     let cache = edge.data_dir().join("cache");
     let outside = edge.dir().join("outside");
-    for file in ["seg-000000", "seg-000001", "manifest", "LOCK", "manifest.new"] {
+    for file in [
+        "seg-000000",
+        "seg-000001",
+        "manifest",
+        "LOCK",
+        "manifest.new",
+    ] {
         let link = cache.join(file);
         fs::write(&outside, "keep me").expect("a file");
         drop(fs::remove_file(&link));
@@ -327,7 +380,9 @@ fn links_are_not_followed() {
         match edge.try_restart() {
             Ok(()) => {
                 world.sweep(&edge);
-                world.load(&edge, 1, 2, |_| std::thread::park_timeout(Duration::from_millis(200)));
+                world.load(&edge, 1, 2, |_| {
+                    std::thread::park_timeout(Duration::from_millis(200))
+                });
                 edge.stop();
             }
             Err(ended) => assert!(ended.log.contains("cache"), "{file}: {}", ended.log),

@@ -7,7 +7,13 @@ use std::process::{Command, Stdio};
 pub(crate) fn possible() -> bool {
     let tried = Command::new("strace")
         .args(["-f", "-qq", "--seccomp-bpf", "-o", "/dev/null"])
-        .args(["-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO", "true"])
+        .args([
+            "-e",
+            "trace=fdatasync",
+            "-e",
+            "inject=fdatasync:error=EIO",
+            "true",
+        ])
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .status();
@@ -28,12 +34,25 @@ pub(crate) fn skipped(why: &str) {
         .expect("a terminal");
 }
 
-/// What to start an edge under that meets `fault` at some of `calls`, as `strace` takes them. The
-/// edge is the process that was started.
-pub(crate) fn under(calls: &str, fault: &str) -> Vec<String> {
-    let words = ["strace", "-D", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e"];
-    let mut words = words.map(str::to_owned).to_vec();
+/// What to start an edge under that is killed at the call number `at` of one of its threads to one
+/// of `calls`. The edge is the process that was started.
+pub(crate) fn killing(calls: &str, at: u64) -> Vec<String> {
+    // Where a filter picks the calls, signals get lost.
+    under(&[], calls, &format!("signal=KILL:when={at}"))
+}
+
+/// What to start an edge under that meets `fault` at some of `calls`, as `strace` takes them. Other
+/// calls cost nothing more.
+pub(crate) fn failing(calls: &str, fault: &str) -> Vec<String> {
+    under(&["--seccomp-bpf"], calls, fault)
+}
+
+fn under(how: &[&str], calls: &str, fault: &str) -> Vec<String> {
+    let words = ["strace", "-D", "-f", "-qq", "-o", "/dev/null"];
+    let words = [words.as_slice(), how].concat();
+    let mut words: Vec<String> = words.into_iter().map(str::to_owned).collect();
     words.extend([
+        "-e".to_owned(),
         format!("trace={calls}"),
         "-e".to_owned(),
         format!("inject={calls}:{fault}"),

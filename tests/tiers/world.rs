@@ -87,7 +87,10 @@ struct Edition {
 
 impl Edition {
     fn hash(self) -> u64 {
-        mix(self.resource.wrapping_mul(0x1_0000_0001).wrapping_add(mix(self.version)))
+        mix(self
+            .resource
+            .wrapping_mul(0x1_0000_0001)
+            .wrapping_add(mix(self.version)))
     }
 
     /// Where its content begins in the pattern: no two begin within a few MiB, and few begin with
@@ -164,7 +167,11 @@ impl Truth {
     }
 
     fn answer(&self, asked: &Asked) -> Reply {
-        let number = asked.path().rsplit('/').next().and_then(|it| it.parse().ok());
+        let number = asked
+            .path()
+            .rsplit('/')
+            .next()
+            .and_then(|it| it.parse().ok());
         let Some(number) = number.filter(|number| *number < self.lock().len()) else {
             return Reply::status(404);
         };
@@ -242,13 +249,17 @@ impl World {
     /// What was answered outlasts the process: everything was written down.
     pub(crate) fn keep(&self) {
         let mut resources = self.truth.lock();
-        resources.iter_mut().for_each(|resource| resource.kept = resource.seen);
+        resources
+            .iter_mut()
+            .for_each(|resource| resource.kept = resource.seen);
     }
 
     /// The process has ended, and with it what it had not written down.
     pub(crate) fn forget(&self) {
         let mut resources = self.truth.lock();
-        resources.iter_mut().for_each(|resource| resource.seen = resource.kept);
+        resources
+            .iter_mut()
+            .for_each(|resource| resource.seen = resource.kept);
     }
 
     /// What was counted, for people.
@@ -355,7 +366,9 @@ impl World {
             let answer = visitor.get(*resource, &only).expect("an answer");
             answer.hit
         };
-        (self.truth.quiet..self.len()).filter(|it| found(it)).count()
+        (self.truth.quiet..self.len())
+            .filter(|it| found(it))
+            .count()
     }
 
     /// Purges `what`, as the admin API takes it, which covers `covered`. Whether that was
@@ -470,7 +483,9 @@ struct Question {
 /// The first and the last byte of a range in content of `length`.
 #[track_caller]
 fn range_of(text: &str, length: u64) -> (u64, u64) {
-    let rest = text.strip_prefix("bytes ").and_then(|rest| rest.split_once('/'));
+    let rest = text
+        .strip_prefix("bytes ")
+        .and_then(|rest| rest.split_once('/'));
     let (range, of) = rest.unwrap_or_else(|| panic!("no range: {text:?}"));
     assert_eq!(of, length.to_string());
     let (first, last) = range.split_once('-').expect("two numbers");

@@ -11,7 +11,7 @@
 //! taken for purged. Who waits while another syncs is synced with it (group commit).
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -121,23 +121,22 @@ impl PurgeLog {
             path: path.to_owned(),
             source,
         };
-        let mut bytes = Vec::new();
-        match File::open(path) {
-            Ok(mut file) => drop(file.read_to_end(&mut bytes).map_err(io)?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        let bytes = match fs::read(path) {
+            Ok(bytes) => Some(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(io(error)),
-        }
-        let node = match header(&bytes) {
-            Header::Node(node) => node,
-            // A crash while it was begun; nothing can have been stored under it.
-            Header::Short => random(),
-            Header::Foreign => {
+        };
+        let (node, earlier) = match bytes.as_deref().map(header) {
+            None => (random(), Vec::new()),
+            Some(Header::Node(node, frames)) => (node, compacted(read(frames))),
+            // It was there before it had its name, so it was whole once.
+            Some(Header::Short) => (random(), vec![lost(0)]),
+            Some(Header::Foreign) => {
                 return Err(LogError::Foreign {
                     path: path.to_owned(),
                 });
             }
         };
-        let earlier = compacted(read(bytes.get(HEADER..).unwrap_or_default()));
         let file = rewrite(path, node, &earlier).map_err(io)?;
         Ok(Self {
             path: path.to_owned(),
@@ -205,14 +204,15 @@ impl PurgeLog {
     }
 }
 
-enum Header {
-    Node(u64),
+enum Header<'a> {
+    /// The node, and the frames.
+    Node(u64, &'a [u8]),
     Short,
     Foreign,
 }
 
-fn header(bytes: &[u8]) -> Header {
-    let Some(header) = bytes.get(..HEADER) else {
+fn header(bytes: &[u8]) -> Header<'_> {
+    let Some((header, frames)) = bytes.split_at_checked(HEADER) else {
         return match MAGIC.starts_with(bytes.get(..8).unwrap_or(bytes)) {
             true => Header::Short,
             false => Header::Foreign,
@@ -227,7 +227,9 @@ fn header(bytes: &[u8]) -> Header {
         version,
         crc == Some(crc32fast::hash(guarded)),
     ) {
-        (true, Some(VERSION), true) => node.map_or(Header::Foreign, Header::Node),
+        (true, Some(VERSION), true) => {
+            node.map_or(Header::Foreign, |node| Header::Node(node, frames))
+        }
         _ => Header::Foreign,
     }
 }
@@ -266,18 +268,23 @@ fn read(bytes: &[u8]) -> Vec<Logged> {
             latest = latest.max(mark.number);
             frames.push(logged);
         } else {
-            tracing::error!(
-                purges = frames.len(),
-                "the purge log is damaged; everything stored on slow tiers until now is taken for purged"
-            );
-            frames.push(Logged::Forgotten(Mark {
-                number: latest.saturating_add(GAP),
-                at: clock::unix_millis(clock::wall()),
-            }));
+            frames.push(lost(latest));
             break;
         }
     }
     frames
+}
+
+/// That purges after number `latest` are lost.
+fn lost(latest: u64) -> Logged {
+    tracing::error!(
+        latest,
+        "the purge log is damaged; everything stored on slow tiers until now is taken for purged"
+    );
+    Logged::Forgotten(Mark {
+        number: latest.saturating_add(GAP),
+        at: clock::unix_millis(clock::wall()),
+    })
 }
 
 /// The next frame, if it is whole.
@@ -512,6 +519,27 @@ mod tests {
     }
 
     #[test]
+    fn of_a_log_that_was_cut_short_nothing_older_is_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("purges");
+        let purges = open(&path);
+        let at = clock::unix_millis(clock::wall());
+        let born = purges.born(purges.latest(), at);
+        assert_eq!(standing(&purges, &born, 1), Standing::Valid);
+        drop(purges);
+        let whole = fs::read(&path).unwrap();
+        for length in 0..HEADER {
+            fs::write(&path, &whole[..length]).unwrap();
+            for _ in 0..2 {
+                let purges = open(&path);
+                assert_eq!(standing(&purges, &born, 1), Standing::Purged, "{length}");
+                let later = purges.born(purges.latest(), 0);
+                assert_eq!(standing(&purges, &later, 1), Standing::Valid);
+            }
+        }
+    }
+
+    #[test]
     fn what_is_no_log_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("purges");
@@ -522,10 +550,5 @@ mod tests {
             "{error}"
         );
         assert_eq!(fs::read(&path).unwrap(), b"something else");
-        fs::write(&path, b"LARD").unwrap();
-        assert!(
-            PurgeLog::open(&path).is_ok(),
-            "begun, and cut short by a crash"
-        );
     }
 }
