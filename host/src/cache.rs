@@ -20,6 +20,7 @@ pub mod receipts;
 pub mod scrubs;
 mod settling;
 pub mod stores;
+mod succession;
 
 use std::io;
 use std::sync::Arc;
@@ -280,7 +281,8 @@ impl Cache {
     ) -> Option<Recalled> {
         let recalled = self.lower.recall(&self.hasher, key).await?;
         let entry = &recalled.entry;
-        let stands = || !self.lower.is_purged_since(since, entry);
+        let stands =
+            || !self.lower.is_purged_since(since, entry) && self.lower.is_latest(&recalled);
         if !stands() {
             return None;
         }

@@ -58,6 +58,27 @@ fn content_that_was_replaced_or_removed_goes_after_a_while() {
 }
 
 #[test]
+fn what_waits_to_be_replaced_or_removed_is_not_found() {
+    let (tier, place) = tier(|_| {});
+    upload(
+        &tier,
+        &[("small", 1_000), ("large", 2 * MIB), ("other", 1_000)],
+    );
+    tier.stop();
+    // Nothing is ever written by this one.
+    let mut settings = Settings::new(format!("file://{}", place.path().display()));
+    settings.uploads = 0;
+    let tier = open(settings);
+    for (name, length) in [("small", 2 * MIB), ("large", 2_000)] {
+        check(name, get(&tier, name).unwrap().unwrap());
+        tier.put(&entry(name, length), BORN).unwrap();
+        assert!(get(&tier, name).unwrap().is_none(), "{name} is superseded");
+    }
+    tier.remove(key("other").view());
+    assert!(get(&tier, "other").unwrap().is_none(), "it is removed");
+}
+
+#[test]
 fn an_entry_with_a_new_head_keeps_its_content_where_it_is() {
     let (tier, place) = tier(|settings| settings.grace = Duration::ZERO);
     upload(&tier, &[("large", 20 * MIB)]);

@@ -149,6 +149,7 @@ impl Chain {
     pub fn put(&self, entry: &Arc<Entry>, wanted: impl Fn(&str) -> bool) -> Put {
         let purges = &self.cache.flights.purges;
         let born = purges.born(purges.latest(), clock::unix_millis(clock::wall()));
+        let _succeeding = self.cache.lower.announce(entry.key.view());
         let mut outcome = StoreOutcome::default();
         match &self.memory {
             Some(memory) if wanted(MEMORY) => match memory.put(entry, None, &|| true) {

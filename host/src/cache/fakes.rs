@@ -28,6 +28,8 @@ pub(super) enum Manner {
     ReadOnly,
     /// As it should, but for what it has not found out yet.
     Loading,
+    /// Writes never end.
+    Stuck,
 }
 
 #[derive(Debug)]
@@ -112,17 +114,18 @@ impl SlowTier for FakeTier {
     }
 
     fn may_hold(&self, key: KeyView<'_>) -> bool {
-        self.manner() != Manner::Honest || self.holds(key)
+        !matches!(self.manner(), Manner::Honest | Manner::Stuck) || self.holds(key)
     }
 
     fn get<'a>(&'a self, key: KeyView<'a>) -> Answer<'a, Result<Option<Found>, Unavailable>> {
         self.lookups.fetch_add(1, Ordering::SeqCst);
         let manner = self.manner();
+        let found = self.find(key);
         Box::pin(async move {
             // As a device would.
             tokio::task::yield_now().await;
             match manner {
-                Manner::Honest | Manner::ReadOnly | Manner::Loading => Ok(self.find(key)),
+                Manner::Honest | Manner::ReadOnly | Manner::Loading | Manner::Stuck => Ok(found),
                 Manner::Broken => Err(Unavailable::Failed("broken".to_owned())),
                 Manner::Hung => std::future::pending().await,
             }
@@ -131,8 +134,10 @@ impl SlowTier for FakeTier {
 
     fn put<'a>(&'a self, entry: &'a Arc<Entry>, born: Born) -> Answer<'a, Written> {
         Box::pin(async move {
-            if self.manner() != Manner::Honest {
-                return Written::Unavailable;
+            match self.manner() {
+                Manner::Honest => {}
+                Manner::Stuck => std::future::pending().await,
+                Manner::Broken | Manner::Hung | Manner::ReadOnly => return Written::Unavailable,
             }
             self.place(entry, born);
             Written::Accepted

@@ -13,6 +13,7 @@ use super::purges::{Purges, Standing};
 use super::recalls::{Recalls, Turn};
 use super::settling::can_count;
 use super::stores::StoreOutcome;
+use super::succession::{Stage, Succeeding, Succession};
 use bytes::Bytes;
 use tokio::sync::watch;
 
@@ -33,6 +34,7 @@ pub struct Lower {
     tiers: Vec<Member>,
     purges: Arc<Purges>,
     recalls: Recalls<Option<Recalled>>,
+    succession: Arc<Succession>,
     /// Entries that memory was given from below.
     pub promoted: Counter,
     pending: Arc<watch::Sender<usize>>,
@@ -108,6 +110,8 @@ pub struct Recalled {
     pub tier: &'static str,
     /// Its position among the tiers below memory.
     position: usize,
+    /// How far the succession was when it was looked for.
+    stage: Stage,
 }
 
 impl Lower {
@@ -125,6 +129,7 @@ impl Lower {
             tiers: tiers.into_iter().map(member).collect(),
             purges,
             recalls: Recalls::default(),
+            succession: Arc::default(),
             promoted: Counter::default(),
             pending: Arc::default(),
         }
@@ -151,34 +156,50 @@ impl Lower {
         self.recalls.len()
     }
 
+    /// Says, before memory or any tier is given something new under `key`, that it will be; until
+    /// the answer is dropped nothing is found there. None if there are no tiers.
+    pub fn announce(&self, key: KeyView<'_>) -> Option<Succeeding> {
+        (!self.is_empty()).then(|| self.succession.announce(key))
+    }
+
+    /// Whether nothing newer than `recalled` was announced since it was looked for.
+    pub fn is_latest(&self, recalled: &Recalled) -> bool {
+        let key = recalled.entry.key.view();
+        self.succession.is_still(recalled.stage, key)
+    }
+
     /// What the first tier that has it holds under `key`. At most one lookup for a key is under way.
+    /// Nothing, while a tier may hold something that has a successor.
     ///
     /// # Cancel safety
     /// May be dropped; another who waits for the same then looks.
     pub async fn recall(&self, hasher: &KeyHasher, key: KeyView<'_>) -> Option<Recalled> {
-        if !self.tiers.iter().any(|member| member.tier.may_hold(key)) {
+        let stage = self.succession.stage(key);
+        let may_hold = self.tiers.iter().any(|member| member.tier.may_hold(key));
+        let Some(stage) = stage.filter(|_| may_hold) else {
             self.tiers
                 .iter()
                 .for_each(|member| member.counts.misses.increment());
             return None;
-        }
-        loop {
+        };
+        let found = loop {
             match self.recalls.take(key) {
                 Turn::Look(looking) => {
-                    let found = self.look(hasher, key).await;
+                    let found = self.look(hasher, key, stage).await;
                     looking.found(found.clone());
-                    return found;
+                    break found;
                 }
                 Turn::Wait(waiting) => {
                     if let Some(found) = waiting.answer().await {
-                        return found;
+                        break found;
                     }
                 }
             }
-        }
+        };
+        found.filter(|found| self.is_latest(found))
     }
 
-    async fn look(&self, hasher: &KeyHasher, key: KeyView<'_>) -> Option<Recalled> {
+    async fn look(&self, hasher: &KeyHasher, key: KeyView<'_>, stage: Stage) -> Option<Recalled> {
         for (position, member) in self.tiers.iter().enumerate() {
             if !member.tier.may_hold(key) {
                 member.counts.misses.increment();
@@ -208,6 +229,7 @@ impl Lower {
                 born,
                 tier: member.tier.name(),
                 position,
+                stage,
             });
         }
         None
@@ -262,18 +284,32 @@ impl Lower {
             .any(|member| member.tier.is_writable())
     }
 
-    /// Gives `recalled` to the tiers that are faster than the one that held it.
+    /// Gives `recalled` to the tiers that are faster than the one that held it, unless there is
+    /// something newer.
     pub async fn fill(&self, recalled: &Recalled) {
         for member in self.tiers.iter().take(recalled.position) {
+            if !self.is_latest(recalled) {
+                return;
+            }
             let written = member.write(&recalled.entry, recalled.born).await;
             if written == Some(Written::Accepted) {
+                self.keep_if(self.is_latest(recalled), member, &recalled.entry);
                 member.counts.backfills.increment();
             }
         }
     }
 
+    /// Has `member` forget `entry`, which it was just given, unless it is `latest`: what is newer
+    /// may have been there before it, and is lost with it.
+    fn keep_if(&self, latest: bool, member: &Member, entry: &Entry) {
+        if !latest && let Some(_succeeding) = self.announce(entry.key.view()) {
+            member.tier.remove(entry.key.view());
+        }
+    }
+
     /// Gives `entry` to every tier that takes writes, and adds to `outcome` what came of that.
     pub async fn store(&self, entry: &Arc<Entry>, born: Born, outcome: &mut StoreOutcome) {
+        let _succeeding = self.announce(entry.key.view());
         for member in &self.tiers {
             if let Some(written) = member.write(entry, born).await {
                 outcome.add(member.tier.name(), written);
@@ -312,31 +348,47 @@ impl Lower {
             return;
         };
         let (key, born) = (envelope.key.clone(), envelope.born);
+        let succeeding = self.succession.announce(hasher.key(&key));
         let stored = written.writer.commit(envelope).await;
         member.count(stored);
         outcome.add(member.tier.name(), stored);
+        let (stage, key) = (succeeding.stage(), hasher.key(&key));
         if stored != Written::Accepted {
+            // What it and slower ones hold is older.
+            let older = self.tiers.iter().skip(written.position);
+            older.for_each(|member| member.tier.remove(key));
             return;
         }
         // Who has seen the end of it finds it, unless the device is far behind.
         let settled = tokio::time::timeout(member.deadline, member.tier.settle()).await;
         let slower = self.tiers.iter().skip(written.position.saturating_add(1));
-        if settled.is_err() || slower.clone().next().is_none() {
+        if slower.len() == 0 {
             return;
         }
         // From where it lies: it never lay in memory as a whole.
-        if let Ok(Some(found)) = member.tier.get(hasher.key(&key)).await {
-            let entry = Arc::new(found.into_entry(hasher));
-            for member in slower {
-                if let Some(written) = member.write(&entry, born).await {
-                    outcome.add(member.tier.name(), written);
-                }
+        let found = match settled {
+            Ok(()) => member.tier.get(key).await.ok().flatten(),
+            Err(_) => None,
+        };
+        let Some(found) = found else {
+            slower.for_each(|member| member.tier.remove(key));
+            return;
+        };
+        let entry = Arc::new(found.into_entry(hasher));
+        for member in slower {
+            if !self.succession.is_still(stage, key) {
+                break;
             }
+            if let Some(written) = member.write(&entry, born).await {
+                outcome.add(member.tier.name(), written);
+            }
+            self.keep_if(self.succession.is_still(stage, key), member, &entry);
         }
     }
 
     /// Has every tier forget what is under `key`.
     pub fn remove(&self, key: KeyView<'_>) {
+        let _succeeding = self.announce(key);
         for member in &self.tiers {
             member.tier.remove(key);
         }

@@ -88,6 +88,7 @@ pub fn store(
         return;
     }
     let pending = worker.edge.cache.lower.pending();
+    let succeeding = worker.edge.cache.lower.announce(entry.key.view());
     let (edge, site) = (Arc::clone(&worker.edge), Arc::clone(site));
     let (flight, entry) = (Arc::clone(flight), Arc::clone(entry));
     worker.tasks.spawn(async move {
@@ -102,6 +103,6 @@ pub fn store(
                 site.metrics.count_store(site.write_policy, &outcome);
             }
         }
-        drop(pending);
+        drop((succeeding, pending));
     });
 }

@@ -36,7 +36,7 @@ use crate::cache::hydration::Priority;
 use crate::cache::stores::StoreOutcome;
 use crate::clock;
 use crate::config::Forward;
-use crate::entry::{CacheKey, Entry, Tag, Usable};
+use crate::entry::{CacheKey, Entry, KeyView, Tag, Usable};
 use crate::policy::activation::Activation;
 use crate::policy::freshness::Input;
 use crate::rfc9111::date;
@@ -229,6 +229,8 @@ impl Fill {
     /// Stores `entry`, which the flight of `pilot` has brought.
     fn store(&self, pilot: &Pilot, entry: &Arc<Entry>, reservation: Option<Reservation>) {
         let (cache, flight) = (&self.worker.edge.cache, pilot.flight());
+        // Before memory may lose it again.
+        let _succeeding = cache.lower.announce(entry.key.view());
         let mut outcome = StoreOutcome::default();
         match cache.store(&self.site.domain, flight, entry, reservation) {
             // A purge or a newer response came first: nothing was to be stored any more.
@@ -236,6 +238,14 @@ impl Fill {
             put => put.into_iter().for_each(|put| outcome.add_memory(put)),
         }
         below::store(&self.worker, &self.site, flight, (entry, outcome));
+    }
+
+    /// Removes what is stored under `key` from every tier.
+    fn forget(&self, key: KeyView<'_>) {
+        let lower = &self.worker.edge.cache.lower;
+        let _succeeding = lower.announce(key);
+        self.site.domain.remove(key);
+        lower.remove(key);
     }
 
     /// Removes `stale`, if nothing has taken its place.

@@ -225,7 +225,8 @@ impl ObjectTier {
         Ok(Arc::new(Self { inner, offload }))
     }
 
-    /// Looks an entry up, within the deadline for small requests. Small content comes with it.
+    /// Looks an entry up, within the deadline for small requests. Small content comes with it. What
+    /// is still to be replaced or removed is not found.
     ///
     /// # Errors
     /// The store has not answered. That is no miss.
@@ -239,12 +240,17 @@ impl ObjectTier {
             stats.errors.increment();
             return Err(remote::Fault::Withheld(withheld).into());
         }
+        let name = Name::of(key.bytes);
+        if self.inner.queue.holds(name) {
+            stats.misses.increment();
+            return Ok(None);
+        }
         let Some(place) = self.inner.reads.enter() else {
             stats.errors.increment();
             return Err(Unavailable::Busy);
         };
         let (inner, key) = (Arc::clone(&self.inner), key.bytes);
-        let lookup = lookup::get(inner, Name::of(key), key.into());
+        let lookup = lookup::get(inner, name, key.into());
         let found = self.inner.spawner.run(lookup).await;
         drop(place);
         found.unwrap_or(Err(Unavailable::Stopped))

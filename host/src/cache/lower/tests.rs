@@ -108,6 +108,63 @@ fn the_first_that_has_it_answers_and_no_later_one_is_asked() {
     assert_eq!(rig.recall().map(|found| found.tier), Some("first"));
 }
 
+/// Tells what is newer from what it takes the place of.
+const NEWER: Duration = Duration::from_hours(2);
+
+fn is_newer(found: &Recalled) -> bool {
+    found
+        .entry
+        .lifetime()
+        .is_some_and(|it| it.fresh_for == NEWER)
+}
+
+#[test]
+fn what_was_found_before_something_newer_was_stored_fills_nothing() {
+    let rig = Rig::new(&[Manner::Honest; 3]);
+    rig.tiers[2].place(&rig.entry(LONG), rig.born());
+    let found = rig.recall().expect("the third has it");
+    run(rig.lower.store(&rig.entry(NEWER), rig.born()));
+    run(rig.lower.fill(&found));
+    assert_eq!(rig.lower.members()[0].counts.backfills.get(), 0);
+    for tier in &rig.tiers {
+        let found = rig.recall();
+        assert!(found.as_ref().is_none_or(is_newer), "{found:?}");
+        tier.remove(rig.key().view());
+    }
+}
+
+#[test]
+fn what_is_found_while_something_newer_is_stored_is_not_used() {
+    let rig = Rig::new(&[Manner::Honest]);
+    rig.tiers[0].place(&rig.entry(LONG), rig.born());
+    let (newer, key) = (rig.entry(NEWER), rig.key());
+    let found = run(async {
+        let recall = rig.lower.recall(&rig.hasher, key.view());
+        let store = rig.lower.store(&newer, rig.born());
+        tokio::join!(recall, store).0
+    });
+    assert!(found.as_ref().is_none_or(is_newer), "{found:?}");
+    assert!(rig.recall().as_ref().is_some_and(is_newer));
+}
+
+#[test]
+fn what_is_still_to_be_written_is_not_looked_for_where_something_older_may_be() {
+    let rig = Rig::new(&[Manner::Stuck, Manner::Honest]);
+    rig.tiers[1].place(&rig.entry(LONG), rig.born());
+    let newer = rig.entry(NEWER);
+    run(async {
+        let mut storing = Box::pin(rig.lower.store(&newer, rig.born()));
+        tokio::select! {
+            biased;
+            _ = &mut storing => panic!("the first tier never answers"),
+            () = tokio::task::yield_now() => {}
+        }
+        let found = rig.lower.recall(&rig.hasher, rig.key().view()).await;
+        assert!(found.as_ref().is_none_or(is_newer), "{found:?}");
+    });
+    assert_eq!(rig.counts()[1][0], 0);
+}
+
 #[test]
 fn a_failure_is_no_miss_and_the_next_tier_is_asked() {
     for manner in [Manner::Broken, Manner::Hung] {

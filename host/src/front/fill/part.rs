@@ -242,6 +242,7 @@ impl Fill {
         };
         // Memory must not go on to answer with something older.
         let key = entry.key.view();
+        let _succeeding = cache.lower.announce(key);
         let older = |held: &Arc<Entry>| held.serial() < entry.serial();
         self.site.domain.remove_if(key, &older);
         let commit = cache

@@ -67,7 +67,7 @@ impl Fill {
             }
             // What no tier takes must not leave something older to answer with.
             (None, Some(arrived)) if content.part.is_none() => {
-                self.worker.edge.cache.lower.remove(arrived.key.view());
+                self.forget(arrived.key.view());
                 let policy = self.site.write_policy;
                 self.site.metrics.count_store(policy, &outcome);
             }

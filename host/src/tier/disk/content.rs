@@ -1,7 +1,7 @@
 //! Content that is too large for one record: the extents that hold it, and reading from them.
 
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -208,6 +208,8 @@ pub(super) struct DiskContent {
     parent: (Hash, Place),
     /// Where the latest read ended: what goes on there is read in larger steps.
     ended: AtomicU64,
+    /// Whether some of it was found damaged.
+    damaged: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for DiskContent {
@@ -236,15 +238,18 @@ impl DiskContent {
             digest,
             parent,
             ended: AtomicU64::new(u64::MAX),
+            damaged: Arc::default(),
         };
         // Asked after pinning: what was live then waits for the pin.
         content.layout.is_live().then_some(content)
     }
 
-    /// Where it lies and its digest, if it lies in the tier of `shared` and may be found there.
+    /// Where it lies and its digest, if it lies in the tier of `shared`, may be found there, and was
+    /// sound so far.
     pub(super) fn shareable(&self, shared: &Arc<Shared>) -> Option<(Layout, [u8; 32])> {
         let here = Arc::ptr_eq(&self.shared, shared) && self.layout.is_live();
-        here.then(|| (self.layout.as_ref().clone(), self.digest))
+        let sound = !self.damaged.load(Relaxed);
+        (here && sound).then(|| (self.layout.as_ref().clone(), self.digest))
     }
 }
 
@@ -272,6 +277,7 @@ impl Kept for DiskContent {
         self.ended
             .store(at + stretch.length - stretch.skip, Relaxed);
         let (shared, (hash, place)) = (Arc::clone(&self.shared), self.parent);
+        let damaged = Arc::clone(&self.damaged);
         Box::pin(async move {
             let read = match shared.cached_stretch(&stretch) {
                 Some(read) => Ok(read),
@@ -282,12 +288,17 @@ impl Kept for DiskContent {
                 }
             };
             match read {
-                Ok(Err(lost @ (Unreadable::Damaged | Unreadable::Gone))) => {
-                    // The next request must not be promised what is not there.
+                // The next request must not be promised what is not there.
+                Ok(Err(Unreadable::Damaged)) => {
+                    damaged.store(true, Relaxed);
+                    shared.drop_content(hash);
+                    Err(Unreadable::Damaged)
+                }
+                Ok(Err(Unreadable::Gone)) => {
                     if shared.index.remove_at(hash, place) {
-                        shared.stats.evicted.damaged.increment();
+                        shared.stats.evicted.incomplete.increment();
                     }
-                    Err(lost)
+                    Err(Unreadable::Gone)
                 }
                 Ok(read) => read,
                 Err(NotRead::TimedOut | NotRead::Busy) => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::content::{Assembly, DiskContent};
+use super::index::Hash;
 use super::queue::{Claim, Item, Queued, Refused};
 use super::stream::Writer;
 use super::{DiskTier, Shared};
@@ -71,25 +72,22 @@ impl DiskTier {
         let Some(envelope) = Envelope::of(entry, born, [0; 32]) else {
             return Written::Unneeded;
         };
-        let refused = |written| {
-            let (claim, stored) = self.shared.claim(entry.key.view().bytes);
-            self.shared.refuse(claim, stored);
-            written
-        };
+        // Now, not once it is copied: what is put meanwhile is newer.
+        let claimed = self.shared.claim_for_now(entry.key.view().bytes);
         let Some(mut writer) = self.writer(Some(place.len())) else {
-            return refused(Written::TooLarge);
+            return Written::TooLarge;
         };
         while writer.length() < place.len() {
             match place.read(writer.length()).await {
                 Ok(bytes) if !bytes.is_empty() => {
                     if let Err(written) = writer.push(bytes).await {
-                        return refused(written);
+                        return written;
                     }
                 }
-                _ => return refused(Written::Unavailable),
+                _ => return Written::Unavailable,
             }
         }
-        writer.commit(envelope).await
+        writer.commit_as(envelope, claimed).await
     }
 
     /// Stores content while it arrives; none if content of `length` bytes is too large.
@@ -116,12 +114,36 @@ impl Shared {
     /// Claims `key`, under which nothing can be found from now on. Also tells whether anything may
     /// be stored there.
     pub(super) fn claim(&self, key: &[u8]) -> (Claim, bool) {
-        let hash = self.hash(key);
+        self.claim_hash(self.hash(key))
+    }
+
+    /// The same of a key that is known by its hash.
+    fn claim_hash(&self, hash: Hash) -> (Claim, bool) {
         self.queue.claim(hash, || {
             // Both, in this order: what is loaded in between is removed.
             let loading = self.loading.supersede(hash);
             self.index.remove(hash) || loading
         })
+    }
+
+    /// Forgets what is under `hash`, whose content is damaged, and what is on its way there: it may
+    /// share that content.
+    pub(super) fn drop_content(&self, hash: Hash) {
+        let (claim, stored) = self.claim_hash(hash);
+        if stored {
+            self.stats.evicted.damaged.increment();
+        }
+        self.refuse(claim, stored);
+    }
+
+    /// Claims `key` like [`Self::claim`]; it is given up unless something is queued for it.
+    pub(super) fn claim_for_now(&self, key: &[u8]) -> Unqueued<'_> {
+        let (claim, stored) = self.claim(key);
+        Unqueued {
+            shared: self,
+            claim,
+            stored,
+        }
     }
 
     /// Gives `claim` up. If anything may be `stored` there, a restart must not find it.
@@ -143,9 +165,14 @@ impl Shared {
             claim,
             stored,
         };
+        self.enqueue_as(queued, unqueued).await
+    }
+
+    /// Queues what was claimed.
+    pub(super) async fn enqueue_as(&self, queued: Queued, claimed: Unqueued<'_>) -> Written {
         let done = self.queue.push(queued, PATIENCE).await;
         if done.is_ok() {
-            std::mem::forget(unqueued);
+            std::mem::forget(claimed);
             return Written::Accepted;
         }
         match done {
@@ -163,9 +190,9 @@ impl Shared {
 }
 
 /// A claim that is given up unless what it is for is queued.
-struct Unqueued<'a> {
+pub(super) struct Unqueued<'a> {
     shared: &'a Shared,
-    claim: Claim,
+    pub(super) claim: Claim,
     stored: bool,
 }
 

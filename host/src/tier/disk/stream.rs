@@ -10,7 +10,7 @@ use super::Shared;
 use super::content::Assembly;
 use super::format::long;
 use super::pieces::split;
-use super::put::{CHARGE, PATIENCE};
+use super::put::{CHARGE, PATIENCE, Unqueued};
 use super::queue::{Item, Queued, Refused};
 use crate::tier::envelope::Envelope;
 use crate::tier::slow::Written;
@@ -122,16 +122,21 @@ impl Writer {
 
     /// Stores what was pushed as `envelope` says, whose length and digest are filled in. It takes
     /// the place of what was put before this call, and gives way to what is put after it.
-    pub async fn commit(mut self, envelope: Envelope) -> Written {
+    pub async fn commit(self, envelope: Envelope) -> Written {
         let shared = Arc::clone(&self.shared);
-        let (claim, stored) = shared.claim(&envelope.key);
+        let claimed = shared.claim_for_now(&envelope.key);
+        self.commit_as(envelope, claimed).await
+    }
+
+    /// The same of a key that was claimed before.
+    pub(super) async fn commit_as(mut self, envelope: Envelope, claimed: Unqueued<'_>) -> Written {
+        let shared = Arc::clone(&self.shared);
         let whole = !self.extents && self.held <= shared.whole_max();
         if self.failed.is_none() && !whole && self.held > 0 {
             // What went wrong is in `failed`.
             self.send(self.held).await.ok();
         }
         if let Some(failed) = self.failed {
-            shared.refuse(claim, stored);
             return failed;
         }
         let (item, charge) = if whole {
@@ -146,10 +151,10 @@ impl Writer {
         };
         let queued = Queued {
             item,
-            claim: Some(claim),
+            claim: Some(claimed.claim),
             charge,
         };
-        let written = shared.enqueue(queued, claim, stored).await;
+        let written = shared.enqueue_as(queued, claimed).await;
         if written == Written::Accepted {
             // The content belongs to the queue now.
             self.assembly = Arc::default();

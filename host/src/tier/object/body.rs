@@ -7,6 +7,7 @@
 //! slow one slows down the request and nothing else.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ struct Shared {
     reads: Reads,
     /// Requests under way whose readers are between two reads, the oldest first.
     cursors: Mutex<Vec<Cursor>>,
+    /// Whether some of it was found gone or damaged.
+    lost: AtomicBool,
 }
 
 /// What is read.
@@ -89,6 +92,7 @@ impl RemoteBody {
             spawner,
             reads,
             cursors: Mutex::default(),
+            lost: AtomicBool::new(false),
         }))
     }
 }
@@ -108,7 +112,8 @@ impl RemoteBody {
     pub(super) fn hashed_at(&self, remote: &Arc<Remote>, object: &Path) -> Option<Hashed> {
         let source = &self.0.source;
         let same = source.object == *object && Arc::ptr_eq(&source.remote, remote);
-        same.then(|| source.table.hashed((source.digest, source.length)))
+        let sound = !self.0.lost.load(Ordering::Relaxed);
+        (same && sound).then(|| source.table.hashed((source.digest, source.length)))
     }
 }
 
@@ -145,7 +150,11 @@ impl Shared {
                     let skip = usize::try_from(skip).unwrap_or(CHUNK).min(bytes.len());
                     return Ok(bytes.split_off(skip));
                 }
-                Some(Err(unreadable)) => return Err(unreadable),
+                Some(Err(unreadable)) => {
+                    let lost = matches!(unreadable, Unreadable::Gone | Unreadable::Damaged);
+                    self.lost.fetch_or(lost, Ordering::Relaxed);
+                    return Err(unreadable);
+                }
                 // A request that was just made ends like this only if the tier has stopped.
                 None if fresh => return Err(Unreadable::Gone),
                 // The window is done, or waited too long.
@@ -203,7 +212,9 @@ impl Source {
         let mut first = true;
         while let Err(unreadable) = self.stream(&mut left, &sender).await {
             let gone = unreadable == Unreadable::Gone;
-            if gone {
+            // Damage may have happened on the way here, but not twice.
+            let damaged = unreadable == Unreadable::Damaged && !first;
+            if gone || damaged {
                 self.forget().await;
             }
             if !first || gone || !self.remote.may_retry() {
@@ -215,7 +226,8 @@ impl Source {
         }
     }
 
-    /// The content is gone. An entry that names it still will never be whole again, and goes too.
+    /// The content is gone, or damaged. An entry that names it still will never be whole again, and
+    /// goes too.
     async fn forget(&self) {
         let Some(head) = &self.head else { return };
         let prelude = self.remote.prelude(head).await;

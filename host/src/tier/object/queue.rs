@@ -156,6 +156,12 @@ impl Queue {
         Ok(replaces)
     }
 
+    /// Whether a task of that key waits or runs: what is stored under it is not what it is to be.
+    pub(super) fn holds(&self, name: Name) -> bool {
+        let state = self.lock();
+        state.waiting.contains_key(&name) || state.running.contains_key(&name)
+    }
+
     /// Bytes that tasks may be charged together after a task like this.
     fn room(&self, task: &Task) -> u64 {
         match task {
@@ -230,6 +236,18 @@ impl Queue {
         self.give_back(item, None);
     }
 
+    /// The task cannot be done: what is stored under its key is older, and is to be removed
+    /// instead, unless a later task of the key waits.
+    pub(super) fn withdraw(&self, item: &Item) {
+        let removal = Item {
+            task: Task::Remove,
+            failures: 0,
+            not_before: Moment::default(),
+            ..item.clone()
+        };
+        self.give_back(item, Some(removal));
+    }
+
     /// The task is to run again, not before that moment, unless a later one of its key waits.
     pub(super) fn again(&self, item: Item, not_before: Moment) {
         let again = Item { not_before, ..item };
@@ -242,6 +260,7 @@ impl Queue {
         let again = again.filter(|_| !state.waiting.contains_key(&item.name));
         match again {
             Some(again) => {
+                state.bytes -= charge.saturating_sub(again.task.charge());
                 state.order.push_back(again.name);
                 state.waiting.insert(again.name, again);
             }
@@ -339,6 +358,36 @@ mod tests {
 
     fn take(queue: &Queue) -> Option<Item> {
         queue.take(clock::now()).ok()
+    }
+
+    #[test]
+    fn what_cannot_be_put_is_removed_unless_a_later_task_waits() {
+        let queue = Queue::new(100_000);
+        queue.push(name(1), put(5_000)).unwrap();
+        let item = take(&queue).unwrap();
+        assert!(queue.holds(name(1)) && !queue.holds(name(2)));
+        queue.withdraw(&item);
+        assert!(queue.holds(name(1)));
+        let removal = take(&queue).unwrap();
+        assert!(matches!(removal.task, Task::Remove));
+        assert_eq!(
+            queue.waiting(),
+            Waiting {
+                items: 1,
+                bytes: FIXED
+            }
+        );
+        queue.done(&removal);
+        assert_eq!(queue.waiting(), Waiting::default());
+        queue.push(name(1), put(5_000)).unwrap();
+        let item = take(&queue).unwrap();
+        queue.push(name(1), put(6_000)).unwrap();
+        queue.withdraw(&item);
+        let later = take(&queue).unwrap();
+        assert!(matches!(later.task, Task::Put { .. }));
+        queue.done(&later);
+        assert_eq!(queue.waiting(), Waiting::default());
+        assert!(!queue.holds(name(1)));
     }
 
     #[test]

@@ -60,13 +60,17 @@ pub(super) async fn work(inner: Arc<Inner>) {
                     Ended::Outdated => stats.superseded.increment(),
                     Ended::TooLong => stats.dropped_large.increment(),
                 }
-                inner.queue.done(&item);
+                if matches!(ended, Ended::Outdated | Ended::TooLong) {
+                    inner.queue.withdraw(&item);
+                } else {
+                    inner.queue.done(&item);
+                }
             }
             Err(Unwritten::Fault(fault)) => failed(&inner, item, fault),
             Err(Unwritten::Unreadable(unreadable)) => {
                 tracing::debug!(%unreadable, "content to be uploaded cannot be read any more");
                 stats.write_failures.increment();
-                inner.queue.done(&item);
+                inner.queue.withdraw(&item);
             }
         }
     }
@@ -95,7 +99,12 @@ fn failed(inner: &Inner, mut item: Item, fault: Fault) {
         return inner.queue.again(item, clock::now().after(pause));
     }
     match item.task {
-        Task::Put { .. } | Task::Head { .. } => inner.remote.stats.write_failures.increment(),
+        Task::Put { .. } | Task::Head { .. } => {
+            inner.remote.stats.write_failures.increment();
+            if !hopeless {
+                return inner.queue.withdraw(&item);
+            }
+        }
         Task::Remove => inner.remote.stats.removal_failures.increment(),
     }
     inner.queue.done(&item);

@@ -1,7 +1,10 @@
 //! Large content: streamed, shared, held while its segment is reclaimed; and going through it all.
 
 use super::*;
-use crate::entry::Unreadable;
+use tokio::sync::Semaphore;
+
+use crate::entry::kept::{READ_MAX, Reading};
+use crate::entry::{Kept, Unreadable};
 use crate::tier::slow::Cursor;
 
 fn of(key: &str, number: u64) -> Envelope {
@@ -106,6 +109,68 @@ fn a_fresh_head_shares_the_content() {
         tier.stop();
         assert_eq!(second.which("k").await, Some(5));
         second.stop();
+    });
+}
+
+/// Content in another tier, which can be read once that is `open`.
+#[derive(Debug)]
+struct Elsewhere {
+    content: Bytes,
+    open: Arc<Semaphore>,
+}
+
+impl Kept for Elsewhere {
+    fn len(&self) -> u64 {
+        long(self.content.len())
+    }
+
+    fn read(&self, at: u64) -> Reading {
+        let open = Arc::clone(&self.open);
+        let rest = self.content.slice(short(at)..);
+        Box::pin(async move {
+            drop(open.acquire().await);
+            Ok(rest.slice(..rest.len().min(READ_MAX)))
+        })
+    }
+}
+
+#[test]
+fn what_is_copied_gives_way_to_what_is_put_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    run(async {
+        let tier = open(dir.path(), 40 * MIB);
+        for (key, length) in [("a", 600_000), ("b", 1_000)] {
+            let gate = Arc::new(Semaphore::new(0));
+            let kept = Elsewhere {
+                content: content(1, length),
+                open: Arc::clone(&gate),
+            };
+            let older = entry(key, 1, StoredBody::kept(Arc::new(kept)));
+            let meanwhile = async {
+                let newer = tier.put(&small(key, 2, 10), BORN).await;
+                assert_eq!(newer, Written::Accepted);
+                gate.add_permits(1);
+            };
+            // In this order.
+            tokio::join!(tier.put(&older, BORN), meanwhile);
+            tier.settle().await;
+            assert_eq!(tier.which(key).await, Some(2), "{key}");
+        }
+        // Who is not patient enough leaves nothing behind.
+        let kept = Elsewhere {
+            content: content(3, 600_000),
+            open: Arc::new(Semaphore::new(0)),
+        };
+        let never = entry("a", 3, StoredBody::kept(Arc::new(kept)));
+        let patience = Duration::from_millis(10);
+        let given_up = tokio::time::timeout(patience, tier.put(&never, BORN)).await;
+        assert!(given_up.is_err());
+        tier.settle().await;
+        assert_eq!(tier.which("a").await, None, "it was to be replaced");
+        tier.put(&small("a", 4, 10), BORN).await;
+        tier.settle().await;
+        tier.stop();
+        assert_eq!(open(dir.path(), 40 * MIB).which("a").await, Some(4));
     });
 }
 

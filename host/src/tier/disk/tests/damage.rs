@@ -173,3 +173,47 @@ fn damage_while_it_runs_is_a_miss_and_is_counted() {
         tier.stop();
     });
 }
+
+#[test]
+fn a_fresh_head_does_not_save_content_that_is_damaged() {
+    for refreshed_first in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let tier = open(dir.path(), CAPACITY);
+        run(async {
+            tier.put(&large("k", 1, 900_000), BORN).await;
+            tier.settle().await;
+            let found = tier.get(view("k")).await.unwrap().unwrap();
+            let FoundBody::Kept(kept) = found.body else {
+                panic!("it is large")
+            };
+            // Every segment is hurt in the middle of what it holds.
+            for (path, bytes) in copied(dir.path()) {
+                if bytes.len() > short(format::SUPERBLOCK) && !path.ends_with("manifest") {
+                    let file = fs::File::options().write(true).open(&path).unwrap();
+                    for at in (long(200_000)..long(bytes.len()) / 2).step_by(50_000) {
+                        let at_byte = bytes[short(at)] ^ 1;
+                        file.write_all_at(&[at_byte], at).unwrap();
+                    }
+                }
+            }
+            let fresh = entry("k", 1, StoredBody::kept(Arc::clone(&kept)));
+            let read_all = async {
+                let mut at = 0;
+                while at < kept.len() {
+                    at += long(kept.read(at).await?.len());
+                }
+                Ok::<_, crate::entry::Unreadable>(at)
+            };
+            if refreshed_first {
+                tier.put(&fresh, BORN).await;
+                assert!(read_all.await.is_err());
+            } else {
+                assert!(read_all.await.is_err());
+                tier.put(&fresh, BORN).await;
+            }
+            tier.settle().await;
+            assert!(tier.get(view("k")).await.unwrap().is_none());
+        });
+        tier.stop();
+    }
+}
