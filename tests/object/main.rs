@@ -10,9 +10,15 @@
 #[path = "../support.rs"]
 mod support;
 
+#[path = "../tiers/truth.rs"]
+mod truth;
+#[path = "../tiers/world.rs"]
+mod world;
+
 mod directory;
 mod edge;
 mod faults;
 mod kinds;
 mod moto;
 mod proxy;
+mod served;

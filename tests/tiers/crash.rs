@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use crate::inject;
 use crate::support::edge::{Edge, Setup};
 use crate::support::eventually;
-use crate::world::{Dice, World, knob};
+use crate::truth::{Dice, knob};
+use crate::world::World;
 
 /// Threads that ask.
 const THREADS: u64 = 4;

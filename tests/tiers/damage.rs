@@ -14,7 +14,8 @@ use crate::support::edge::{Edge, Setup};
 use crate::support::origin::Origin;
 use crate::support::pattern;
 use crate::support::reply::Reply;
-use crate::world::{Dice, World, knob};
+use crate::truth::{Dice, TAGS, knob};
+use crate::world::World;
 
 /// Flips within one round of damage at rest.
 const FLIPS: u64 = 400;
@@ -91,7 +92,6 @@ fn start(edge: &mut Edge, sound: &[(PathBuf, Vec<u8>)]) -> bool {
 /// files by `hurt`, and asks for everything; `rounds` times.
 fn after(rounds: u64, mut hurt: impl FnMut(&mut Dice, &[PathBuf])) -> String {
     let world = World::of(150, 600_000);
-    world.expect_breaks();
     let mut edge = setup(&world).start();
     let mut dice = Dice::new(3);
     let (mut refused, mut corrupt) = (0, 0);
@@ -103,9 +103,9 @@ fn after(rounds: u64, mut hurt: impl FnMut(&mut Dice, &[PathBuf])) -> String {
         world.sweep(&edge);
         edge.flush();
         // What it covers is not asked for again, so nothing takes its place.
-        let tag = format!("t{}", round % 5);
+        let tag = format!("t{}", round % pattern::to_u64(TAGS));
         let purged = world.purge(edge.admin_address(), &json!({"tags": [tag]}), |resource| {
-            pattern::to_u64(resource) % 5 == round % 5
+            pattern::to_u64(resource % TAGS) == round % pattern::to_u64(TAGS)
         });
         assert_eq!(purged, Some(true));
         if round % 2 == 0 {
@@ -119,7 +119,7 @@ fn after(rounds: u64, mut hurt: impl FnMut(&mut Dice, &[PathBuf])) -> String {
             .map(|path| (path.clone(), fs::read(path).expect("a file")))
             .collect();
         hurt(&mut dice, &found);
-        world.forget();
+        world.lose();
         refused += u64::from(start(&mut edge, &sound));
         for _ in 0..2 {
             world.sweep(&edge);
@@ -162,7 +162,6 @@ fn flipped_bits_at_rest_are_in_no_answer() {
 fn flipped_bits_are_in_no_answer_while_it_runs() {
     let flips = knob("LARDER_FLIPS", 4_000);
     let world = World::of(150, 600_000);
-    world.expect_breaks();
     let edge = setup(&world).start();
     world.sweep(&edge);
     edge.flush();
@@ -191,7 +190,7 @@ fn flipped_bits_are_in_no_answer_while_it_runs() {
 #[test]
 #[expect(clippy::print_stderr, reason = "what was measured")]
 fn files_that_are_cut_short_are_in_no_answer() {
-    let told = after(knob("LARDER_CUTS", 12), |dice, files| {
+    let told = after(knob("LARDER_CUTS", 8), |dice, files| {
         for path in files {
             if dice.below(3) == 0 {
                 let file = open(path);
@@ -210,7 +209,7 @@ fn files_that_are_cut_short_are_in_no_answer() {
 #[expect(clippy::print_stderr, reason = "what was measured")]
 fn pages_in_the_wrong_place_are_in_no_answer() {
     const PAGE: u64 = 4_096;
-    let told = after(knob("LARDER_CUTS", 12), |dice, files| {
+    let told = after(knob("LARDER_CUTS", 8), |dice, files| {
         let segments: Vec<File> = files
             .iter()
             .filter(|it| is_segment(it))
@@ -246,7 +245,7 @@ fn pages_in_the_wrong_place_are_in_no_answer() {
 #[test]
 #[expect(clippy::print_stderr, reason = "what was measured")]
 fn files_that_are_missing_bring_nothing_back() {
-    let told = after(knob("LARDER_CUTS", 12), |dice, files| {
+    let told = after(knob("LARDER_CUTS", 8), |dice, files| {
         for path in files {
             if dice.below(4) == 0 {
                 fs::remove_file(path).expect("it was there");
@@ -400,7 +399,6 @@ fn links_are_not_followed() {
 #[test]
 fn a_directory_that_is_removed_while_it_runs_harms_no_answer() {
     let world = World::of(100, 600_000);
-    world.expect_breaks();
     let mut edge = setup(&world).start();
     world.sweep(&edge);
     world.load(&edge, 33, 3, |edge| {

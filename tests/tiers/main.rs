@@ -10,15 +10,20 @@
 mod support;
 
 mod below;
+mod chain_model;
 mod crash;
 mod damage;
+mod device;
 mod fill;
 mod inject;
 mod large;
 mod outlast;
+mod power;
 mod purge;
 mod receipts;
+mod scenarios;
 mod stored;
 mod told;
+mod truth;
 mod world;
 mod write_policy;

@@ -6,121 +6,23 @@
 //! that was acknowledged before it was asked for, nor, while the process lives, than what an earlier
 //! answer brought.
 
+#![allow(dead_code, reason = "each test program uses the parts it needs")]
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::support::client::{Client, Head, request};
 use crate::support::edge::Edge;
-use crate::support::origin::{Asked, Origin};
+use crate::support::origin::Origin;
 use crate::support::pattern;
-use crate::support::reply::Reply;
-
-/// Tags that resources are spread over.
-const TAGS: usize = 5;
-/// One resource in this many may only be answered with once the origin has agreed: that with this
-/// remainder.
-const CHECKED: usize = 8;
-const CHECKED_AT: usize = 7;
-
-/// A number given by the environment, for the long forms of tests.
-pub(crate) fn knob(name: &str, by_default: u64) -> u64 {
-    let given = std::env::var(name).ok();
-    given.map_or(by_default, |given| {
-        given
-            .parse()
-            .unwrap_or_else(|_| panic!("{name} is no number"))
-    })
-}
-
-/// Numbers that follow from a seed.
-#[derive(Clone, Debug)]
-pub(crate) struct Dice(u64);
-
-impl Dice {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.0)
-    }
-
-    /// A number below `limit`, or 0.
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit.max(1)
-    }
-
-    pub(crate) fn index(&mut self, limit: usize) -> usize {
-        usize::try_from(self.below(pattern::to_u64(limit))).expect("below a length")
-    }
-}
-
-fn mix(number: u64) -> u64 {
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
-}
-
-/// What a resource is at the origin, and what answers may be.
-#[derive(Clone, Copy, Debug, Default)]
-struct Resource {
-    /// At the origin, now.
-    version: u64,
-    /// Older is purged.
-    purged: u64,
-    /// Older was superseded in an answer of this process.
-    seen: u64,
-    /// Older was superseded in an answer, and that outlasts the process.
-    kept: u64,
-}
-
-/// A version of a resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Edition {
-    resource: u64,
-    version: u64,
-}
-
-impl Edition {
-    fn hash(self) -> u64 {
-        mix(self
-            .resource
-            .wrapping_mul(0x1_0000_0001)
-            .wrapping_add(mix(self.version)))
-    }
-
-    /// Where its content begins in the pattern: no two begin within a few MiB, and few begin with
-    /// the same byte.
-    fn start(self) -> u64 {
-        let hash = self.hash();
-        ((hash % (1 << 36)) << 24) + 8 + (hash >> 40) % 1_000
-    }
-
-    /// Bytes of its content: a few, some KiB, about a chunk, some extents.
-    fn length(self, largest: u64) -> u64 {
-        let hash = mix(self.hash());
-        let within = |low: u64, high: u64| low + (hash >> 8) % (high - low);
-        let length = match hash % 16 {
-            0 => 1,
-            1..4 => within(2, 100),
-            4..8 => within(100, 8_000),
-            8..11 => within(8_000, 70_000),
-            11 => within(65_530, 65_542),
-            12..14 => within(70_000, 300_000),
-            14 => within(262_140, 262_150),
-            _ => within(300_000, 3_000_000),
-        };
-        length.min(largest)
-    }
-
-    fn tag(self) -> String {
-        format!("\"{}-{}\"", self.resource, self.version)
-    }
-}
+use crate::truth::{
+    CHECKED, CHECKED_AT, Dice, Edition, Resource, SHORT, SHORT_AT, Superseded, TAGS, Truth, mix,
+    tag_of, target,
+};
 
 /// What came of a load.
 #[derive(Debug, Default)]
@@ -132,22 +34,11 @@ struct Counts {
     broken: AtomicU64,
 }
 
-/// The resources, their origin's side.
-#[derive(Debug)]
-struct Truth {
-    resources: Mutex<Vec<Resource>>,
-    largest: u64,
-    /// Those from this one on are left alone by loads.
-    quiet: usize,
-}
-
 /// Resources behind an origin, and what was answered.
 pub(crate) struct World {
     origin: Origin,
     truth: Arc<Truth>,
     counts: Counts,
-    /// Whether content may break off, because a tier fails while it is read.
-    may_break: AtomicBool,
 }
 
 /// An answer, checked.
@@ -157,51 +48,22 @@ pub(crate) struct Answer {
     pub(crate) hit: bool,
 }
 
-impl Truth {
-    fn lock(&self) -> MutexGuard<'_, Vec<Resource>> {
-        self.resources.lock().expect("nobody panics in here")
-    }
-
-    fn of(&self, resource: usize) -> Resource {
-        self.lock().get(resource).copied().expect("one of them")
-    }
-
-    fn answer(&self, asked: &Asked) -> Reply {
-        let number = asked
-            .path()
-            .rsplit('/')
-            .next()
-            .and_then(|it| it.parse().ok());
-        let Some(number) = number.filter(|number| *number < self.lock().len()) else {
-            return Reply::status(404);
-        };
-        let edition = Edition {
-            resource: pattern::to_u64(number),
-            version: self.of(number).version,
-        };
-        let quiet = number >= self.quiet;
-        let (lifetime, tag) = match (quiet, number % CHECKED) {
-            (true, _) => ("max-age=600", "quiet".to_owned()),
-            (false, CHECKED_AT) => ("no-cache", tag_of(number)),
-            (false, _) => ("max-age=600", tag_of(number)),
-        };
-        let told = |reply: Reply| {
-            reply
-                .field("Cache-Control", lifetime)
-                .field("ETag", edition.tag())
-                .field("Surrogate-Key", tag.clone())
-        };
-        if asked.field("if-none-match") == Some(edition.tag()) {
-            return told(Reply::status(304));
-        }
-        let length = edition.length(self.largest);
-        told(Reply::pattern_at(edition.start(), length))
-    }
+/// How long hits in memory took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Latency {
+    /// Half of them.
+    pub(crate) half: Duration,
+    /// 99 of 100.
+    pub(crate) most: Duration,
 }
 
-/// The tag of a resource that is not quiet.
-fn tag_of(resource: usize) -> String {
-    format!("t{}", resource % TAGS)
+impl Latency {
+    /// As far as that can be told on a busy machine.
+    #[track_caller]
+    pub(crate) fn assert_no_slower_than(self, before: Self) {
+        let allowed = before.half * 3 + Duration::from_millis(2);
+        assert!(self.half <= allowed, "{self:?}, and before {before:?}");
+    }
 }
 
 impl World {
@@ -214,6 +76,7 @@ impl World {
     pub(crate) fn with_quiet(resources: usize, quiet: usize, largest: u64) -> Self {
         let truth = Arc::new(Truth {
             resources: Mutex::new(vec![Resource::default(); resources + quiet]),
+            superseded: Mutex::new(vec![Superseded::new(); resources + quiet]),
             largest,
             quiet: resources,
         });
@@ -222,7 +85,6 @@ impl World {
             origin: Origin::answering(move |asked| answering.answer(asked)),
             truth,
             counts: Counts::default(),
-            may_break: AtomicBool::new(false),
         }
     }
 
@@ -234,16 +96,9 @@ impl World {
         self.truth.lock().len()
     }
 
-    /// Content may break off from now on: what a tier cannot read on cannot be served on.
-    pub(crate) fn expect_breaks(&self) {
-        self.may_break.store(true, SeqCst);
-    }
-
     /// The origin has a new version of `resource` from now on.
     pub(crate) fn change(&self, resource: usize) {
-        if let Some(resource) = self.truth.lock().get_mut(resource) {
-            resource.version += 1;
-        }
+        self.truth.change(resource);
     }
 
     /// What was answered outlasts the process: everything was written down.
@@ -252,6 +107,14 @@ impl World {
         resources
             .iter_mut()
             .for_each(|resource| resource.kept = resource.seen);
+    }
+
+    /// What was stored may be lost, so that what was superseded may be found again.
+    pub(crate) fn lose(&self) {
+        let mut resources = self.truth.lock();
+        for resource in resources.iter_mut() {
+            (resource.seen, resource.kept) = (0, 0);
+        }
     }
 
     /// The process has ended, and with it what it had not written down.
@@ -280,10 +143,6 @@ impl World {
             count(purges),
             count(broken)
         )
-    }
-
-    pub(crate) fn hits(&self) -> u64 {
-        self.counts.hits.load(SeqCst)
     }
 
     /// Lets `threads` ask, change, reload and purge while `meanwhile` lasts, or until the edge is
@@ -325,21 +184,24 @@ impl World {
             world: self,
             address,
             client: None,
+            alone: false,
         }
     }
 
     /// Asks for everything once, with nothing else going on. The hits.
+    ///
+    /// Content breaks off if a tier cannot read on, or not in time. Then it is asked for again, and
+    /// that is to be answered.
     #[track_caller]
     pub(crate) fn sweep(&self, edge: &Edge) -> usize {
         let mut visitor = self.visitor(edge.address());
-        let mut hits = 0;
-        for resource in 0..self.len() {
-            let answer = visitor.get(resource, &[]);
-            let may_break = self.may_break.load(SeqCst);
-            assert!(answer.is_some() || may_break, "no answer for {resource}");
-            hits += usize::from(answer.is_some_and(|answer| answer.hit));
-        }
-        hits
+        visitor.alone = true;
+        let hit = |resource: &usize| {
+            let answer = visitor.get(*resource, &[]);
+            let answer = answer.or_else(|| visitor.get(*resource, &[]));
+            answer.expect("an answer").hit
+        };
+        (0..self.len()).filter(hit).count()
     }
 
     /// Has the edge store a new version of everything quiet, and write down all it has. How many
@@ -371,6 +233,24 @@ impl World {
             .count()
     }
 
+    /// How long it takes to ask again and again for a quiet resource, which memory has.
+    pub(crate) fn latency(&self, edge: &Edge) -> Latency {
+        let mut visitor = self.visitor(edge.address());
+        let hot = self.len() - 1;
+        visitor.get(hot, &[]);
+        let ask = |_| {
+            let began = Instant::now();
+            let answer = visitor.get(hot, &[]).expect("an answer");
+            answer.hit.then(|| began.elapsed())
+        };
+        let mut took: Vec<Duration> = (0..500).filter_map(ask).collect();
+        took.sort();
+        Latency {
+            half: took[took.len() / 2],
+            most: took[took.len() * 99 / 100],
+        }
+    }
+
     /// Purges `what`, as the admin API takes it, which covers `covered`. Whether that was
     /// acknowledged.
     pub(crate) fn purge(
@@ -380,11 +260,8 @@ impl World {
         covered: impl Fn(usize) -> bool,
     ) -> Option<bool> {
         let mut versions = Vec::new();
-        for (number, resource) in self.truth.lock().iter_mut().enumerate() {
-            if covered(number) {
-                resource.version += 1;
-                versions.push((number, resource.version));
-            }
+        for number in (0..self.len()).filter(|number| covered(*number)) {
+            versions.push((number, self.truth.change(number)));
         }
         let host = admin.to_string();
         let fields = [
@@ -412,7 +289,12 @@ impl World {
     /// Checks an answer with `head` and `body`, which may not be `whole`.
     #[track_caller]
     fn check(&self, number: usize, asked: Question, head: &Head, body: &[u8], whole: bool) {
-        let Question { before, only } = asked;
+        let Question {
+            before,
+            only,
+            alone,
+            at: sent,
+        } = asked;
         if head.status == 504 && only {
             return;
         }
@@ -445,6 +327,16 @@ impl World {
             "{number}: version {version} after {}: {status}",
             before.seen
         );
+        let quiet = number >= self.truth.quiet;
+        if alone && !quiet && number % CHECKED == CHECKED_AT {
+            assert_eq!(version, now, "{number} is to be validated: {status}");
+        }
+        if !quiet && number % CHECKED == SHORT_AT {
+            let since = self.truth.superseded(number, version);
+            let late = since.map(|since| sent.saturating_duration_since(since));
+            let late = late.filter(|late| *late > SHORT);
+            assert!(late.is_none(), "{number}: stale for {late:?}: {status}");
+        }
         let length = edition.length(self.truth.largest);
         let (at, expected) = match head.status {
             200 => (0, length),
@@ -478,6 +370,10 @@ struct Question {
     before: Resource,
     /// Whether only what is stored was asked for.
     only: bool,
+    /// Whether nobody else does anything meanwhile.
+    alone: bool,
+    /// When it was sent.
+    at: Instant,
 }
 
 /// The first and the last byte of a range in content of `length`.
@@ -500,6 +396,8 @@ pub(crate) struct Visitor<'a> {
     world: &'a World,
     address: SocketAddr,
     client: Option<Client>,
+    /// Nobody else does anything meanwhile.
+    pub(crate) alone: bool,
 }
 
 impl Visitor<'_> {
@@ -514,6 +412,8 @@ impl Visitor<'_> {
         let asked = Question {
             before: self.world.truth.of(resource),
             only: fields.iter().any(|(_, value)| *value == "only-if-cached"),
+            alone: self.alone,
+            at: Instant::now(),
         };
         client.offer(request("GET", &target(resource), fields, b""));
         let Ok(head) = client.try_head() else {
@@ -541,11 +441,6 @@ impl Visitor<'_> {
             .fetch_add(u64::from(answer.hit), SeqCst);
         Some(answer)
     }
-}
-
-/// The path of `resource`.
-fn target(resource: usize) -> String {
-    format!("/k/{resource}")
 }
 
 /// Somebody who does everything.
