@@ -142,6 +142,8 @@ struct Shared {
     capacity: AtomicU64,
     /// Segments there are.
     files: AtomicUsize,
+    /// What lies in segments of a lower ordinal may have been replaced by what was lost.
+    doubted: u64,
 }
 
 impl std::fmt::Debug for Shared {
@@ -227,6 +229,7 @@ impl DiskTier {
             reinsertion: Mutex::new(Arc::new(HitSinceWritten)),
             capacity: AtomicU64::new(settings.capacity),
             files: AtomicUsize::new(found.files.len()),
+            doubted: found.doubted,
         });
         shared.condition.lock().loading = true;
         for segment in &found.segments {
@@ -238,7 +241,8 @@ impl DiskTier {
             threads: Mutex::default(),
         });
         let segments: VecDeque<_> = found.segments.into();
-        let log = Log::new(Arc::clone(&shared), found.files, segments.clone(), limit);
+        let sealed = (segments.clone(), found.ordinal);
+        let log = Log::new(Arc::clone(&shared), found.files, sealed, limit);
         let started = tier
             .start("disk-load", move |shared| {
                 shared.load(&Vec::from(segments));

@@ -149,6 +149,13 @@ impl Envelope {
         }
     }
 
+    /// It may not be the latest response: it is validated before it is used.
+    pub fn doubt(&mut self) {
+        if let Kind::Response(head) = &mut self.kind {
+            head.lifetime.reuse = Reuse::AfterValidation;
+        }
+    }
+
     /// When it stops being of any use, milliseconds since the Unix epoch: past its lifetime and
     /// every window of staleness, with nothing to validate it by. None: not by itself.
     pub fn expires(&self) -> Option<u64> {

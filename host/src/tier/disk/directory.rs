@@ -120,6 +120,8 @@ pub(super) struct Stored {
     pub file: Arc<File>,
     /// Its superblock, if it is sound and of this tier.
     pub superblock: Option<Superblock>,
+    /// Whether there was another one, so that it may have held something that is lost.
+    pub is_lost: bool,
 }
 
 impl Stored {
@@ -128,15 +130,16 @@ impl Stored {
     /// # Errors
     /// A later version wrote it: which.
     fn of(number: u32, file: File) -> Result<Self, u32> {
-        let superblock = match superblock(&file) {
-            Head::Known(superblock) => Some(superblock),
+        let (superblock, is_lost) = match superblock(&file) {
+            Head::Known(superblock) => (Some(superblock), false),
             Head::Version(version) => return Err(version),
-            Head::Unknown => None,
+            Head::Unknown => (None, !is_unused(&file)),
         };
         Ok(Self {
             number,
             file: Arc::new(file),
             superblock,
+            is_lost,
         })
     }
 }
@@ -393,9 +396,10 @@ impl Contents {
             let ours = |superblock: &Superblock| {
                 Some(&superblock.identity) == self.identity.as_ref()
                     && superblock.number == stored.number
-                    && superblock.ordinal != 0
             };
-            stored.superblock = stored.superblock.take().filter(ours);
+            stored.is_lost |= stored.superblock.as_ref().is_some_and(|it| !ours(it));
+            let found = stored.superblock.take().filter(ours);
+            stored.superblock = found.filter(|superblock| superblock.ordinal != 0);
         }
     }
 }
@@ -426,6 +430,15 @@ fn superblock(file: &File) -> Head<Superblock> {
         Ok(()) => Superblock::decode(&bytes),
         // Too short, or not readable: of no use either way.
         Err(_) => Head::Unknown,
+    }
+}
+
+/// Whether a segment never had a superblock: it begins with zeros, or is shorter than one.
+fn is_unused(file: &File) -> bool {
+    let mut bytes = vec![0; Superblock::BYTES];
+    match file.read_exact_at(&mut bytes, 0) {
+        Ok(()) => bytes.iter().all(|byte| *byte == 0),
+        Err(error) => error.kind() == io::ErrorKind::UnexpectedEof,
     }
 }
 

@@ -111,18 +111,19 @@ pub(super) struct Draft<'a> {
 }
 
 impl Log {
-    /// A log in `files`, of which `sealed` hold records, oldest first, and the others none.
+    /// A log in `files`, of which `sealed` hold records, oldest first, and the others none; the
+    /// highest ordinal is given with them.
     pub(super) fn new(
         shared: Arc<Shared>,
         files: BTreeMap<u32, Arc<File>>,
-        sealed: VecDeque<Arc<Segment>>,
+        (sealed, ordinal): (VecDeque<Arc<Segment>>, u64),
         limit: usize,
     ) -> Self {
         let used = |number: &u32| sealed.iter().any(|segment| segment.number == *number);
         let free = files.keys().copied().filter(|number| !used(number));
         Self {
             free: free.collect(),
-            ordinal: sealed.back().map_or(0, |segment| segment.ordinal),
+            ordinal,
             shared,
             files,
             sealed,

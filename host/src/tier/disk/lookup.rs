@@ -207,11 +207,14 @@ impl Shared {
         if !itself {
             return Read::Damaged;
         }
-        let envelope = match Envelope::decode(record.meta) {
+        let mut envelope = match Envelope::decode(record.meta) {
             Ok(envelope) => envelope,
             Err(Undecodable::Malformed) => return Read::Damaged,
             Err(Undecodable::Version(_) | Undecodable::Future) => return Read::Nothing,
         };
+        if segment.ordinal < self.doubted {
+            envelope.doubt();
+        }
         if key.is_some_and(|key| envelope.key.as_ref() != key) {
             return Read::Nothing;
         }

@@ -23,6 +23,10 @@ pub(super) struct Found {
     pub(super) files: BTreeMap<u32, Arc<std::fs::File>>,
     /// Those that hold something, oldest first.
     pub(super) segments: Vec<Arc<Segment>>,
+    /// Segments of a lower ordinal are older than one that is lost.
+    pub(super) doubted: u64,
+    /// The highest ordinal that there was.
+    pub(super) ordinal: u64,
 }
 
 impl Found {
@@ -112,6 +116,16 @@ impl Found {
 
 struct Fitted(Vec<Stored>);
 
+/// The first ordinal behind the last segment that is missing of those with these `ordinals`, in
+/// order; zero if none is. A life follows on the one before, and they end in that order.
+fn behind_gap(ordinals: &[u64]) -> u64 {
+    let mut pairs = ordinals.windows(2).filter_map(|pair| match pair {
+        [before, after] => (before.saturating_add(1) != *after).then_some(*after),
+        _ => None,
+    });
+    pairs.next_back().unwrap_or_default()
+}
+
 impl Fitted {
     /// Whether there is room for a tier at all, and the rest of it.
     fn enough(
@@ -155,8 +169,26 @@ impl Fitted {
                 SUPERBLOCK,
             )))
         };
+        let segments: Vec<Arc<Segment>> = self.0.iter().filter_map(life).collect();
+        let ordinals: Vec<u64> = segments.iter().map(|segment| segment.ordinal).collect();
+        let newest = ordinals.last().copied().unwrap_or_default();
+        let is_lost = self.0.iter().any(|stored| stored.is_lost) && newest > 0;
+        // The one that is lost may have been the last: what comes next leaves a gap, so that this
+        // is still known at the next start.
+        let (doubted, ordinal) = match is_lost {
+            true => (newest + 1, newest + 1),
+            false => (behind_gap(&ordinals), newest),
+        };
+        if doubted > 0 {
+            tracing::warn!(
+                "a segment of the disk tier is lost; what is older is validated before it is used, \
+                 since it may have been replaced there"
+            );
+        }
         Ok(Found {
-            segments: self.0.iter().filter_map(life).collect(),
+            segments,
+            doubted,
+            ordinal,
             files: self.0.into_iter().map(|s| (s.number, s.file)).collect(),
             identity,
         })
@@ -167,4 +199,23 @@ impl Fitted {
 fn segment_bytes(capacity: u64) -> u64 {
     let part = (capacity / SEGMENT_PART).clamp(SEGMENT_MIN, SEGMENT_MAX);
     part - part % CHUNK
+}
+
+#[cfg(test)]
+mod tests {
+    use super::behind_gap;
+
+    #[test]
+    fn a_gap_is_where_an_ordinal_is_missing() {
+        for (ordinals, expected) in [
+            (&[][..], 0),
+            (&[9], 0),
+            (&[3, 4, 5], 0),
+            (&[3, 5, 6], 5),
+            (&[3, 5, 8, 9], 8),
+            (&[3, 4, 9], 9),
+        ] {
+            assert_eq!(behind_gap(ordinals), expected, "{ordinals:?}");
+        }
+    }
 }

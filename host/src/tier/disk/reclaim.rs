@@ -83,7 +83,9 @@ impl Log {
                 return Ok(());
             };
             let entries = self.shared.entries_of(&oldest);
+            // What is doubted must not come to lie where nothing is.
             if budget > 0
+                && oldest.ordinal >= self.shared.doubted
                 && let Some(entries) = &entries
                 && let Err(unwritten) = self.keep(&oldest, entries, &mut budget)
             {

@@ -4,6 +4,13 @@
 //! Threads go through the segments, the youngest first, while the tier works already. What is
 //! stored or removed meanwhile is newer than anything they find. Of two records of a key the one
 //! that lies later counts, by the ordinal of its segment and its place in it.
+//!
+//! So an older record is found again if the later one is lost with all that told of it. Lives of
+//! segments are numbered without gaps: where one is missing, or has a superblock that cannot be
+//! read, all that is older is doubted, and validated before it is used. What nobody can tell is lost
+//! unnoticed: the end of a segment that was not synced when the power failed, and what lies behind
+//! a damaged record in a segment whose footer is damaged too. A purge is never undone, whatever is
+//! lost: it has a log of its own.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

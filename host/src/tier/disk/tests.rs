@@ -6,6 +6,7 @@ mod crashes;
 mod damage;
 mod device;
 mod directories;
+mod doubt;
 mod faults;
 mod storms;
 
