@@ -81,7 +81,8 @@ impl Larder {
         let label = policy.into();
         let activation = Activation::new(Hook::Eviction, label, "{}".into(), Some(guest), limits);
         let slot = Arc::new(HookSlot::new(activation));
-        this.domain.set_order(Some(Arc::new(GuestSource::new(slot))));
+        this.domain
+            .set_order(Some(Arc::new(GuestSource::new(slot))));
         this.domain.settle();
         this
     }

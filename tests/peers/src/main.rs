@@ -33,7 +33,10 @@ fn main() {
         None => println!("LARDER_TRACES names no folder of traces: kv_scarab_recs is left out"),
     }
     for load in &loads {
-        println!("\n{}: room for {} of {} keys", load.name, load.room, load.keys);
+        println!(
+            "\n{}: room for {} of {} keys",
+            load.name, load.room, load.keys
+        );
         println!(
             "{:<18} {:>9} {:>8} {:>7} {:>10} {:>10}  {}",
             "cache", "M req/s", "of moka", "hits", "p99.9 hit", "max hit", "beside"
@@ -77,4 +80,3 @@ fn main() {
 fn shown(time: Duration) -> String {
     format!("{:.1} µs", time.as_secs_f64() * 1e6)
 }
-
