@@ -285,7 +285,7 @@ fn a_second_process_is_refused_and_the_first_goes_on() {
     assert!(ended.log.contains(&process), "{}", ended.log);
     assert!(ended.log.contains(&cache), "{}", ended.log);
     world.load(&first, 1, 2, |_| {
-        std::thread::park_timeout(Duration::from_millis(200))
+        std::thread::park_timeout(Duration::from_millis(200));
     });
     world.sweep(&first);
 }
@@ -380,7 +380,7 @@ fn links_are_not_followed() {
             Ok(()) => {
                 world.sweep(&edge);
                 world.load(&edge, 1, 2, |_| {
-                    std::thread::park_timeout(Duration::from_millis(200))
+                    std::thread::park_timeout(Duration::from_millis(200));
                 });
                 edge.stop();
             }

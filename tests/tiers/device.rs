@@ -199,7 +199,8 @@ fn a_full_file_system_costs_no_answer_and_is_used_once_there_is_room() {
     for round in 0..3 {
         // Whatever the tier has not taken by now.
         let file = std::fs::File::create(&ballast).expect("a file");
-        let taken = std::iter::repeat_with(|| std::io::Write::write_all(&mut &file, &[1; 65_536]));
+        let block = vec![1; 65_536];
+        let taken = std::iter::repeat_with(|| std::io::Write::write_all(&mut &file, &block));
         let full = taken.take_while(Result::is_ok).count();
         drop(file);
         let mut during = before;

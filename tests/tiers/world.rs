@@ -286,6 +286,33 @@ impl World {
         Some(true)
     }
 
+    /// Checks that `version`, which answered a request that was `sent` then, was not too old for
+    /// it: `latest`, if nothing changed meanwhile, where answers are to be validated.
+    #[track_caller]
+    fn check_age(
+        &self,
+        number: usize,
+        version: u64,
+        status: &str,
+        latest: Option<u64>,
+        sent: Instant,
+    ) {
+        if number >= self.truth.quiet {
+            return;
+        }
+        if let Some(latest) = latest
+            && number % CHECKED == CHECKED_AT
+        {
+            assert_eq!(version, latest, "{number} is to be validated: {status}");
+        }
+        if number % CHECKED == SHORT_AT {
+            let since = self.truth.superseded(number, version);
+            let late = since.map(|since| sent.saturating_duration_since(since));
+            let late = late.filter(|late| *late > SHORT);
+            assert!(late.is_none(), "{number}: stale for {late:?}: {status}");
+        }
+    }
+
     /// Checks an answer with `head` and `body`, which may not be `whole`.
     #[track_caller]
     fn check(&self, number: usize, asked: Question, head: &Head, body: &[u8], whole: bool) {
@@ -327,16 +354,7 @@ impl World {
             "{number}: version {version} after {}: {status}",
             before.seen
         );
-        let quiet = number >= self.truth.quiet;
-        if alone && !quiet && number % CHECKED == CHECKED_AT {
-            assert_eq!(version, now, "{number} is to be validated: {status}");
-        }
-        if !quiet && number % CHECKED == SHORT_AT {
-            let since = self.truth.superseded(number, version);
-            let late = since.map(|since| sent.saturating_duration_since(since));
-            let late = late.filter(|late| *late > SHORT);
-            assert!(late.is_none(), "{number}: stale for {late:?}: {status}");
-        }
+        self.check_age(number, version, &status, alone.then_some(now), sent);
         let length = edition.length(self.truth.largest);
         let (at, expected) = match head.status {
             200 => (0, length),
@@ -351,9 +369,11 @@ impl World {
         let got = pattern::to_u64(body.len());
         self.counts.bytes.fetch_add(got, SeqCst);
         if whole {
-            if body.len() != usize::try_from(expected).expect("small") {
-                panic!("{number}: {got} of {expected} bytes of version {version}: {status}");
-            }
+            let status = head.status;
+            assert_eq!(
+                got, expected,
+                "{number}: version {version}, status {status}"
+            );
             if head.status != 304
                 && let Some(resource) = self.truth.lock().get_mut(number)
             {

@@ -135,7 +135,7 @@ impl SlowTier for FakeTier {
     fn put<'a>(&'a self, entry: &'a Arc<Entry>, born: Born) -> Answer<'a, Written> {
         Box::pin(async move {
             match self.manner() {
-                Manner::Honest => {}
+                Manner::Honest | Manner::Loading => {}
                 Manner::Stuck => std::future::pending().await,
                 Manner::Broken | Manner::Hung | Manner::ReadOnly => return Written::Unavailable,
             }

@@ -123,7 +123,8 @@ fn what_was_found_before_something_newer_was_stored_fills_nothing() {
     let rig = Rig::new(&[Manner::Honest; 3]);
     rig.tiers[2].place(&rig.entry(LONG), rig.born());
     let found = rig.recall().expect("the third has it");
-    run(rig.lower.store(&rig.entry(NEWER), rig.born()));
+    let mut outcome = StoreOutcome::default();
+    run(rig.lower.store(&rig.entry(NEWER), rig.born(), &mut outcome));
     run(rig.lower.fill(&found));
     assert_eq!(rig.lower.members()[0].counts.backfills.get(), 0);
     for tier in &rig.tiers {
@@ -140,7 +141,8 @@ fn what_is_found_while_something_newer_is_stored_is_not_used() {
     let (newer, key) = (rig.entry(NEWER), rig.key());
     let found = run(async {
         let recall = rig.lower.recall(&rig.hasher, key.view());
-        let store = rig.lower.store(&newer, rig.born());
+        let mut outcome = StoreOutcome::default();
+        let store = rig.lower.store(&newer, rig.born(), &mut outcome);
         tokio::join!(recall, store).0
     });
     assert!(found.as_ref().is_none_or(is_newer), "{found:?}");
@@ -153,10 +155,11 @@ fn what_is_still_to_be_written_is_not_looked_for_where_something_older_may_be() 
     rig.tiers[1].place(&rig.entry(LONG), rig.born());
     let newer = rig.entry(NEWER);
     run(async {
-        let mut storing = Box::pin(rig.lower.store(&newer, rig.born()));
+        let mut outcome = StoreOutcome::default();
+        let mut storing = Box::pin(rig.lower.store(&newer, rig.born(), &mut outcome));
         tokio::select! {
             biased;
-            _ = &mut storing => panic!("the first tier never answers"),
+            () = &mut storing => panic!("the first tier never answers"),
             () = tokio::task::yield_now() => {}
         }
         let found = rig.lower.recall(&rig.hasher, rig.key().view()).await;
