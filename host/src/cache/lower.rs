@@ -354,11 +354,13 @@ impl Lower {
         outcome.add(member.tier.name(), stored);
         let (stage, key) = (succeeding.stage(), hasher.key(&key));
         if stored != Written::Accepted {
-            // What it and slower ones hold is older.
-            let older = self.tiers.iter().skip(written.position);
-            older.for_each(|member| member.tier.remove(key));
+            // What any of them holds is older.
+            self.tiers.iter().for_each(|member| member.tier.remove(key));
             return;
         }
+        // So is what faster ones hold, which have no room for it.
+        let faster = self.tiers.iter().take(written.position);
+        faster.for_each(|member| member.tier.remove(key));
         // Who has seen the end of it finds it, unless the device is far behind.
         let settled = tokio::time::timeout(member.deadline, member.tier.settle()).await;
         let slower = self.tiers.iter().skip(written.position.saturating_add(1));
