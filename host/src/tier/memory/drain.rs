@@ -247,6 +247,7 @@ impl Worker {
         // What is too much now, and not what comes meanwhile: so the round ends.
         let mut owed_bytes = bytes.saturating_sub(marks.low_bytes);
         let mut owed_entries = entries.saturating_sub(marks.low_entries);
+        let mut is_told = !self.inner.pace.others_go_on();
         while self.source.is_some() && (owed_bytes > 0 || owed_entries > 0) {
             let by = if owed_bytes > 0 {
                 Short::Bytes
@@ -256,6 +257,10 @@ impl Worker {
             let Some(index) = self.inner.fullest(by) else {
                 return;
             };
+            // What an order has just been told is all there is, unless others go on meanwhile.
+            if !std::mem::take(&mut is_told) {
+                self.drain(index);
+            }
             let freed = self.evict_lot(index, owed_bytes, owed_entries);
             if freed.entries == 0 {
                 return;
@@ -276,9 +281,6 @@ impl Worker {
             owed_entries.saturating_mul(mean)
         };
         let need = mean.saturating_mul(LOT_ENTRIES).min(owed).min(bytes);
-        if self.inner.pace.others_go_on() {
-            self.drain(index);
-        }
         let (mut freed, changed) = match self.evict_named(index, need, mean) {
             Ok(done) => done,
             Err(fault) => {
