@@ -27,6 +27,7 @@ mod latency;
 mod location;
 mod lookup;
 mod names;
+mod outdated;
 mod queue;
 mod reads;
 mod remote;
@@ -56,10 +57,12 @@ pub use stats::{Count, Outcome, Request, Stats};
 
 use super::envelope::Born;
 use super::found::Found;
+use crate::clock;
 use crate::entry::{Content, Entry, KeyView};
 use crate::tasks::{Offload, Spawner};
 use location::Location;
 use names::{Name, Names};
+use outdated::Outdated;
 use queue::{Queue, Refused, Task};
 use reads::Reads;
 use remote::Remote;
@@ -144,6 +147,7 @@ struct Inner {
     names: Names,
     remote: Arc<Remote>,
     queue: Queue,
+    outdated: Outdated,
     reads: Reads,
     retired: Retired,
     /// Large contents that may be written at once.
@@ -192,7 +196,10 @@ impl Inner {
         match self.queue.push(name, Task::Remove) {
             Ok(true) => stats.superseded.increment(),
             Ok(false) => {}
-            Err(Refused::Full | Refused::Closed) => stats.removal_failures.increment(),
+            Err(Refused::Full | Refused::Closed) => {
+                stats.removal_failures.increment();
+                self.outdated.note(name, clock::unix_millis(clock::wall()));
+            }
         }
     }
 }
@@ -213,6 +220,7 @@ impl ObjectTier {
             names: Names::under(location.prefix),
             remote: Arc::new(remote),
             queue: Queue::new(settings.queue_bytes),
+            outdated: Outdated::default(),
             reads: Reads::new(settings.reads),
             retired: Retired::new(settings.grace),
             copies: Semaphore::new(COPIES),
@@ -345,6 +353,12 @@ impl ObjectTier {
     /// Whether it is written to.
     pub fn mode(&self) -> Mode {
         self.inner.settings.mode
+    }
+
+    /// Entries that the store may go on holding although they have a successor: it could not be
+    /// told. They are not used.
+    pub fn outdated(&self) -> u64 {
+        u64::try_from(self.inner.outdated.len()).unwrap_or(u64::MAX)
     }
 
     /// What waits to be uploaded or removed.

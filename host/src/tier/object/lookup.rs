@@ -50,6 +50,9 @@ async fn find(inner: &Inner, name: Name, key: &[u8]) -> Result<Option<Found>, Un
             return Ok(None);
         }
     };
+    if inner.outdated.covers(name, &head.envelope.born) {
+        return Ok(None);
+    }
     let (nonce, table) = match head.content {
         Place::Own { nonce, table } => (nonce, table),
         Place::Here(content) => {

@@ -43,6 +43,15 @@ pub(super) enum Task {
 }
 
 impl Task {
+    /// When what it uploads was fetched, in milliseconds since the Unix epoch.
+    pub(super) fn born_at(&self) -> Option<u64> {
+        match self {
+            Self::Put { born, .. } => Some(born.at),
+            Self::Head { envelope, .. } => Some(envelope.born.at),
+            Self::Remove => None,
+        }
+    }
+
     fn charge(&self) -> u64 {
         match self {
             Self::Put { entry, .. } => entry.charge().saturating_add(FIXED),

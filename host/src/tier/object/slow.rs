@@ -151,6 +151,11 @@ impl ObjectTier {
                 "Bytes that wait to be written.",
                 waiting.bytes,
             ),
+            size(
+                "outdated",
+                "Entries that the store may go on holding although they have a successor, and that are not used.",
+                self.outdated(),
+            ),
             count(
                 "dropped",
                 "Entries not written because too much waited, or at the end.",

@@ -63,6 +63,7 @@ pub(super) async fn work(inner: Arc<Inner>) {
                 if matches!(ended, Ended::Outdated | Ended::TooLong) {
                     inner.queue.withdraw(&item);
                 } else {
+                    inner.outdated.settled(item.name);
                     inner.queue.done(&item);
                 }
             }
@@ -107,6 +108,11 @@ fn failed(inner: &Inner, mut item: Item, fault: Fault) {
         }
         Task::Remove => inner.remote.stats.removal_failures.increment(),
     }
+    // Before the task is gone, which is what hides the object until then.
+    let now = || clock::unix_millis(clock::wall());
+    inner
+        .outdated
+        .note(item.name, item.task.born_at().unwrap_or_else(now));
     inner.queue.done(&item);
 }
 
