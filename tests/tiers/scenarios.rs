@@ -8,7 +8,7 @@
 //! | S4 | killed in the middle of fills | `s4_killed_in_the_middle_of_fills_it_keeps_no_part_of_them`, `crash` |
 //! | S5 | origin and store are black holes | `s5_black_holes_cost_nobody_more_than_their_deadlines` |
 //! | S6 | tiers are lost, the fastest first | `fill::each_lost_tier_is_filled_from_the_next`, `fill::a_filled_tier_keeps_the_remaining_lifetime` |
-//! | S7 | every kind of tier that takes writes or does not | `fill::a_read_only_store_is_read_and_never_written`, `s7_a_chain_is_as_writable_as_its_writable_tiers` |
+//! | S7 | every kind of tier that takes writes or does not | `write_policy`, `fill::a_read_only_store_is_read_and_never_written`, `s7_a_chain_is_as_writable_as_its_writable_tiers` |
 //! | S8 | damage, links, a full device | `damage`, `device` |
 //! | S9 | a backlog, and fetches that hang | `cache::hydration`: `a_backlog_keeps_every_place_busy`, `s9_fetches_that_hang_hold_up_nobody_else` |
 //! | S10 | a newer version that is too large for a tier | `s10_what_is_too_large_leaves_nothing_older_behind` |
