@@ -196,3 +196,18 @@ fn keys_and_details_are_shown_to_trusted_clients_only() {
         );
     }
 }
+
+#[test]
+fn hundreds_of_fields_of_an_origin_arrive_and_are_stored() {
+    let names: Vec<String> = (0..400).map(|number| format!("X-{number}")).collect();
+    let reply = names
+        .iter()
+        .fold(Reply::cached("a"), |reply, name| reply.field(name, "v"));
+    let edge = Edge::before(&Origin::always(reply));
+    for outcome in ["fwd=uri-miss", "hit"] {
+        let answer = edge.get("/a");
+        assert_eq!(answer.status(), 200);
+        assert!(answer.cache_status().contains(outcome));
+        assert!(names.iter().all(|name| answer.field(name).is_some()));
+    }
+}

@@ -30,6 +30,8 @@ use crate::tasks::LocalExecutor;
 
 /// Bytes buffered for each HTTP/1 connection, at most; a response head must fit.
 const BUFFER_BYTES: usize = 256 << 10;
+/// Fields of a response over HTTP/1, at most.
+const FIELDS_MAX: usize = 512;
 /// How often the kernel asks whether a quiet connection is alive.
 const KEEP_ALIVE: Duration = Duration::from_mins(1);
 
@@ -113,6 +115,7 @@ async fn begin_tls(
 async fn speak_http1(wire: Wire, open: Open) -> Result<http1::SendRequest<Outgoing>, Fault> {
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(BUFFER_BYTES)
+        .max_headers(FIELDS_MAX)
         .handshake(TokioIo::new(wire))
         .await
         .map_err(|error| Fault::Broken(Box::new(error)))?;
