@@ -74,7 +74,7 @@ fn a_store_that_fails_costs_no_answer_and_no_hit() {
         world.sweep(&edge);
         assert!(queued <= QUEUE, "{fault:?}: {queued} bytes wait");
         proxy.set(Fault::None);
-        let (began, written) = (Instant::now(), count(&edge, "writes_total"));
+        let (began, written) = (Instant::now(), count(&edge, "uploads_total"));
         let mut number = 0;
         eventually("the store to be written again", || {
             // What is denied stays denied for a while, to leave the store alone.
@@ -82,7 +82,7 @@ fn a_store_that_fails_costs_no_answer_and_no_hit() {
             let mut visitor = world.visitor(edge.address());
             visitor.get(number % 8, &[("Cache-Control", "no-cache")]);
             number += 1;
-            count(&edge, "writes_total") > written
+            count(&edge, "uploads_total") > written
         });
         let took = began.elapsed();
         eprintln!(
@@ -95,6 +95,7 @@ fn a_store_that_fails_costs_no_answer_and_no_hit() {
         let allowed = RECOVERY * if fault == Fault::ReadOnly { 2 } else { 1 };
         assert!(took <= allowed, "{fault:?}: {took:?}");
     }
+    edge.flush();
     let hits = count(&edge, "hits_total");
     eventually("the store to be of use again", || {
         world.sweep(&edge);
