@@ -5,7 +5,7 @@
 //! is measured in turns with the others, and the best turn counts, because other work of the
 //! machine only ever takes away. Two kinds of traffic: Zipf(0.99) over ten times as many keys as
 //! fit, and `kv_scarab_recs.csv.zst` in the folder that `LARDER_TRACES` names, at a tenth of its
-//! keys, if there is one.
+//! keys, if there is one. `LARDER_TURNS` says how often each is measured (3).
 
 mod caches;
 mod load;
@@ -19,10 +19,10 @@ use measure::Figures;
 
 /// Threads that ask.
 const THREADS: usize = 2;
-/// Turns of each cache.
-const TURNS: usize = 3;
 
 fn main() {
+    let turns = std::env::var("LARDER_TURNS").ok();
+    let turns = turns.and_then(|turns| turns.parse().ok()).unwrap_or(3);
     let engine = larder::policy::engine::engine().expect("an engine");
     let mut loads = vec![Load::zipf(THREADS)];
     match std::env::var_os("LARDER_TRACES") {
@@ -42,7 +42,7 @@ fn main() {
             "cache", "M req/s", "of moka", "hits", "p99.9 hit", "max hit", "beside"
         );
         let mut best: Vec<Figures> = Vec::new();
-        for _ in 0..TURNS {
+        for _ in 0..turns {
             let guided = ["adaptive", "lru", "s3-fifo"].map(|policy| {
                 measure::measure(load, &|| Larder::guided(&engine, policy, load.room))
             });

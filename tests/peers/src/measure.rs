@@ -53,7 +53,8 @@ pub fn measure<C: Cache>(load: &Load, make: &dyn Fn() -> C) -> Figures {
         hits
     });
     let asked: usize = load.threads.iter().map(|thread| thread.asked.len()).sum();
-    assert!(cache.len() <= load.room, "it holds more than it may");
+    let (name, held) = (cache.name(), cache.len());
+    assert!(held <= load.room, "{name} holds {held} of {}", load.room);
     let mut figures = Figures {
         name: cache.name(),
         per_second: asked as f64 / time.as_secs_f64(),
