@@ -9,11 +9,12 @@ use bytes::Bytes;
 use h2::Reason;
 
 use crate::support::client;
-use crate::support::edge::Edge;
+use crate::support::edge::{Edge, Setup};
 use crate::support::http2::{Http2, head_only, request};
 use crate::support::http2_origin::{FrameOrigin, MAX_CONCURRENT_STREAMS, Talk};
 use crate::support::pattern;
 use crate::support::reply::Gate;
+use crate::support::secure::Http2Origin;
 
 const HINTS: [(&str, &str); 2] = [(":status", "103"), ("link", "</a.css>; rel=preload")];
 
@@ -387,6 +388,30 @@ fn large_requests_go_no_faster_than_the_origin_takes_them() {
     let got = got.lock().expect("sound");
     assert_eq!(got.len(), TOTAL);
     pattern::check(0, &got);
+}
+
+#[test]
+fn clients_that_take_nothing_hold_up_nobody_else_on_their_connection() {
+    let origin = Http2Origin::start(None);
+    let edge = Setup::new()
+        .config(&format!(
+            "[[site]]\norigin = \"http://{}\"\norigin_protocol = \"h2\"",
+            origin.address
+        ))
+        .start();
+    let slow = |_| {
+        let mut client = edge.client();
+        client.read_slowly();
+        client.send(client::request("GET", "/large/16000000", &[], b""));
+        assert_eq!(client.head().status, 200);
+        client
+    };
+    let slow: Vec<_> = (0..24).map(slow).collect();
+    for number in 0..40 {
+        let target = format!("/small/{number}");
+        assert_eq!(edge.get(&target).text(), format!("{target} "));
+    }
+    drop(slow);
 }
 
 #[test]

@@ -24,6 +24,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio_rustls::TlsAcceptor;
 
 use super::origin::Origin;
+use super::pattern;
 
 /// Signs certificates.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -115,7 +116,8 @@ pub(crate) struct AskedHttp2 {
     pub(crate) body: Bytes,
 }
 
-/// An origin over HTTP/2 that answers every request with its own path and body.
+/// An origin over HTTP/2 that answers every request with its own path and body, and one for
+/// `/large/N` with `N` bytes of the pattern.
 pub(crate) struct Http2Origin {
     pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<AskedHttp2>>>,
@@ -170,7 +172,11 @@ where
         async move {
             let (head, body) = request.into_parts();
             let body = body.collect().await.expect("a whole body").to_bytes();
-            let text = format!("{} {}", head.uri.path(), String::from_utf8_lossy(&body));
+            let path = head.uri.path();
+            let content = match path.strip_prefix("/large/") {
+                Some(length) => pattern::bytes(length.parse().expect("a length")).into(),
+                None => format!("{path} {}", String::from_utf8_lossy(&body)).into(),
+            };
             asked.lock().expect("sound").push(AskedHttp2 {
                 method: head.method,
                 uri: head.uri,
@@ -180,7 +186,7 @@ where
             let response = Response::builder().header("x-protocol", "h2");
             Ok::<_, Infallible>(
                 response
-                    .body(Full::<Bytes>::from(text))
+                    .body(Full::<Bytes>::new(content))
                     .expect("a response"),
             )
         }

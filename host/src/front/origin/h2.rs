@@ -27,9 +27,10 @@ use crate::tasks::LocalExecutor;
 /// Bytes of the fields of a response, at most, counted as RFC 9113 6.5.2 has it.
 const FIELDS_BYTES: u32 = 256 << 10;
 /// Bytes that an origin may send over one stream before they are read.
-const STREAM_WINDOW: u32 = 1 << 20;
-/// Bytes that an origin may send over one connection before they are read.
-const CONNECTION_WINDOW: u32 = 4 << 20;
+const STREAM_WINDOW: u32 = 512 << 10;
+/// Bytes that an origin may send over one connection before they are read: what all the requests
+/// that share it may leave unread, so that clients which take nothing hold up nobody else.
+const CONNECTION_WINDOW: u32 = 100 * STREAM_WINDOW;
 /// Bytes of one request that may wait to be sent before more of it is asked for.
 const SEND_BUFFER: usize = 256 << 10;
 /// Requests at once, until the origin has said how many it takes: the least that RFC 9113 6.5.2

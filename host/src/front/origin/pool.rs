@@ -26,7 +26,8 @@ const IDLE_MAX: usize = 1024;
 const IDLE_AFTER: Duration = Duration::from_secs(55);
 /// How often idle connections are looked through.
 const SWEEP: Duration = Duration::from_secs(5);
-/// Requests at once on one HTTP/2 connection, at most; an origin may allow fewer.
+/// Requests at once on one HTTP/2 connection, at most; an origin may allow fewer. The window of the
+/// connection has room for so many.
 const STREAMS_MAX: usize = 100;
 /// HTTP/2 connections to one address; beyond them requests queue on the emptiest, within their
 /// deadline.
