@@ -2,10 +2,11 @@
 //! arrives; without a disk that is the object store.
 
 use crate::below::{ALL, Below, count, forget};
+use crate::support::client::request;
 use crate::support::edge::{Edge, Setup};
 use crate::support::origin::Origin;
 use crate::support::pattern;
-use crate::support::reply::Reply;
+use crate::support::reply::{Gate, Reply};
 
 /// More than a part of an upload, no whole number of anything, and what the disk just takes.
 const SIZE: u64 = 16_700_003;
@@ -106,7 +107,7 @@ fn what_breaks_off_is_stored_nowhere_and_leaves_nothing_older() {
         edge.flush();
         let reload = [("Cache-Control", "no-cache")];
         let mut client = edge.client();
-        client.send(crate::support::client::request("GET", "/a", &reload, b""));
+        client.send(request("GET", "/a", &reload, b""));
         let head = client.head();
         assert!(client.read_body(&head, "GET", |_| {}).is_err(), "{below:?}");
         edge.wait_for_landing();
@@ -140,5 +141,33 @@ fn a_newer_response_takes_the_place_of_a_streamed_one() {
         forget(&mut edge);
         assert_eq!(edge.get("/a").text(), "third", "{below:?}");
         assert_eq!(origin.total(), 3);
+    }
+}
+
+#[test]
+fn what_was_asked_for_earlier_does_not_take_the_place_of_what_was_asked_for_later() {
+    for below in ALL {
+        let origin = Origin::start();
+        let gate = Gate::default();
+        let old = lasting(SIZE).pausing(14_000_000, &gate);
+        origin.sequence("/a", vec![old, Reply::cached("new")]);
+        let edge = small(below, &origin).start();
+        let mut first = edge.client();
+        first.send(request("GET", "/a", &[], b""));
+        first.head();
+        // More than is kept for who comes late.
+        let mut had = pattern::to_u64(first.take(13_900_000).len());
+        assert_eq!(edge.get("/a").text(), "new", "{below:?}");
+        gate.open();
+        while had < SIZE {
+            let piece = first.some();
+            assert!(!piece.is_empty(), "{below:?}: broke off after {had} bytes");
+            pattern::check(had, &piece);
+            had += pattern::to_u64(piece.len());
+        }
+        edge.wait_for_landing();
+        let answer = edge.get("/a");
+        assert_eq!((answer.body.len(), origin.total()), (3, 2), "{below:?}");
+        assert!(answer.is_hit(), "{below:?}: {}", answer.cache_status());
     }
 }

@@ -30,6 +30,8 @@ pub(super) enum Manner {
     Loading,
     /// Writes never end.
     Stuck,
+    /// Writes take a while.
+    Slow,
 }
 
 #[derive(Debug)]
@@ -114,7 +116,7 @@ impl SlowTier for FakeTier {
     }
 
     fn may_hold(&self, key: KeyView<'_>) -> bool {
-        !matches!(self.manner(), Manner::Honest | Manner::Stuck) || self.holds(key)
+        !matches!(self.manner(), Manner::Honest | Manner::Stuck | Manner::Slow) || self.holds(key)
     }
 
     fn get<'a>(&'a self, key: KeyView<'a>) -> Answer<'a, Result<Option<Found>, Unavailable>> {
@@ -125,7 +127,11 @@ impl SlowTier for FakeTier {
             // As a device would.
             tokio::task::yield_now().await;
             match manner {
-                Manner::Honest | Manner::ReadOnly | Manner::Loading | Manner::Stuck => Ok(found),
+                Manner::Honest
+                | Manner::ReadOnly
+                | Manner::Loading
+                | Manner::Stuck
+                | Manner::Slow => Ok(found),
                 Manner::Broken => Err(Unavailable::Failed("broken".to_owned())),
                 Manner::Hung => std::future::pending().await,
             }
@@ -137,6 +143,7 @@ impl SlowTier for FakeTier {
             match self.manner() {
                 Manner::Honest | Manner::Loading => {}
                 Manner::Stuck => std::future::pending().await,
+                Manner::Slow => tokio::task::yield_now().await,
                 Manner::Broken | Manner::Hung | Manner::ReadOnly => return Written::Unavailable,
             }
             self.place(entry, born);

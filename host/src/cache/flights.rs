@@ -18,8 +18,9 @@ pub struct Flights {
     shards: [Mutex<Shard>; 16],
     /// The purges that flights under way may have missed.
     pub purges: Arc<Purges>,
-    /// Flights that nobody finds, by their address.
-    alone: Mutex<HashMap<usize, Arc<Flight>>>,
+    /// Flights that nobody finds, by the key under which they were started: those alone, and those
+    /// whose place another one has taken.
+    alone: Mutex<HashMap<CacheKey, Vec<Arc<Flight>>>>,
 }
 
 type Shard = HashMap<CacheKey, Arc<Flight>, BuildHasherDefault<KeyedAlready>>;
@@ -69,7 +70,7 @@ impl Flights {
             }
             place => {
                 let (flight, pilot) = Flight::new(key.to_key(), site, tags(), began);
-                place.insert_entry(flight);
+                self.insert(place, flight);
                 Turn::Fly(pilot)
             }
         }
@@ -90,7 +91,7 @@ impl Flights {
             place => {
                 let tags = late.tags.clone();
                 let (flight, pilot) = Flight::new(late.key.clone(), late.site, tags, began);
-                place.insert_entry(flight);
+                self.insert(place, flight);
                 Turn::Fly(pilot)
             }
         }
@@ -106,8 +107,21 @@ impl Flights {
     pub fn alone(&self, key: &CacheKey, site: SiteId, tags: Vec<Tag>) -> Pilot {
         let began = self.purges.latest();
         let (flight, pilot) = Flight::new(key.clone(), site, tags, began);
-        self.lock_alone().insert(address(&flight), flight);
+        self.set_aside(flight);
         pilot
+    }
+
+    /// Lists `flight` in `place`. One whose place that was goes on beside it.
+    fn insert(&self, place: Place<'_, CacheKey, Arc<Flight>>, flight: Arc<Flight>) {
+        match place {
+            Place::Occupied(mut place) => self.set_aside(place.insert(flight)),
+            Place::Vacant(place) => drop(place.insert(flight)),
+        }
+    }
+
+    fn set_aside(&self, flight: Arc<Flight>) {
+        let key = flight.key.clone();
+        self.lock_alone().entry(key).or_default().push(flight);
     }
 
     /// The one flight that tries again after `failed`, for all who waited for that: who comes
@@ -128,7 +142,7 @@ impl Flights {
             place => {
                 let tags = failed.tags.clone();
                 let (flight, pilot) = Flight::new(failed.key.clone(), failed.site, tags, began);
-                place.insert_entry(Arc::clone(&flight));
+                self.insert(place, Arc::clone(&flight));
                 (flight, Turn::Fly(pilot))
             }
         };
@@ -153,7 +167,34 @@ impl Flights {
             shard.remove(key);
         } else {
             drop(shard);
-            self.lock_alone().remove(&address(flight));
+            self.retain_alone(&flight.key, |other| !Arc::ptr_eq(other, flight));
+        }
+    }
+
+    /// Forgets those flights under `key` that nobody finds and that are not to be kept.
+    fn retain_alone(&self, key: &CacheKey, keep: impl FnMut(&Arc<Flight>) -> bool) {
+        if let Place::Occupied(mut place) = self.lock_alone().entry(key.clone()) {
+            place.get_mut().retain(keep);
+            if place.get().is_empty() {
+                place.remove();
+            }
+        }
+    }
+
+    /// Says that what `flight` brings is about to be stored. What other flights bring that were
+    /// started under its key before it is older, so that it is delivered and stored by no tier.
+    pub fn supersede(&self, flight: &Arc<Flight>) {
+        let is_older = |other: &Arc<Flight>| !Arc::ptr_eq(other, flight) && other.at <= flight.at;
+        if let Some(alone) = self.lock_alone().get(&flight.key) {
+            let older = alone.iter().filter(|other| is_older(other));
+            older.for_each(|other| other.purge());
+        }
+        let mut shard = self.shard(flight.key.view().hash);
+        if let Place::Occupied(place) = shard.entry(flight.key.clone())
+            && is_older(place.get())
+        {
+            place.get().purge();
+            self.set_aside(place.remove());
         }
     }
 
@@ -177,13 +218,11 @@ impl Flights {
                 !covered
             });
         }
-        self.lock_alone().retain(|_, flight| {
-            let covered = selection.covers(flight.site, flight.tags());
-            if covered {
+        for flight in self.lock_alone().values().flatten() {
+            if selection.covers(flight.site, flight.tags()) {
                 flight.purge();
             }
-            !covered
-        });
+        }
     }
 
     /// Adds the tags of what `pilot`'s flight brings, at most once a flight. If a purge that came
@@ -221,7 +260,8 @@ impl Flights {
     /// Flights under way.
     pub fn len(&self) -> usize {
         let joinable: usize = self.shards.iter().map(|shard| lock(shard).len()).sum();
-        joinable + self.lock_alone().len()
+        let alone: usize = self.lock_alone().values().map(Vec::len).sum();
+        joinable + alone
     }
 
     /// Whether no flight is under way.
@@ -229,7 +269,7 @@ impl Flights {
         self.len() == 0
     }
 
-    fn lock_alone(&self) -> MutexGuard<'_, HashMap<usize, Arc<Flight>>> {
+    fn lock_alone(&self) -> MutexGuard<'_, HashMap<CacheKey, Vec<Arc<Flight>>>> {
         self.alone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -240,11 +280,46 @@ impl Flights {
     }
 }
 
-/// What a flight alone is known by: nobody else has its address while it is kept.
-fn address(flight: &Arc<Flight>) -> usize {
-    Arc::as_ptr(flight).addr()
-}
-
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::KeyHasher;
+
+    const SITE: SiteId = SiteId(1);
+
+    #[test]
+    fn what_is_stored_outdates_what_was_started_before_it_and_nothing_else() {
+        let flights = Flights::default();
+        let hasher = KeyHasher::default();
+        let (key, other) = (hasher.key(b"key"), hasher.key(b"other"));
+        let fly = |key| match flights.take(key, SITE, Vec::new) {
+            Turn::Fly(pilot) => pilot,
+            Turn::Join(_) => panic!("nobody else flies"),
+        };
+        let (late, apart) = (fly(key), fly(other));
+        let beside = flights.alone(&key.to_key(), SITE, Vec::new());
+        let Turn::Fly(next) = flights.replace(late.flight()) else {
+            panic!("nobody else replaces it");
+        };
+        assert_eq!(flights.len(), 4, "what was replaced goes on");
+        flights.supersede(next.flight());
+        let outdated = [&late, &beside, &next, &apart].map(|pilot| pilot.flight().is_purged());
+        assert_eq!(outdated, [true, true, false, false]);
+        for pilot in [&late, &beside, &next, &apart] {
+            flights.remove(pilot.flight(), &pilot.flight().key);
+        }
+        assert!(flights.is_empty());
+        let (listed, beside) = (fly(key), flights.alone(&key.to_key(), SITE, Vec::new()));
+        flights.supersede(beside.flight());
+        assert!(listed.flight().is_purged() && flights.find(key).is_none());
+        assert_eq!(flights.len(), 2);
+        for pilot in [&listed, &beside] {
+            flights.remove(pilot.flight(), &pilot.flight().key);
+        }
+        assert!(flights.is_empty());
+    }
 }

@@ -307,13 +307,36 @@ impl Lower {
         }
     }
 
-    /// Gives `entry` to every tier that takes writes, and adds to `outcome` what came of that.
-    pub async fn store(&self, entry: &Arc<Entry>, born: Born, outcome: &mut StoreOutcome) {
-        let _succeeding = self.announce(entry.key.view());
-        for member in &self.tiers {
-            if let Some(written) = member.write(entry, born).await {
+    /// Gives `entry`, which was announced by `succeeding`, to every tier that takes writes, and adds
+    /// to `outcome` what came of that. Where a tier has made it wait until something newer was
+    /// announced, the others are not given it: they may have that already.
+    pub async fn store(
+        &self,
+        entry: &Arc<Entry>,
+        born: Born,
+        outcome: &mut StoreOutcome,
+        succeeding: Succeeding,
+    ) {
+        let latest = || succeeding.is_latest();
+        self.give(&self.tiers, (entry, born), latest, outcome).await;
+    }
+
+    /// Gives an entry to `members` that take writes, and adds to `outcome` what came of that. Has
+    /// them forget what is under its key as soon as it is not the `latest` any more.
+    async fn give(
+        &self,
+        members: &[Member],
+        (entry, born): (&Arc<Entry>, Born),
+        latest: impl Fn() -> bool,
+        outcome: &mut StoreOutcome,
+    ) {
+        for member in members {
+            if latest()
+                && let Some(written) = member.write(entry, born).await
+            {
                 outcome.add(member.tier.name(), written);
             }
+            self.keep_if(latest(), member, entry);
         }
     }
 
@@ -336,11 +359,11 @@ impl Lower {
     }
 
     /// Stores what `written` has taken under `envelope`, and gives it to the tiers that are slower
-    /// than the one that took it. Adds to `outcome` what came of that.
+    /// than the one that took it, as long as it `stands`. Adds to `outcome` what came of that.
     pub async fn commit(
         &self,
         written: LowerWriter,
-        envelope: Envelope,
+        (envelope, stands): (Envelope, impl Fn() -> bool),
         hasher: &KeyHasher,
         outcome: &mut StoreOutcome,
     ) {
@@ -353,8 +376,8 @@ impl Lower {
         member.count(stored);
         outcome.add(member.tier.name(), stored);
         let (stage, key) = (succeeding.stage(), hasher.key(&key));
-        if stored != Written::Accepted {
-            // What any of them holds is older.
+        if stored != Written::Accepted || !stands() {
+            // What any of them holds is older, or may have been overtaken by this.
             self.tiers.iter().for_each(|member| member.tier.remove(key));
             return;
         }
@@ -363,8 +386,9 @@ impl Lower {
         faster.for_each(|member| member.tier.remove(key));
         // Who has seen the end of it finds it, unless the device is far behind.
         let settled = tokio::time::timeout(member.deadline, member.tier.settle()).await;
-        let slower = self.tiers.iter().skip(written.position.saturating_add(1));
-        if slower.len() == 0 {
+        let slower = self.tiers.get(written.position.saturating_add(1)..);
+        let slower = slower.unwrap_or_default();
+        if slower.is_empty() {
             return;
         }
         // From where it lies: it never lay in memory as a whole.
@@ -373,19 +397,12 @@ impl Lower {
             Err(_) => None,
         };
         let Some(found) = found else {
-            slower.for_each(|member| member.tier.remove(key));
+            slower.iter().for_each(|member| member.tier.remove(key));
             return;
         };
         let entry = Arc::new(found.into_entry(hasher));
-        for member in slower {
-            if !self.succession.is_still(stage, key) {
-                break;
-            }
-            if let Some(written) = member.write(&entry, born).await {
-                outcome.add(member.tier.name(), written);
-            }
-            self.keep_if(self.succession.is_still(stage, key), member, &entry);
-        }
+        let latest = || self.succession.is_still(stage, key);
+        self.give(slower, (&entry, born), latest, outcome).await;
     }
 
     /// Has every tier forget what is under `key`.

@@ -40,6 +40,8 @@ pub(super) struct Stage(u64);
 pub struct Succeeding {
     succession: Arc<Succession>,
     hash: u64,
+    /// How far the succession of its key came by it.
+    own: Stage,
 }
 
 impl Default for Succession {
@@ -62,10 +64,11 @@ impl Succession {
     pub(super) fn announce(self: &Arc<Self>, key: KeyView<'_>) -> Succeeding {
         let place = self.place(key.hash);
         place.pending.fetch_add(1, SeqCst);
-        place.announced.fetch_add(1, SeqCst);
+        let before = place.announced.fetch_add(1, SeqCst);
         Succeeding {
             succession: Arc::clone(self),
             hash: key.hash,
+            own: Stage(before.wrapping_add(1)),
         }
     }
 
@@ -87,6 +90,11 @@ impl Succeeding {
     /// How far it is with its key, this one included.
     pub(super) fn stage(&self) -> Stage {
         Stage(self.succession.place(self.hash).announced.load(SeqCst))
+    }
+
+    /// Whether nothing was announced for its key since it was.
+    pub(super) fn is_latest(&self) -> bool {
+        self.stage() == self.own
     }
 }
 
@@ -114,6 +122,7 @@ mod tests {
         let of_first = first.stage();
         let second = succession.announce(one);
         assert!(!succession.is_still(of_first, one), "the second came later");
+        assert!(second.is_latest() && !first.is_latest());
         drop(first);
         assert_eq!(succession.stage(one), None);
         assert!(succession.stage(other).is_some());

@@ -88,7 +88,9 @@ pub fn store(
         return;
     }
     let pending = worker.edge.cache.lower.pending();
-    let succeeding = worker.edge.cache.lower.announce(entry.key.view());
+    let Some(succeeding) = worker.edge.cache.lower.announce(entry.key.view()) else {
+        return;
+    };
     let (edge, site) = (Arc::clone(&worker.edge), Arc::clone(site));
     let (flight, entry) = (Arc::clone(flight), Arc::clone(entry));
     worker.tasks.spawn(async move {
@@ -98,11 +100,12 @@ pub fn store(
         if !newer && !cache.flights.is_outdated(&flight) {
             let born = cache.flights.purges.born(flight.began, flight.at);
             // A client's answer never fails because of a tier; counts tell.
-            cache.lower.store(&entry, born, &mut outcome).await;
+            let lower = &cache.lower;
+            lower.store(&entry, born, &mut outcome, succeeding).await;
             if is_response {
                 site.metrics.count_store(site.write_policy, &outcome);
             }
         }
-        drop((succeeding, pending));
+        drop(pending);
     });
 }

@@ -231,6 +231,7 @@ impl Fill {
         let (cache, flight) = (&self.worker.edge.cache, pilot.flight());
         // Before memory may lose it again.
         let _succeeding = cache.lower.announce(entry.key.view());
+        cache.flights.supersede(flight);
         let mut outcome = StoreOutcome::default();
         match cache.store(&self.site.domain, flight, entry, reservation) {
             // A purge or a newer response came first: nothing was to be stored any more.

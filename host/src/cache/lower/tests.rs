@@ -71,6 +71,12 @@ impl Rig {
         self.purges.born(self.purges.latest(), now)
     }
 
+    async fn store(&self, entry: &Arc<Entry>, born: Born, outcome: &mut StoreOutcome) {
+        if let Some(succeeding) = self.lower.announce(entry.key.view()) {
+            self.lower.store(entry, born, outcome, succeeding).await;
+        }
+    }
+
     fn recall(&self) -> Option<Recalled> {
         run(self.lower.recall(&self.hasher, self.key().view()))
     }
@@ -124,7 +130,7 @@ fn what_was_found_before_something_newer_was_stored_fills_nothing() {
     rig.tiers[2].place(&rig.entry(LONG), rig.born());
     let found = rig.recall().expect("the third has it");
     let mut outcome = StoreOutcome::default();
-    run(rig.lower.store(&rig.entry(NEWER), rig.born(), &mut outcome));
+    run(rig.store(&rig.entry(NEWER), rig.born(), &mut outcome));
     run(rig.lower.fill(&found));
     assert_eq!(rig.lower.members()[0].counts.backfills.get(), 0);
     for tier in &rig.tiers {
@@ -142,7 +148,7 @@ fn what_is_found_while_something_newer_is_stored_is_not_used() {
     let found = run(async {
         let recall = rig.lower.recall(&rig.hasher, key.view());
         let mut outcome = StoreOutcome::default();
-        let store = rig.lower.store(&newer, rig.born(), &mut outcome);
+        let store = rig.store(&newer, rig.born(), &mut outcome);
         tokio::join!(recall, store).0
     });
     assert!(found.as_ref().is_none_or(is_newer), "{found:?}");
@@ -156,7 +162,7 @@ fn what_is_still_to_be_written_is_not_looked_for_where_something_older_may_be() 
     let newer = rig.entry(NEWER);
     run(async {
         let mut outcome = StoreOutcome::default();
-        let mut storing = Box::pin(rig.lower.store(&newer, rig.born(), &mut outcome));
+        let mut storing = Box::pin(rig.store(&newer, rig.born(), &mut outcome));
         tokio::select! {
             biased;
             () = &mut storing => panic!("the first tier never answers"),
@@ -166,6 +172,30 @@ fn what_is_still_to_be_written_is_not_looked_for_where_something_older_may_be() 
         assert!(found.as_ref().is_none_or(is_newer), "{found:?}");
     });
     assert_eq!(rig.counts()[1][0], 0);
+}
+
+#[test]
+fn what_waits_for_one_tier_does_not_overtake_something_newer_at_another() {
+    let rig = Rig::new(&[Manner::Slow, Manner::Honest]);
+    let (older, newer) = (rig.entry(LONG), rig.entry(NEWER));
+    let mut outcomes = [StoreOutcome::default(), StoreOutcome::default()];
+    let [of_older, of_newer] = &mut outcomes;
+    run(async {
+        let mut storing = Box::pin(rig.store(&older, rig.born(), of_older));
+        tokio::select! {
+            biased;
+            () = &mut storing => panic!("the first tier takes a while"),
+            () = std::future::ready(()) => {}
+        }
+        *rig.tiers[0].manner.lock().unwrap() = Manner::Honest;
+        rig.store(&newer, rig.born(), of_newer).await;
+        storing.await;
+    });
+    for tier in &rig.tiers {
+        let found = rig.recall();
+        assert!(found.as_ref().is_none_or(is_newer), "{found:?}");
+        tier.remove(rig.key().view());
+    }
 }
 
 #[test]
@@ -268,7 +298,7 @@ fn read_only_tiers_are_never_written_and_never_fail_a_store() {
         let rig = Rig::new(manners);
         let mut outcome = StoreOutcome::default();
         let (entry, born) = (rig.entry(LONG), rig.born());
-        run(rig.lower.store(&entry, born, &mut outcome));
+        run(rig.store(&entry, born, &mut outcome));
         let sound = outcome.failed().is_empty();
         assert_eq!(sound, stored, "{manners:?}");
         for (tier, manner) in rig.tiers.iter().zip(manners) {

@@ -243,8 +243,11 @@ impl Fill {
         // Memory must not go on to answer with something older.
         let key = entry.key.view();
         let _succeeding = cache.lower.announce(key);
+        cache.flights.supersede(flight);
         let older = |held: &Arc<Entry>| held.serial() < entry.serial();
         self.site.domain.remove_if(key, &older);
+        let stands = || !cache.flights.is_outdated(flight);
+        let envelope = (envelope, stands);
         let commit = cache
             .lower
             .commit(written, envelope, &cache.hasher, &mut outcome);
