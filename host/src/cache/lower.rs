@@ -397,7 +397,9 @@ impl Lower {
             Err(_) => None,
         };
         let Some(found) = found else {
-            slower.iter().for_each(|member| member.tier.remove(key));
+            for member in slower {
+                member.tier.remove(key);
+            }
             return;
         };
         let entry = Arc::new(found.into_entry(hasher));
