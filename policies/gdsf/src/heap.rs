@@ -105,6 +105,11 @@ impl Heap {
         Some((slot, self.remove(slot)?))
     }
 
+    /// The entry that was popped out of `slot` last, until another one is put there.
+    pub(crate) fn popped(&self, slot: u32) -> Option<Entry> {
+        self.nodes.get(slot).map(|node| node.entry)
+    }
+
     fn at(&self, place: u32) -> u32 {
         self.order.get(place).copied().unwrap_or(NOWHERE)
     }

@@ -71,16 +71,20 @@ impl Eviction for Gdsf {
     }
 
     fn victims(&mut self, victims: &mut Victims) {
+        // Slots alone: for a newcomer of a quarter of the shard they may be most of the small ones.
         let mut named = Vec::new();
         let mut named_bytes = 0_u64;
         while named_bytes < victims.missing_bytes()
             && let Some((slot, entry)) = self.heap.pop()
         {
             named_bytes = named_bytes.saturating_add(entry.size_bytes.into());
-            named.push((slot, entry));
+            named.push(slot);
         }
         let mut spare_bytes = named_bytes.saturating_sub(victims.missing_bytes());
-        for (slot, entry) in named {
+        for slot in named {
+            let Some(entry) = self.heap.popped(slot) else {
+                continue;
+            };
             let size_bytes = u64::from(entry.size_bytes);
             if size_bytes <= spare_bytes {
                 spare_bytes -= size_bytes;
