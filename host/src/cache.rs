@@ -13,6 +13,7 @@ pub mod flights;
 pub mod hydration;
 pub mod lower;
 pub mod outcomes;
+mod purge_file;
 pub mod purge_log;
 pub mod purges;
 mod recalls;

@@ -15,7 +15,8 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Effect;
-use super::purge_log::{Logged, PurgeLog};
+use super::purge_file::Logged;
+use super::purge_log::PurgeLog;
 use crate::clock;
 use crate::entry::{KeyHasher, SiteId, Tag};
 use crate::tier::Selection;
@@ -40,6 +41,9 @@ pub struct Purges {
 #[derive(Debug, Default)]
 struct Latest {
     number: u64,
+    /// Between these two no number is that of a purge: earlier processes may have given it out for
+    /// one that is missing.
+    void: (u64, u64),
     hard: Marks,
     soft: Marks,
     /// The latest by tags that come with responses.
@@ -143,6 +147,10 @@ impl Purges {
                     latest.number = latest.number.max(mark.number);
                     latest.hard.forgotten = latest.hard.forgotten.max(mark);
                 }
+                Logged::Began(mark) => {
+                    latest.void = (latest.number, mark.number);
+                    latest.number = latest.number.max(mark.number);
+                }
             }
         }
         Self {
@@ -227,7 +235,9 @@ impl Purges {
     ) -> Standing {
         let later = |mark| self.is_later(mark, born);
         let latest = self.lock();
-        if born.node == self.node && born.purge > latest.number {
+        let (before, after) = latest.void;
+        let is_missing = born.purge > latest.number || (before < born.purge && born.purge < after);
+        if born.node == self.node && is_missing {
             // The purges that it was stored after are missing here, and others may be.
             return Standing::Purged;
         }

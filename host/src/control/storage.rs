@@ -9,15 +9,14 @@ use std::time::Duration;
 
 use rustix::fs::statvfs;
 
+use crate::cache::Cache;
 use crate::cache::lower::Lower;
 use crate::cache::purge_log::PurgeLog;
 use crate::cache::purges::{Purges, Standing};
-use crate::cache::{Cache, Effect};
 use crate::config::{Config, Mode, ObjectStore, TierName, Unusable};
 use crate::entry::KeyHasher;
 use crate::front::site::Site;
 use crate::policy::reinserter::GuestReinsertion;
-use crate::tier::Selection;
 use crate::tier::disk::{self, DiskTier, OpenError, Valid};
 use crate::tier::eviction::{HitSinceWritten, Reinsertion};
 use crate::tier::object::{self, Deadlines, ObjectTier};
@@ -104,18 +103,16 @@ fn remembered(data_dir: &Path, disk: Option<&Path>) -> Result<Purges, Unusable> 
     fs::create_dir_all(&state).map_err(|error| unusable(&error))?;
     let path = state.join("purges.log");
     let is_new = !path.exists();
-    let log = PurgeLog::open(&path).map_err(|error| unusable(&error))?;
-    let purges = Purges::open(log);
     let entries = disk.and_then(|disk| fs::read_dir(disk).ok());
-    if is_new && entries.is_some_and(|mut entries| entries.next().is_some()) {
+    let is_missing = is_new && entries.is_some_and(|mut entries| entries.next().is_some());
+    if is_missing {
         tracing::warn!(
             "{} is missing: what the disk tier holds may have been purged, and is not used",
             path.display()
         );
-        purges.record(&Selection::everything(), Effect::Hard);
-        purges.sync().map_err(|error| unusable(&error))?;
     }
-    Ok(purges)
+    let log = PurgeLog::open(&path, is_missing).map_err(|error| unusable(&error))?;
+    Ok(Purges::open(log))
 }
 
 /// The disk tier in `dir`.
