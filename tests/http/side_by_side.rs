@@ -71,15 +71,16 @@ fn the_first_answer_that_can_be_stored_ends_it() {
     let crowd = clients(&edge, 2, "/a");
     origin.wait_for("/a", 3);
     gate.open();
+    let mut stored = 0;
     for one in crowd {
         let response = whole(one);
         assert_eq!(response.text(), "stored");
         let status = response.cache_status();
-        assert!(
-            status.contains("; stored") && !status.contains("collapsed"),
-            "{status}"
-        );
+        assert!(!status.contains("collapsed"), "{status}");
+        stored += usize::from(status.contains("; stored"));
     }
+    // What was asked for earlier and comes later does not take the place of the other.
+    assert!(stored >= 1);
     assert!(edge.get("/a").is_hit());
     assert_eq!((remembered(&edge), origin.total()), (0, 3));
 }
