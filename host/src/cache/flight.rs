@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -110,6 +110,9 @@ pub enum Shared {
     },
 }
 
+/// Flights so far.
+static BEGUN: AtomicU64 = AtomicU64::new(0);
+
 /// A fetch that others may join.
 #[derive(Debug)]
 pub struct Flight {
@@ -125,6 +128,8 @@ pub struct Flight {
     pub began: u64,
     /// When it began, milliseconds since the Unix epoch.
     pub at: u64,
+    /// Its number among all flights: of two the one with the higher began later.
+    pub(super) number: u64,
     purged: AtomicBool,
     /// The flight that tries once more after this one failed.
     pub(super) successor: OnceLock<Arc<Self>>,
@@ -169,6 +174,7 @@ impl Flight {
             decided: OnceLock::new(),
             began,
             at: clock::unix_millis(clock::wall()),
+            number: BEGUN.fetch_add(1, Ordering::Relaxed),
             purged: AtomicBool::new(false),
             successor: OnceLock::new(),
             state: Mutex::default(),

@@ -184,7 +184,7 @@ impl Flights {
     /// Says that what `flight` brings is about to be stored. What other flights bring that were
     /// started under its key before it is older, so that it is delivered and stored by no tier.
     pub fn supersede(&self, flight: &Arc<Flight>) {
-        let is_older = |other: &Arc<Flight>| !Arc::ptr_eq(other, flight) && other.at <= flight.at;
+        let is_older = |other: &Arc<Flight>| other.number < flight.number;
         if let Some(alone) = self.lock_alone().get(&flight.key) {
             let older = alone.iter().filter(|other| is_older(other));
             older.for_each(|other| other.purge());
