@@ -4,7 +4,7 @@ use super::Control;
 use crate::front::origin::health::Standing;
 use crate::front::origin::metrics::OriginMetrics;
 use crate::front::origin::outage;
-use crate::front::site::SiteMetrics;
+use crate::front::site::Site;
 use crate::metrics::Exposition;
 use crate::tier::memory::stats::UnderWay;
 
@@ -95,32 +95,32 @@ impl Control {
     }
 
     fn stores(&self, out: &mut Exposition) {
-        let table = self.edge.sites.table();
-        let mut family = |name, help, value: fn(&SiteMetrics) -> u64| {
-            out.counters(name, help);
-            for site in table.sites() {
-                out.sample(name, &[("site", &site.name)], value(&site.metrics));
-            }
-        };
-        family(
+        self.by_site(
+            out,
             "larder_stores_total",
             "Responses given to tiers to be stored.",
-            |metrics| metrics.stores.get(),
+            |site| site.metrics.stores.get(),
         );
-        family(
+        self.by_site(
+            out,
             "larder_store_failures_total",
             "Those that a tier failed to take whose failure counts by the site's write policy.",
-            |metrics| metrics.store_failures.get(),
+            |site| site.metrics.store_failures.get(),
         );
+    }
+
+    /// One count of each site.
+    fn by_site(&self, out: &mut Exposition, name: &str, help: &str, value: impl Fn(&Site) -> u64) {
+        out.counters(name, help);
+        for site in self.edge.sites.table().sites() {
+            out.sample(name, &[("site", &site.name)], value(site));
+        }
     }
 
     fn origins(&self, out: &mut Exposition) {
         let table = self.edge.sites.table();
         let mut family = |name, help, value: fn(&OriginMetrics) -> u64| {
-            out.counters(name, help);
-            for site in table.sites() {
-                out.sample(name, &[("site", &site.name)], value(&site.metrics.origin));
-            }
+            self.by_site(out, name, help, |site| value(&site.metrics.origin));
         };
         family(
             "larder_origin_requests_total",
@@ -185,12 +185,12 @@ impl Control {
             let down = site.upstream.outage.standing() == outage::Standing::Down;
             out.sample(name, &[("site", &site.name)], u64::from(down));
         }
-        let name = "larder_origin_outages_total";
-        out.counters(name, "Times that the origin of a site went down.");
-        for site in table.sites() {
-            let downs = site.upstream.outage.downs.get();
-            out.sample(name, &[("site", &site.name)], downs);
-        }
+        self.by_site(
+            out,
+            "larder_origin_outages_total",
+            "Times that the origin of a site went down.",
+            |site| site.upstream.outage.downs.get(),
+        );
         let name = "larder_spared_requests_total";
         out.counters(
             name,
