@@ -5,7 +5,8 @@
 //! is measured in turns with the others, and the best turn counts, because other work of the
 //! machine only ever takes away. Two kinds of traffic: Zipf(0.99) over ten times as many keys as
 //! fit, and `kv_scarab_recs.csv.zst` in the folder that `LARDER_TRACES` names, at a tenth of its
-//! keys, if there is one. `LARDER_TURNS` says how often each is measured (3).
+//! keys, if there is one. `LARDER_TURNS` says how often each is measured (3). Arguments name those
+//! that are measured: shipped policies, `native`, `moka`, `foyer`, `quick_cache`.
 
 mod caches;
 mod load;
@@ -17,6 +18,16 @@ use caches::{Foyer, Larder, Moka, QuickCache};
 use load::Load;
 use measure::Figures;
 
+/// What is measured, unless arguments name some of it.
+const MEASURED: [&str; 7] = [
+    "adaptive",
+    "lru",
+    "s3-fifo",
+    "native",
+    "moka",
+    "foyer",
+    "quick_cache",
+];
 /// Threads that ask.
 const THREADS: usize = 2;
 
@@ -24,6 +35,8 @@ fn main() {
     let turns = std::env::var("LARDER_TURNS").ok();
     let turns = turns.and_then(|turns| turns.parse().ok()).unwrap_or(3);
     let engine = larder::policy::engine::engine().expect("an engine");
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    let is_asked = |name: &str| asked.is_empty() || asked.iter().any(|it| it == name);
     let mut loads = vec![Load::zipf(THREADS)];
     match std::env::var_os("LARDER_TRACES") {
         Some(folder) => {
@@ -43,16 +56,14 @@ fn main() {
         );
         let mut best: Vec<Figures> = Vec::new();
         for _ in 0..turns {
-            let guided = ["adaptive", "lru", "s3-fifo"].map(|policy| {
-                measure::measure(load, &|| Larder::guided(&engine, policy, load.room))
+            let turn = MEASURED.iter().filter(|name| is_asked(name));
+            let turn = turn.map(|name| match *name {
+                "native" => measure::measure(load, &|| Larder::native(load.room)),
+                "moka" => measure::measure(load, &|| Moka::new(load.room)),
+                "foyer" => measure::measure(load, &|| Foyer::new(load.room)),
+                "quick_cache" => measure::measure(load, &|| QuickCache::new(load.room)),
+                policy => measure::measure(load, &|| Larder::guided(&engine, policy, load.room)),
             });
-            let native = measure::measure(load, &|| Larder::native(load.room));
-            let turn = guided.into_iter().chain([
-                native,
-                measure::measure(load, &|| Moka::new(load.room)),
-                measure::measure(load, &|| Foyer::new(load.room)),
-                measure::measure(load, &|| QuickCache::new(load.room)),
-            ]);
             for (at, figures) in turn.enumerate() {
                 match best.get_mut(at) {
                     None => best.push(figures),

@@ -320,6 +320,7 @@ impl Worker {
             }
             let mut departed = Departed::new(&self.inner.budget);
             let mut shard = self.inner.lock(index);
+            shard.touch_slots(chunk);
             for slot in chunk {
                 match shard.evict_named(*slot, ordered.horizon, &mut departed) {
                     Named::Changed => changed = changed.saturating_add(1),

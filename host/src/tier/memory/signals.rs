@@ -56,11 +56,12 @@ impl Marks {
     /// The marks of a domain whose entries are charged `mean` bytes on average.
     pub(super) fn new(budget: &Budget, mean: u64) -> Self {
         // Room for a lot of newcomers, or a 64th where that is more; an eighth at most. Evicting
-        // begins a lot above the low mark, so that most of it is left for what comes meanwhile.
+        // begins when half of it is used up: to wake the thread costs more than many evictions, and
+        // each time takes a CPU from somebody. The rest is for what comes meanwhile.
         let headroom = |all: u64, lot: u64| (all / 64).max(lot).min(all / 8);
         let marks = |all: u64, lot: u64| {
             let headroom = headroom(all, lot);
-            let high = all - headroom + lot.min(headroom / 2);
+            let high = all - headroom / 2;
             (high, all - headroom, high + (all - high) / 2)
         };
         let (high_bytes, low_bytes, pressed_bytes) =
