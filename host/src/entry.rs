@@ -248,23 +248,26 @@ pub enum Content {
 }
 
 /// One entry of a tier.
+// Laid out as written: with the counts of its `Arc`, a lookup reads the key first, which so lie in
+// one cache line.
+#[repr(C)]
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// The whole key, compared at every lookup.
     pub key: CacheKey,
+    charge: u64,
     /// Whose it is.
     pub site: SiteId,
+    serial: u64,
     /// What it is purged by, each once: its effective request URI, what that is below, and what
     /// the origin and the policy added.
     pub tags: Box<[Tag]>,
-    /// What it holds.
-    pub content: Content,
+    demanded: Demanded,
     /// Fields that the origin addressed to this cache (RFC 9213): not for clients, but a 304 that
     /// freshens the response may leave them as they are.
     targeted: Option<Box<HeaderMap>>,
-    serial: u64,
-    charge: u64,
-    demanded: Demanded,
+    /// What it holds.
+    pub content: Content,
 }
 
 /// When a request last sent an entry to the origin that could have answered it: a moment in
