@@ -28,6 +28,10 @@ const MEASURED: [&str; 7] = [
     "foyer",
     "quick_cache",
 ];
+/// That of the program, for all of them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Threads that ask.
 const THREADS: usize = 2;
 
