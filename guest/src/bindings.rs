@@ -23,11 +23,11 @@ pub mod keying {
     });
 }
 
-/// `larder:policy/eviction`.
+/// `larder:policy/eviction` and `larder:policy/room`.
 pub mod eviction {
     wit_bindgen::generate!({
         path: "../wit/policy",
-        world: "eviction-policy",
+        world: "eviction-and-room-policy",
         pub_export_macro: true,
         export_macro_name: "export_eviction",
         default_bindings_module: "larder_guest::bindings::eviction",

@@ -223,10 +223,32 @@ pub fn observe<T: Eviction>(cell: &'static Cell<T>, unix_ms: u64, words: &[u64])
 pub fn victims<T: Eviction>(cell: &'static Cell<T>, need_bytes: u64) -> Vec<u32> {
     cell.with_borrow_mut(|policy| {
         let policy = policy.as_mut().expect("configure comes before victims");
-        let mut victims = Victims::new(need_bytes);
-        policy.victims(&mut victims);
-        victims.into_slots()
+        named(policy, need_bytes)
     })
+}
+
+/// Answers `make-room` of the interface `room`.
+///
+/// # Panics
+/// `configure` has not been called: the host's fault, and a trap tells it so.
+#[doc(hidden)]
+pub fn make_room<T: Eviction>(
+    cell: &'static Cell<T>,
+    unix_ms: u64,
+    words: &[u64],
+    need_bytes: u64,
+) -> Vec<u32> {
+    cell.with_borrow_mut(|policy| {
+        let policy = policy.as_mut().expect("configure comes before make-room");
+        apply(policy, unix_ms, words);
+        named(policy, need_bytes)
+    })
+}
+
+fn named<T: Eviction>(policy: &mut T, need_bytes: u64) -> Vec<u32> {
+    let mut victims = Victims::new(need_bytes);
+    policy.victims(&mut victims);
+    victims.into_slots()
 }
 
 /// Exports a type that implements [`Eviction`](crate::Eviction) as this component's eviction
@@ -273,6 +295,16 @@ macro_rules! eviction {
 
                 fn victims(need: u64) -> ::std::vec::Vec<u32> {
                     $crate::eviction::victims(&POLICY, need)
+                }
+            }
+
+            impl generated::exports::larder::policy::room::Guest for Component {
+                fn make_room(
+                    now: u64,
+                    events: ::std::vec::Vec<u64>,
+                    need: u64,
+                ) -> ::std::vec::Vec<u32> {
+                    $crate::eviction::make_room(&POLICY, now, &events, need)
                 }
             }
 

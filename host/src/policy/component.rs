@@ -3,8 +3,8 @@
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Engine, Store};
 
-use super::bindings::{eviction, freshness, keying, reinsertion};
-use super::hook::{Hook, REINSERTION};
+use super::bindings::{eviction, freshness, keying, reinsertion, room};
+use super::hook::{Hook, REINSERTION, ROOM};
 use super::sandbox::{Fault, Limits, Sandbox, State};
 
 /// A compiled component with its hooks looked up. Function types are checked when a hook is first
@@ -15,6 +15,15 @@ pub struct Policy {
     freshness: Option<freshness::GuestIndices>,
     eviction: Option<eviction::GuestIndices>,
     reinsertion: Option<reinsertion::GuestIndices>,
+    room: Option<room::GuestIndices>,
+}
+
+/// The functions of an eviction instance.
+pub struct Evictor {
+    /// Those that every eviction policy has.
+    pub eviction: eviction::Guest,
+    /// Those that tell and ask at once, if it has them.
+    pub room: Option<room::Guest>,
 }
 
 impl std::fmt::Debug for Policy {
@@ -46,6 +55,10 @@ impl Policy {
             reinsertion: component
                 .get_export_index(None, REINSERTION)
                 .map(|_| reinsertion::GuestIndices::new(&pre))
+                .transpose()?,
+            room: component
+                .get_export_index(None, ROOM)
+                .map(|_| room::GuestIndices::new(&pre))
                 .transpose()?,
             pre,
         })
@@ -106,9 +119,13 @@ impl Policy {
     ///
     /// # Errors
     /// See [`Policy::verify`].
-    pub fn eviction(&self, limits: Limits) -> Result<(Sandbox, eviction::Guest), Fault> {
+    pub fn eviction(&self, limits: Limits) -> Result<(Sandbox, Evictor), Fault> {
         self.load(limits, self.eviction.as_ref(), |hook, store, at| {
-            hook.load(store, at)
+            let room = self.room.as_ref().map(|room| room.load(&mut *store, at));
+            Ok(Evictor {
+                eviction: hook.load(store, at)?,
+                room: room.transpose()?,
+            })
         })
     }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::activation::{Activation, HookSlot};
-use super::bindings::eviction::Guest;
+use super::component::Evictor;
 use super::sandbox::{Fault, Limits, Sandbox};
 use crate::clock;
 use crate::tier::eviction::{EvictionOrder, OrderFault, OrderSource, ShardLimits};
@@ -60,7 +60,7 @@ struct GuestOrder {
     slot: Arc<HookSlot>,
     activation: Arc<Activation>,
     sandbox: Sandbox,
-    guest: Guest,
+    guest: Evictor,
     /// The last victims were named, and nothing was found wrong with them so far.
     named_well: bool,
     /// Calls so far.
@@ -89,9 +89,26 @@ impl GuestOrder {
         }
     }
 
+    /// Notes that a call is going to hand over `events`.
+    fn hands_over(&mut self, events: &[u64]) {
+        self.timed_for = if events.len() < SMALL_WORDS {
+            TIMED_SMALL
+        } else {
+            1
+        };
+    }
+
+    /// Notes that victims are going to be named.
+    fn decides(&mut self) {
+        if std::mem::replace(&mut self.named_well, true) {
+            self.activation.succeeded();
+        }
+        self.activation.decided();
+    }
+
     fn call<R>(
         &mut self,
-        call: impl FnOnce(&mut Sandbox, &Guest) -> Result<R, Fault>,
+        call: impl FnOnce(&mut Sandbox, &Evictor) -> Result<R, Fault>,
     ) -> Result<R, OrderFault> {
         self.activation.stats.calls.increment();
         self.calls = self.calls.wrapping_add(1);
@@ -110,7 +127,7 @@ impl GuestOrder {
 pub(super) fn configured(
     activation: &Activation,
     shard: ShardLimits,
-) -> Result<(Sandbox, Guest), Fault> {
+) -> Result<(Sandbox, Evictor), Fault> {
     let policy = activation
         .policy
         .as_ref()
@@ -122,7 +139,9 @@ pub(super) fn configured(
     })?;
     sandbox
         .call(|store| {
-            guest.call_configure(store, &activation.params, shard.capacity, shard.max_entries)
+            let (capacity, max_entries) = (shard.capacity, shard.max_entries);
+            let eviction = &guest.eviction;
+            eviction.call_configure(store, &activation.params, capacity, max_entries)
         })?
         .map_err(|message| super::refused(&message))?;
     Ok((sandbox, guest))
@@ -137,20 +156,35 @@ fn failed(slot: &HookSlot, activation: &Activation, fault: &Fault) -> OrderFault
 
 impl EvictionOrder for GuestOrder {
     fn observe(&mut self, now_ms: u64, events: &[u64]) -> Result<(), OrderFault> {
-        self.timed_for = if events.len() < SMALL_WORDS {
-            TIMED_SMALL
-        } else {
-            1
-        };
-        self.call(|sandbox, guest| sandbox.call(|store| guest.call_observe(store, now_ms, events)))
+        self.hands_over(events);
+        self.call(|sandbox, guest| {
+            sandbox.call(|store| guest.eviction.call_observe(store, now_ms, events))
+        })
     }
 
     fn victims(&mut self, need: u64) -> Result<Vec<u32>, OrderFault> {
-        if std::mem::replace(&mut self.named_well, true) {
-            self.activation.succeeded();
+        self.decides();
+        self.call(|sandbox, guest| sandbox.call(|store| guest.eviction.call_victims(store, need)))
+    }
+
+    fn make_room(
+        &mut self,
+        now_ms: u64,
+        events: &[u64],
+        need: u64,
+    ) -> Result<Vec<u32>, OrderFault> {
+        if events.is_empty() {
+            return self.victims(need);
         }
-        self.activation.decided();
-        self.call(|sandbox, guest| sandbox.call(|store| guest.call_victims(store, need)))
+        self.hands_over(events);
+        self.decides();
+        self.call(|sandbox, Evictor { eviction, room }| match room {
+            Some(room) => sandbox.call(|store| room.call_make_room(store, now_ms, events, need)),
+            None => {
+                sandbox.call(|store| eviction.call_observe(store, now_ms, events))?;
+                sandbox.call(|store| eviction.call_victims(store, need))
+            }
+        })
     }
 
     fn wrong_answer(&mut self) {

@@ -18,6 +18,12 @@ pub const PACKAGE_VERSION: &str = "0.1.0";
 /// hook of its own: a site chooses both as one.
 pub const REINSERTION: &str = "larder:policy/reinsertion@0.1.0";
 
+/// The interface that a policy may export beside eviction, to be told and asked by one call.
+pub const ROOM: &str = "larder:policy/room@0.1.0";
+
+/// The interfaces that are of use beside eviction only.
+pub const BESIDE_EVICTION: [&str; 2] = [REINSERTION, ROOM];
+
 /// One decision that a policy may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -14,7 +14,7 @@ use wasmparser::{
 };
 
 use self::names::{Names, shown};
-use super::hook::{Hook, PACKAGE, PACKAGE_VERSION, REINSERTION};
+use super::hook::{BESIDE_EVICTION, Hook, PACKAGE, PACKAGE_VERSION};
 use super::refusal::{Refusal, RefusalKind};
 
 const BUILD_HINT: &str = "build the policy with `larder policy build`, or with cargo for \
@@ -166,7 +166,7 @@ struct Scan<'a> {
     imports: Names<'a>,
     exports: Names<'a>,
     hooks: Vec<Hook>,
-    reinserts: bool,
+    beside_eviction: Vec<&'static str>,
 }
 
 impl<'a> Scan<'a> {
@@ -181,7 +181,7 @@ impl<'a> Scan<'a> {
             imports: Names::default(),
             exports: Names::default(),
             hooks: Vec::new(),
-            reinserts: false,
+            beside_eviction: Vec::new(),
         }
     }
 
@@ -305,10 +305,13 @@ impl<'a> Scan<'a> {
             ));
         }
         let is_interface = kind == ComponentExternalKind::Instance;
-        if REINSERTION.split('@').next() == name.split('@').next() {
-            if !is_interface || std::mem::replace(&mut self.reinserts, true) {
+        let unversioned = |name: &'static str| name.split('@').next();
+        let mut beside = BESIDE_EVICTION.into_iter();
+        if let Some(beside) = beside.find(|it| unversioned(it) == name.split('@').next()) {
+            if !is_interface || self.beside_eviction.contains(&beside) {
                 return Err(bad_export(name));
             }
+            self.beside_eviction.push(beside);
             return Ok(());
         }
         let Ok(hook) = interface.parse::<Hook>() else {
@@ -341,12 +344,12 @@ impl<'a> Scan<'a> {
             );
             return Err(Refusal::unacceptable("imports", message, hint));
         }
-        if self.reinserts && !self.hooks.contains(&Hook::Eviction) {
+        if let Some(beside) = self.beside_eviction.first()
+            && !self.hooks.contains(&Hook::Eviction)
+        {
             return Err(Refusal::unacceptable(
                 "bad_export",
-                format!(
-                    "the component exports {REINSERTION} without eviction, so nobody would ask it"
-                ),
+                format!("the component exports {beside} without eviction, so nobody would ask it"),
                 format!("export {} besides", Hook::Eviction.interface()),
             ));
         }

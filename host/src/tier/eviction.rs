@@ -19,6 +19,23 @@ pub trait EvictionOrder: Send {
     /// The order faulted and must not be used again.
     fn victims(&mut self, need: u64) -> Result<Vec<u32>, OrderFault>;
 
+    /// Applies `events`, of which there may be none, and then names slots: [`Self::observe`] and
+    /// [`Self::victims`] at once.
+    ///
+    /// # Errors
+    /// The order faulted and must not be used again.
+    fn make_room(
+        &mut self,
+        now_ms: u64,
+        events: &[u64],
+        need: u64,
+    ) -> Result<Vec<u32>, OrderFault> {
+        if !events.is_empty() {
+            self.observe(now_ms, events)?;
+        }
+        self.victims(need)
+    }
+
     /// The tier found `answer` wrong: it names slots that were free, or one slot twice.
     fn wrong_answer(&mut self);
 

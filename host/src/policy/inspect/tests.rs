@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::fixtures::{compile_bomb, exporting, policy, wasm};
 use super::*;
+use crate::policy::hook::{REINSERTION, ROOM};
 
 const KEYING: &str = "larder:policy/keying@0.1.0";
 
@@ -128,27 +129,29 @@ fn the_wrong_world_is_named() {
 }
 
 #[test]
-fn reinsertion_comes_with_eviction() {
+fn what_is_of_use_beside_eviction_comes_with_it() {
     let eviction = Hook::Eviction.interface();
-    let both = exporting(&[eviction, REINSERTION], "");
-    assert_eq!(
-        inspect(&both, &Limits::default()).unwrap(),
-        [Hook::Eviction]
-    );
-    for others in [&[][..], &[KEYING]] {
-        let names: Vec<_> = others.iter().copied().chain([REINSERTION]).collect();
-        check(
-            &exporting(&names, ""),
-            "bad_export",
-            422,
-            &[REINSERTION, "without eviction"],
+    for beside in BESIDE_EVICTION {
+        let both = exporting(&[eviction, beside], "");
+        assert_eq!(
+            inspect(&both, &Limits::default()).unwrap(),
+            [Hook::Eviction]
         );
+        for others in [&[][..], &[KEYING]] {
+            let names: Vec<_> = others.iter().copied().chain([beside]).collect();
+            check(
+                &exporting(&names, ""),
+                "bad_export",
+                422,
+                &[beside, "without eviction"],
+            );
+        }
+        let again = beside.replace("0.1.0", "0.1.1");
+        let twice = exporting(&[eviction, beside, &again], "");
+        check(&twice, "bad_export", 422, &[&again, "once"]);
     }
-    let twice = exporting(
-        &[eviction, REINSERTION, "larder:policy/reinsertion@0.1.1"],
-        "",
-    );
-    check(&twice, "bad_export", 422, &["reinsertion@0.1.1", "once"]);
+    let all = exporting(&[eviction, REINSERTION, ROOM], "");
+    assert_eq!(inspect(&all, &Limits::default()).unwrap(), [Hook::Eviction]);
 }
 
 #[test]

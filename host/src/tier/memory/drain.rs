@@ -50,6 +50,24 @@ struct Freed {
     entries: u64,
 }
 
+/// What is to be evicted.
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    bytes: u64,
+    entries: u64,
+}
+
+impl Owed {
+    /// Which of the two comes first.
+    fn short(self) -> Short {
+        if self.bytes > 0 {
+            Short::Bytes
+        } else {
+            Short::Entries
+        }
+    }
+}
+
 impl Worker {
     /// A worker that has done nothing yet.
     pub(super) fn new(inner: Arc<Inner>) -> Self {
@@ -120,11 +138,20 @@ impl Worker {
         for index in 0..self.orders.len() {
             if self.source.is_some() {
                 self.guide(index);
-                self.drain(index);
             }
         }
         if self.source.is_some() {
-            self.shrink();
+            let owed = self.owed();
+            let first = owed.and_then(|owed| self.inner.fullest(owed.short()));
+            for index in 0..self.orders.len() {
+                // It is told when it is asked.
+                if Some(index) != first {
+                    self.drain(index);
+                }
+            }
+            if let Some(owed) = owed {
+                self.shrink(owed);
+            }
         }
         for ordered in self.orders.iter().flatten() {
             memory = memory.saturating_add(ordered.memory());
@@ -208,21 +235,30 @@ impl Worker {
 
     /// Tells a shard's order of what was recorded.
     fn drain(&mut self, index: usize) {
+        self.take_events(index);
         let Some(Some(ordered)) = self.orders.get_mut(index) else {
             return;
         };
-        let taken = self.inner.lock(index).take_events(&mut self.spare);
-        let Some(horizon) = taken else {
-            self.inner.counters.resyncs.increment();
-            self.drop_order(index);
-            self.guide(index);
-            return;
-        };
-        ordered.horizon = horizon;
         let observed = ordered.observe(self.inner.pace.unix_ms(), &self.spare);
         self.spare.clear();
         if let Err(fault) = observed {
             self.fault(index, &fault);
+        }
+    }
+
+    /// Takes what was recorded for a shard's order, if it has one: it is in `spare`. An order that
+    /// is behind is made anew, and nothing is left to tell it of.
+    fn take_events(&mut self, index: usize) {
+        let Some(Some(ordered)) = self.orders.get_mut(index) else {
+            return;
+        };
+        let taken = self.inner.lock(index).take_events(&mut self.spare);
+        if let Some(horizon) = taken {
+            ordered.horizon = horizon;
+        } else {
+            self.inner.counters.resyncs.increment();
+            self.drop_order(index);
+            self.guide(index);
         }
     }
 
@@ -236,49 +272,40 @@ impl Worker {
         self.inner.pace.marks(&self.inner.budget, mean)
     }
 
-    /// Evicts down to the low marks if use is above the high ones.
-    fn shrink(&mut self) {
+    /// What is to be evicted down to the low marks, if use is above the high ones.
+    fn owed(&self) -> Option<Owed> {
         let marks = self.marks();
         self.inner.signals.guide(marks);
         let (bytes, entries) = (self.inner.budget.bytes(), self.inner.budget.entries());
-        if bytes <= marks.high_bytes && entries <= marks.high_entries {
-            return;
-        }
-        // What is too much now, and not what comes meanwhile: so the round ends.
-        let mut owed_bytes = bytes.saturating_sub(marks.low_bytes);
-        let mut owed_entries = entries.saturating_sub(marks.low_entries);
-        let mut is_told = !self.inner.pace.others_go_on();
-        while self.source.is_some() && (owed_bytes > 0 || owed_entries > 0) {
-            let by = if owed_bytes > 0 {
-                Short::Bytes
-            } else {
-                Short::Entries
-            };
-            let Some(index) = self.inner.fullest(by) else {
+        (bytes > marks.high_bytes || entries > marks.high_entries).then(|| Owed {
+            bytes: bytes.saturating_sub(marks.low_bytes),
+            entries: entries.saturating_sub(marks.low_entries),
+        })
+    }
+
+    /// Evicts what is `owed`, and not what comes meanwhile: so the round ends.
+    fn shrink(&mut self, mut owed: Owed) {
+        while self.source.is_some() && (owed.bytes > 0 || owed.entries > 0) {
+            let Some(index) = self.inner.fullest(owed.short()) else {
                 return;
             };
-            // What an order has just been told is all there is, unless others go on meanwhile.
-            if !std::mem::take(&mut is_told) {
-                self.drain(index);
-            }
-            let freed = self.evict_lot(index, owed_bytes, owed_entries);
+            let freed = self.evict_lot(index, owed);
             if freed.entries == 0 {
                 return;
             }
-            owed_bytes = owed_bytes.saturating_sub(freed.bytes);
-            owed_entries = owed_entries.saturating_sub(freed.entries);
+            owed.bytes = owed.bytes.saturating_sub(freed.bytes);
+            owed.entries = owed.entries.saturating_sub(freed.entries);
         }
     }
 
     /// Evicts one lot from a shard: what its order names, and the rest in native order.
-    fn evict_lot(&mut self, index: usize, owed_bytes: u64, owed_entries: u64) -> Freed {
+    fn evict_lot(&mut self, index: usize, owed: Owed) -> Freed {
         let gauges = &self.inner.shard(index).gauges;
         let bytes = gauges.bytes.load(Relaxed);
         let mean = (bytes / gauges.entries.load(Relaxed).max(1)).max(1);
-        let owed = if owed_bytes > 0 {
-            owed_bytes
-        } else {
-            owed_entries.saturating_mul(mean)
+        let owed = match owed.short() {
+            Short::Bytes => owed.bytes,
+            Short::Entries => owed.entries.saturating_mul(mean),
         };
         let need = mean.saturating_mul(LOT_ENTRIES).min(owed).min(bytes);
         let (mut freed, changed) = match self.evict_named(index, need, mean) {
@@ -297,17 +324,20 @@ impl Worker {
         freed
     }
 
-    /// Evicts what a shard's order names. Also answers how many slots had changed hands.
+    /// Tells a shard's order of what was recorded, and evicts what it names. Also answers how many slots had changed hands.
     fn evict_named(
         &mut self,
         index: usize,
         need: u64,
         mean: u64,
     ) -> Result<(Freed, u64), OrderFault> {
+        self.take_events(index);
         let Some(Some(ordered)) = self.orders.get_mut(index) else {
             return Ok((Freed::default(), 0));
         };
-        let (victims, mut answer) = ordered.victims(need)?;
+        let named = ordered.make_room(self.inner.pace.unix_ms(), &self.spare, need);
+        self.spare.clear();
+        let (victims, mut answer) = named?;
         // An order may name whole groups, so somewhat more than asked for is no mistake.
         let most = need.saturating_mul(4).max(mean.saturating_mul(LOT_ENTRIES));
         let told_before = self.inner.pace.told_before(ordered.asked, ordered.horizon);

@@ -100,6 +100,12 @@ impl Ordered {
 
     /// Tells of recorded events, leaving out what it does not know of.
     pub(super) fn observe(&mut self, now_ms: u64, events: &[u64]) -> Result<(), OrderFault> {
+        self.note(now_ms, events)?;
+        self.send(now_ms)
+    }
+
+    /// Takes note of recorded events, and tells of them but for the last batch.
+    fn note(&mut self, now_ms: u64, events: &[u64]) -> Result<(), OrderFault> {
         let mut rest = events;
         while let Some((event, after)) = split_first(rest) {
             rest = after;
@@ -113,12 +119,21 @@ impl Ordered {
                 Event::Hit(..) | Event::Remove(..) => {}
             }
         }
-        self.send(now_ms)
+        Ok(())
     }
 
-    /// Asks for victims worth `need` bytes, and leaves out what is not a resident it knows.
-    pub(super) fn victims(&mut self, need: u64) -> Result<(Vec<u32>, Answer), OrderFault> {
-        let mut named = self.order.victims(need)?;
+    /// Tells of recorded events, asks for victims worth `need` bytes, and leaves out what is not a
+    /// resident that the order knows.
+    pub(super) fn make_room(
+        &mut self,
+        now_ms: u64,
+        events: &[u64],
+        need: u64,
+    ) -> Result<(Vec<u32>, Answer), OrderFault> {
+        self.note(now_ms, events)?;
+        let named = self.order.make_room(now_ms, &self.batch, need);
+        self.batch.clear();
+        let mut named = named?;
         // No honest answer is longer than the residents; an endless one is not looked through.
         let mut answer = if named.len() > self.known.len {
             Answer::Wrong

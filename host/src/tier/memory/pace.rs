@@ -78,11 +78,6 @@ impl Pace {
         }
     }
 
-    /// Whether requests come while the orders are told of those before.
-    pub(super) fn others_go_on(&self) -> bool {
-        matches!(self, Self::Requests)
-    }
-
     /// Now, as lifetimes are measured.
     pub(super) fn now(&self) -> Moment {
         match self {
