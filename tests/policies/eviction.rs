@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::fixtures;
 use crate::load::{CLIENTS, Latencies};
-use crate::site::{active, at_hook, faults, push, use_policy};
+use crate::site::{active, at_hook, faults, push, push_as, use_policy};
 use crate::support::edge::{Edge, Setup};
 use crate::support::metrics::Metrics;
 use crate::support::origin::Origin;
@@ -136,6 +136,20 @@ fn the_shipped_policies_evict_and_keep_what_is_asked_for() {
         assert_eq!(faults(&edge, &label, "eviction", None), 0, "{policy}");
         assert_eq!(counted("native_fallback"), 0, "{policy}");
     }
+}
+
+#[test]
+fn a_policy_that_exports_eviction_alone_is_told_and_asked_apart() {
+    let origin = objects();
+    let edge = small(&origin);
+    let label = format!("apart@{}", push_as(&edge, "apart", &fixtures::apart()));
+    overfill(&edge, "before");
+    let (at_hook, before, after) = overfilled_with(&edge, &label, &json!({}));
+    assert_eq!(at_hook["active"], label.as_str());
+    assert_eq!(faults(&edge, &label, "eviction", None), 0);
+    let counted = |reason: &str| evicted(&after, reason) - evicted(&before, reason);
+    assert!(counted("policy") > 500, "{}", counted("policy"));
+    assert_eq!(counted("native_fallback"), 0);
 }
 
 /// Puts the policy in effect in a full memory and overfills it. What is counted of it then.

@@ -32,6 +32,11 @@ pub(crate) fn rogue() -> &'static [u8] {
     ROGUE.get_or_init(|| build("rogue"))
 }
 
+/// The fixture `apart`: an eviction policy that exports nothing besides.
+pub(crate) fn apart() -> Vec<u8> {
+    build("apart")
+}
+
 /// Another version of `rogue`, equal in all it does.
 pub(crate) fn rogue_again(number: u8) -> Vec<u8> {
     let mut wasm = rogue().to_vec();
