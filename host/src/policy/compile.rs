@@ -41,6 +41,9 @@ const ARTEFACT_BYTES: u64 = 64 << 20;
 /// Bytes of the child's error text that are shown.
 const ERROR_BYTES: u64 = 2 << 10;
 
+/// KiB of addresses that the child's allocator reserves at a time.
+const ARENA_KIB: &str = "32768";
+
 /// Uploads that may wait for their turn, each at most the time limit times its place in the queue.
 const WAITING: usize = 8;
 
@@ -141,6 +144,9 @@ impl Compiler {
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
             .env_clear()
+            // The allocator reserves a gibibyte of addresses at a time otherwise, which would be
+            // all that the child may have.
+            .env("MIMALLOC_ARENA_RESERVE", ARENA_KIB)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
