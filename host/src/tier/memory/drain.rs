@@ -14,13 +14,16 @@ use std::time::Duration;
 use super::Inner;
 use super::budget::Short;
 use super::ordered::{Answer, Ordered};
-use super::shard::{CHUNK, Departed, Named};
+use super::shard::{CHUNK, Departed, Named, touch};
 use super::signals::{Desired, Marks, Signals};
 use super::stats::EvictionReason;
+use crate::entry::Entry;
 use crate::tier::eviction::{OrderFault, OrderSource};
 
 /// Entries worth of bytes that victims are asked for at once.
 pub(super) const LOT_ENTRIES: u64 = 64;
+/// Entries that are dropped together in lockstep.
+const BURIED: usize = 32;
 /// The longest that recorded events wait for an order.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -32,6 +35,8 @@ pub(super) struct Worker {
     orders: Vec<Option<Ordered>>,
     /// Swapped with the log of the shard that is drained.
     spare: Vec<u64>,
+    /// Entries that are dropped together, see [`bury`].
+    buried: Vec<Arc<Entry>>,
 }
 
 /// Tells those who wait that the thread has ended, however it did.
@@ -78,6 +83,7 @@ impl Worker {
             generation: 0,
             orders,
             spare: Vec::new(),
+            buried: Vec::new(),
         }
     }
 
@@ -365,6 +371,9 @@ impl Worker {
                 }
             }
             self.inner.unlock(shard);
+            if !self.inner.pace.frees_at_once() {
+                bury(departed, &mut self.buried);
+            }
         }
         ordered.asked = Some(ordered.horizon);
         let overflowed = freed.bytes >= most && answer == Answer::Wrong;
@@ -411,5 +420,15 @@ impl Worker {
             .counters
             .evicted(reason, freed.entries, freed.bytes);
         freed
+    }
+}
+
+/// Gives the budget of `departed` back, and has its entries dropped when there are some more: one
+/// by one, each would have to be waited for.
+fn bury(mut departed: Departed<'_>, buried: &mut Vec<Arc<Entry>>) {
+    buried.append(&mut departed.entries);
+    if buried.len() >= BURIED {
+        touch(buried);
+        buried.clear();
     }
 }

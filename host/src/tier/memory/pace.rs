@@ -78,6 +78,12 @@ impl Pace {
         }
     }
 
+    /// Whether what leaves is freed before its budget is given back. Where nothing has any content,
+    /// it need not be.
+    pub(super) fn frees_at_once(&self) -> bool {
+        matches!(self, Self::Requests)
+    }
+
     /// Now, as lifetimes are measured.
     pub(super) fn now(&self) -> Moment {
         match self {

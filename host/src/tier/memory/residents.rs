@@ -29,6 +29,8 @@ const ROUNDS: usize = 32;
 pub(super) struct Resident {
     /// The entry.
     pub(super) entry: Arc<Entry>,
+    /// Bytes it is charged. To know them the entry, which may be in nobody's cache, is not read.
+    pub(super) charge: u64,
     /// Keyed hash of its key.
     pub(super) hash: u64,
     /// The number of this insertion, counted in the shard from 1.
@@ -37,8 +39,6 @@ pub(super) struct Resident {
     pub(super) last_access: u64,
     /// Whose entry it is.
     pub(super) site: SiteId,
-    /// Its slot.
-    pub(super) slot: u32,
     /// Its first node in the tag index.
     pub(super) tags: u32,
     /// It was used since it came to its place in the order.
@@ -55,6 +55,8 @@ struct Place {
     /// The resident used last before this one; of a place without one, the next such place.
     older: u32,
 }
+
+const _: () = assert!(size_of::<Place>() == 64, "a resident in two cache lines");
 
 /// How a hash leads to a slot. A part of the hash is kept beside the slot, so that neither a probe
 /// that fails nor a table that grows reads any place.
@@ -148,10 +150,10 @@ impl Residents {
         (next < self.max).then_some(next)
     }
 
-    /// Makes `newcomer` resident as the one used last: at the [vacancy](Self::vacancy), or in the
-    /// place of the one with its hash, who is answered.
-    pub(super) fn put(&mut self, newcomer: Resident) -> Option<Resident> {
-        let (slot, mark) = (newcomer.slot, Pointer::mark(newcomer.hash));
+    /// Makes `newcomer` resident as the one used last: in `slot`, which is the
+    /// [vacancy](Self::vacancy) or that of the one with its hash, who is answered.
+    pub(super) fn put(&mut self, slot: u32, newcomer: Resident) -> Option<Resident> {
+        let mark = Pointer::mark(newcomer.hash);
         if slot == self.end {
             self.grow();
         }
@@ -276,16 +278,14 @@ impl Residents {
         slots.map_while(|slot| self.at(slot))
     }
 
-    /// The residents by slot, after checking that table, places and both chains agree.
+    /// The residents and their slots, after checking that table, places and both chains agree.
     #[cfg(test)]
-    pub(super) fn checked(&self) -> Vec<&Resident> {
-        let residents: Vec<_> = (0..self.end).filter_map(|slot| self.at(slot)).collect();
-        for resident in &residents {
-            assert_eq!(self.find(resident.hash), Some(resident.slot));
-            assert_eq!(
-                self.at(resident.slot).map(|it| it.inserted),
-                Some(resident.inserted)
-            );
+    pub(super) fn checked(&self) -> Vec<(u32, &Resident)> {
+        let there = |slot| Some((slot, self.at(slot)?));
+        let residents: Vec<_> = (0..self.end).filter_map(there).collect();
+        for (slot, resident) in &residents {
+            assert_eq!(self.find(resident.hash), Some(*slot));
+            assert_eq!(resident.charge, resident.entry.charge());
         }
         assert_eq!(self.table.len(), residents.len());
         assert_eq!(self.by_use().count(), residents.len());
@@ -314,19 +314,24 @@ mod tests {
     use super::*;
     use crate::entry::{Content, KeyHasher, Nominations};
 
-    fn resident(residents: &Residents, hash: u64) -> Resident {
+    fn resident(hash: u64) -> Resident {
         let content = Content::Nominations(Nominations::default());
         let key = KeyHasher::default().key(b"k").to_key();
         Resident {
-            entry: Arc::new(Entry::new(key, SiteId(0), Vec::new(), content)),
+            entry: Arc::new(Entry::weighing(key, SiteId(0), content, 0)),
+            charge: 0,
             hash,
             inserted: 1,
             last_access: 1,
             site: SiteId(0),
-            slot: residents.find(hash).or(residents.vacancy()).unwrap(),
             tags: u32::MAX,
             is_used: false,
         }
+    }
+
+    fn put(residents: &mut Residents, hash: u64) -> Option<Resident> {
+        let slot = residents.find(hash).or(residents.vacancy()).unwrap();
+        residents.put(slot, resident(hash))
     }
 
     fn hashes(residents: &Residents) -> Vec<u64> {
@@ -339,13 +344,13 @@ mod tests {
         let mut residents = Residents::new(3);
         for hash in 0..3 {
             assert_eq!(residents.vacancy(), u32::try_from(hash).ok());
-            assert!(residents.put(resident(&residents, hash)).is_none());
+            assert!(put(&mut residents, hash).is_none());
         }
         assert_eq!(residents.vacancy(), None);
         assert_eq!(residents.take(1).map(|it| it.hash), Some(1));
         assert!(residents.take(1).is_none() && residents.take(9).is_none());
         assert_eq!(residents.vacancy(), Some(1));
-        assert!(residents.put(resident(&residents, 7)).is_none());
+        assert!(put(&mut residents, 7).is_none());
         assert_eq!((residents.find(7), residents.find(1)), (Some(1), None));
         assert_eq!(hashes(&residents), [7, 2, 0]);
     }
@@ -354,13 +359,13 @@ mod tests {
     fn residents_are_in_the_order_of_use() {
         let mut residents = Residents::new(1_000);
         for hash in 0..5 {
-            residents.put(resident(&residents, hash));
+            put(&mut residents, hash);
         }
         residents.promote(1);
         residents.promote(4);
         residents.promote(4);
         assert_eq!(hashes(&residents), [4, 1, 3, 2, 0]);
-        let replaced = residents.put(resident(&residents, 0));
+        let replaced = put(&mut residents, 0);
         assert_eq!(replaced.map(|it| it.hash), Some(0));
         assert_eq!(hashes(&residents), [0, 4, 1, 3, 2]);
         assert_eq!(residents.oldest(&mut 9), Some(2));
@@ -375,7 +380,7 @@ mod tests {
     fn who_is_marked_at_the_old_end_has_another_round() {
         let mut residents = Residents::new(1_000);
         for hash in 0..100 {
-            residents.put(resident(&residents, hash));
+            put(&mut residents, hash);
         }
         for slot in [0, 1, 3] {
             residents.at_mut(slot).unwrap().is_used = true;
@@ -399,7 +404,7 @@ mod tests {
         let mut residents = Residents::new(1_000);
         let alike: Vec<u64> = (0..200).map(|high| high << 32 | 5).collect();
         for hash in &alike {
-            residents.put(resident(&residents, *hash));
+            put(&mut residents, *hash);
         }
         for (slot, hash) in (0..).zip(&alike) {
             assert_eq!(residents.find(*hash), Some(slot));

@@ -171,9 +171,24 @@ impl<'a> Departed<'a> {
         }
     }
 
-    fn take(&mut self, entry: Arc<Entry>) {
-        self.hold.absorb(entry.charge(), 1);
-        self.entries.push(entry);
+    fn take(&mut self, resident: Resident) {
+        self.hold.absorb(resident.charge, 1);
+        self.entries.push(resident.entry);
+    }
+}
+
+impl Drop for Departed<'_> {
+    fn drop(&mut self) {
+        touch(&self.entries);
+    }
+}
+
+/// Reads what dropping these is going to read. They are those used the longest time ago, and
+/// memory answers several that ask at once almost as soon as one.
+pub(super) fn touch(entries: &[Arc<Entry>]) {
+    if entries.len() > 1 {
+        let read = entries.iter().fold(0, |read, it| read ^ it.charge());
+        std::hint::black_box(read);
     }
 }
 
@@ -225,12 +240,12 @@ impl Locked<'_> {
         let state = &mut *self.state;
         let gauges = &self.shard.gauges;
         let found = state.residents.find(key.hash);
-        let resident = found.and_then(|slot| state.residents.at_mut(slot));
-        let Some(resident) = resident.filter(|it| it.entry.key.view().bytes == key.bytes) else {
+        let found = found.and_then(|slot| Some((slot, state.residents.at_mut(slot)?)));
+        let Some((slot, resident)) = found.filter(|(_, it)| it.entry.key.view().bytes == key.bytes)
+        else {
             add(&gauges.misses, 1);
             return None;
         };
-        let slot = resident.slot;
         if state.events.recording() == Recording::On {
             // Another resident's line is not touched for an order that nobody asks for.
             resident.is_used = true;
@@ -269,7 +284,7 @@ impl Locked<'_> {
         self.state
             .residents
             .peek(hash)
-            .map_or((0, 0), |old| (old.entry.charge(), 1))
+            .map_or((0, 0), |old| (old.charge, 1))
     }
 
     /// Whether there is a slot for an entry with this hash.
@@ -288,15 +303,14 @@ impl Locked<'_> {
         let state = &mut *self.state;
         let hash = entry.key.view().hash;
         let charge = entry.charge();
-        let old = state.residents.peek(hash);
-        let Some(slot) = old.map(|old| old.slot).or(state.residents.vacancy()) else {
+        let known = state.residents.find(hash);
+        let Some(slot) = known.or(state.residents.vacancy()) else {
             debug_assert!(false, "an insert without a slot");
             return;
         };
-        if let Some(old) = old {
-            let charge = old.entry.charge();
-            state.tags.unlink(old.tags, charge);
-            leave_site(&mut state.sites, old.site, charge);
+        if let Some(old) = known.and_then(|slot| state.residents.at(slot)) {
+            state.tags.unlink(old.tags, old.charge);
+            leave_site(&mut state.sites, old.site, old.charge);
         }
         let (site, tags) = (entry.site, state.tags.link(slot, &entry.tags, charge));
         let (entries, bytes) = state.sites.entry(site).or_default();
@@ -307,24 +321,25 @@ impl Locked<'_> {
         }
         state.accesses = state.accesses.wrapping_add(1);
         state.insertions = state.insertions.wrapping_add(1);
-        let replaced = state.residents.put(Resident {
+        let newcomer = Resident {
             entry,
+            charge,
             hash,
             inserted: state.insertions,
             last_access: state.accesses,
             site,
-            slot,
             tags,
             is_used: false,
-        });
+        };
+        let replaced = state.residents.put(slot, newcomer);
         let gauges = &self.shard.gauges;
         departed
             .hold
-            .spend_after(charge, replaced.as_ref().map(|old| old.entry.charge()));
+            .spend_after(charge, replaced.as_ref().map(|old| old.charge));
         add(&gauges.bytes, charge);
         match replaced {
             Some(old) => {
-                sub(&gauges.bytes, old.entry.charge());
+                sub(&gauges.bytes, old.charge);
                 departed.entries.push(old.entry);
             }
             None => add(&gauges.entries, 1),
@@ -366,11 +381,8 @@ impl Locked<'_> {
     /// Reads what [`Self::evict_named`] is going to read of these slots. Memory answers several that
     /// ask at once almost as soon as one, and the lock is held the shorter.
     pub(super) fn touch_slots(&self, slots: &[u32]) {
-        let residents = slots
-            .iter()
-            .filter_map(|slot| self.state.residents.at(*slot));
-        let read = residents.fold(0, |read, it| read ^ it.entry.charge());
-        std::hint::black_box(read);
+        let charge = |slot: &u32| self.state.residents.at(*slot).map_or(0, |it| it.charge);
+        std::hint::black_box(slots.iter().fold(0, |read, slot| read ^ charge(slot)));
     }
 
     /// Evicts the resident that an order named by its slot, unless the slot changed hands after
@@ -395,7 +407,7 @@ impl Locked<'_> {
     fn depart(&mut self, slot: u32, tell: Tell, departed: &mut Departed<'_>) -> Option<(u64, u64)> {
         let state = &mut *self.state;
         let resident = state.residents.take(slot)?;
-        let charge = resident.entry.charge();
+        let (charge, inserted) = (resident.charge, resident.inserted);
         state.tags.unlink(resident.tags, charge);
         leave_site(&mut state.sites, resident.site, charge);
         if tell == Tell::Order && state.events.remove(slot) == Wake::Yes {
@@ -404,8 +416,8 @@ impl Locked<'_> {
         let gauges = &self.shard.gauges;
         sub(&gauges.bytes, charge);
         sub(&gauges.entries, 1);
-        departed.take(resident.entry);
-        Some((charge, resident.inserted))
+        departed.take(resident);
+        Some((charge, inserted))
     }
 
     /// Takes everything out at once. A listening order falls behind.

@@ -16,9 +16,8 @@ impl Locked<'_> {
         let mut sites: HashMap<SiteId, (u64, u64)> = HashMap::new();
         let mut bytes = 0;
         let mut slots = 0;
-        for resident in state.residents.checked() {
+        for (at, resident) in state.residents.checked() {
             slots += 1;
-            let at = resident.slot;
             assert!(at < self.shard.slots_max, "slot {at} is beyond the limit");
             assert!((1..=state.insertions).contains(&resident.inserted));
             assert_eq!(resident.entry.key.view().hash, resident.hash);

@@ -4,7 +4,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{Locked, Resident, SLOTS};
+use super::{Locked, SLOTS};
 use crate::clock::Moment;
 use crate::entry::{Entry, KeyView, SiteId, Tag};
 
@@ -126,11 +126,9 @@ impl Locked<'_> {
     /// Where the entry of exactly this key is.
     pub(in crate::tier::memory) fn spot_of(&self, key: KeyView<'_>) -> Option<Spot> {
         self.peek(key)?;
-        let Resident { slot, inserted, .. } = self.state.residents.peek(key.hash)?;
-        Some(Spot {
-            slot: *slot,
-            inserted: *inserted,
-        })
+        let slot = self.state.residents.find(key.hash)?;
+        let inserted = self.state.residents.at(slot)?.inserted;
+        Some(Spot { slot, inserted })
     }
 
     /// The entry at `spot`, if it is there still and no sweep has purged it.
@@ -201,7 +199,7 @@ impl Locked<'_> {
                     last_access: resident.last_access,
                     slot: at,
                     hash: resident.hash,
-                    size: resident.entry.charge(),
+                    size: resident.charge,
                     lifetime: resident.entry.remaining(now).map(|left| left.as_secs()),
                 });
             }
