@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::field::{Flaw, number, seconds};
+use super::field::{Flaw, leading_digits, leading_seconds, number, seconds};
 use crate::simulate::request::{NO_END, Request, key_of};
 
 /// What a column may be called.
@@ -25,6 +25,8 @@ pub(super) struct Columns {
     size: usize,
     ttl: Option<usize>,
     count: usize,
+    /// They are `time,key,size`, perhaps `ttl`, and no others.
+    is_in_order: bool,
 }
 
 /// What the first line turned out to be.
@@ -61,6 +63,7 @@ impl Columns {
                 size: 2,
                 ttl: (count == 4).then_some(3),
                 count,
+                is_in_order: true,
             };
             return Ok((in_order, First::Request));
         }
@@ -87,6 +90,8 @@ impl Columns {
             ));
         };
         let count = fields.len();
+        let is_in_order =
+            [time, key, size] == [0, 1, 2] && (count == 3 || (count == 4 && ttl == Some(3)));
         Ok((
             Self {
                 time,
@@ -94,13 +99,55 @@ impl Columns {
                 size,
                 ttl,
                 count,
+                is_in_order,
             },
             First::Header,
         ))
     }
 
     /// The request of a line.
+    #[inline]
     pub(super) fn parse(&self, line: &[u8]) -> Result<Request, Flaw> {
+        match self.plain(line) {
+            Some(request) => Ok(request),
+            None => self.any(line),
+        }
+    }
+
+    /// The request of a line as most traces have them: the columns in order, digits, no quotes and
+    /// no blanks. `None` for all other lines, which may be as good.
+    #[inline]
+    fn plain(&self, line: &[u8]) -> Option<Request> {
+        if !self.is_in_order {
+            return None;
+        }
+        let (time_ms, rest) = leading_seconds(line)?;
+        let rest = rest.strip_prefix(b",")?;
+        let (key, rest) = rest.split_at_checked(memchr::memchr(b',', rest)?)?;
+        let is_plain = |byte: &u8| !byte.is_ascii_whitespace() && *byte != b'"';
+        if !(is_plain(key.first()?) && is_plain(key.last()?)) {
+            return None;
+        }
+        let (size, rest) = leading_digits(rest.strip_prefix(b",")?)?;
+        let ttl_s = match (self.ttl, rest) {
+            (None, []) | (Some(_), [b',']) => NO_END,
+            (Some(_), [b',', ttl @ ..]) => {
+                let (ttl, rest) = leading_digits(ttl)?;
+                rest.is_empty().then(|| finite(ttl))?
+            }
+            _ => return None,
+        };
+        Some(Request {
+            time_ms,
+            key: key_of([key, b""]),
+            size,
+            key_bytes: u32::try_from(key.len()).unwrap_or(u32::MAX),
+            ttl_s,
+        })
+    }
+
+    #[cold]
+    fn any(&self, line: &[u8]) -> Result<Request, Flaw> {
         let (mut time, mut key, mut size, mut ttl) = (None, None, None, None);
         let mut count = 0;
         for (place, field) in Fields(Some(line)).enumerate() {
@@ -130,11 +177,14 @@ impl Columns {
             key: key_of([key, b""]),
             size,
             key_bytes: u32::try_from(key.len()).unwrap_or(u32::MAX),
-            ttl_s: ttl.map_or(NO_END, |ttl| {
-                u32::try_from(ttl).unwrap_or(NO_END - 1).min(NO_END - 1)
-            }),
+            ttl_s: ttl.map_or(NO_END, finite),
         })
     }
+}
+
+/// A lifetime that a trace gives, which has an end however long it is.
+fn finite(ttl: u64) -> u32 {
+    u32::try_from(ttl).unwrap_or(NO_END - 1).min(NO_END - 1)
 }
 
 fn columns(count: usize) -> String {
@@ -189,6 +239,7 @@ fn unquoted(text: &[u8]) -> (Vec<u8>, Option<&[u8]>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn columns_of(line: &str) -> (Columns, First) {
         Columns::of(line.as_bytes()).unwrap()
@@ -235,6 +286,20 @@ mod tests {
         assert_eq!(columns_of("time,key,size").1, First::Header);
         assert_eq!(columns_of("\u{feff}time,key,size").1, First::Header);
         assert_eq!(columns_of("1,key,5").1, First::Request);
+    }
+
+    proptest! {
+        /// A plain line is read as any line is.
+        #[test]
+        fn plain_lines_are_lines(
+            line in "[0-9]{0,3}(\\.[0-9]{0,5})?[,.x]?([a-b,\" ]{0,3}|[0-9]{18,21}),[0-9]{0,3}(,[0-9x]{0,2})?",
+            four in any::<bool>(),
+        ) {
+            let (columns, _) = columns_of(if four { "0,a,1,60" } else { "0,a,1" });
+            if let Some(request) = columns.plain(line.as_bytes()) {
+                prop_assert_eq!(columns.any(line.as_bytes()), Ok(request));
+            }
+        }
     }
 
     #[test]

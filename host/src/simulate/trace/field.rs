@@ -58,6 +58,47 @@ pub(super) fn seconds(text: &[u8]) -> Result<u64, Flaw> {
     })
 }
 
+/// The whole number that `text` begins with, and what follows it. `None` if there is none, or it has
+/// more digits than 64 bits hold whatever they are.
+#[inline]
+pub(super) fn leading_digits(text: &[u8]) -> Option<(u64, &[u8])> {
+    const DIGITS_MAX: usize = 19;
+    let mut number = 0_u64;
+    for (place, byte) in text.iter().enumerate() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return (place > 0).then(|| Some((number, text.get(place..)?)))?;
+        }
+        if place == DIGITS_MAX {
+            return None;
+        }
+        number = number * 10 + u64::from(digit);
+    }
+    (!text.is_empty()).then_some((number, &[]))
+}
+
+/// The seconds that `text` begins with, with a fraction perhaps, as milliseconds, and what follows.
+#[inline]
+pub(super) fn leading_seconds(text: &[u8]) -> Option<(u64, &[u8])> {
+    let (whole, mut rest) = leading_digits(text)?;
+    let mut thousandths = 0;
+    if let Some(part) = rest.strip_prefix(b".") {
+        let mut digits = part.iter().map_while(|byte| {
+            let digit = byte.wrapping_sub(b'0');
+            (digit <= 9).then_some(u64::from(digit))
+        });
+        let mut unit = 1_000;
+        let mut count = 0;
+        for digit in digits.by_ref() {
+            unit /= 10;
+            thousandths += digit * unit;
+            count += 1;
+        }
+        rest = part.get(count..)?;
+    }
+    Some((whole.checked_mul(1_000)?.checked_add(thousandths)?, rest))
+}
+
 fn fraction(text: &[u8]) -> Option<u64> {
     let point = memchr::memchr(b'.', text)?;
     let whole = text.get(..point).filter(|whole| !whole.is_empty())?;
