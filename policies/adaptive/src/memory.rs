@@ -121,6 +121,13 @@ impl Memory {
         u8::try_from(uses).unwrap_or(u8::MAX)
     }
 
+    /// Reads what [`Self::keep`] and [`Self::take`] would, to have it at hand.
+    #[inline]
+    pub(crate) fn touch(&self, hash: u32) -> u32 {
+        let bucket = self.table.get(self.buckets.of(hash));
+        bucket.map_or(0, |bucket| bucket.next)
+    }
+
     fn split_a_bucket(&mut self) {
         let (old, new) = self.buckets.split();
         if let Some(shared) = self.table.get(old).copied()

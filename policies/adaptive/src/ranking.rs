@@ -6,6 +6,12 @@
 //! has them again on return. A newcomer that is worth the least is refused. And who turns out not to be needed once a larger entry was named stays.
 //!
 //! A hit only notes the age: an entry comes to its true place in the order when it would be named.
+//!
+//! Nearly all the time goes by waiting for memory, and the ghosts take the most of it: a newcomer's may
+//! be anywhere. So newcomers wait for a few others, or for the next victims, before they come to a
+//! place; then the ghosts of all of them are fetched at once.
+
+use std::hint::black_box;
 
 use larder_guest::eviction::{Link, Links, Slots, Victims};
 
@@ -17,6 +23,10 @@ use crate::wheel::{Place, Wheel};
 const MOVES_MAX: u32 = 16_384;
 /// In the place of a place: the slot holds no entry.
 const VACANT: Place = Place::MAX;
+/// In the place of a place: the entry waits for one.
+const WAITING: Place = Place::MAX - 1;
+/// Newcomers that wait for a place, at most: about as many as memory answers at once.
+const WAITING_MAX: usize = 16;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -28,6 +38,9 @@ pub(crate) struct Ranking {
     age: u64,
     len: u32,
     bytes: u64,
+    /// Newcomers that have no place yet, and the worth that decides about it.
+    waiting: Vec<u32>,
+    worth: Worth,
     /// What was named in a round so far.
     named: Vec<u32>,
 }
@@ -69,6 +82,8 @@ impl Ranking {
             age: 0,
             len: 0,
             bytes: 0,
+            waiting: Vec::new(),
+            worth: Worth::EQUAL,
             named: Vec::new(),
         }
     }
@@ -108,7 +123,9 @@ impl Ranking {
             return;
         }
         // Another key in a slot that was not reported free: what was there has left.
-        self.remove(slot);
+        if !self.is_vacant(slot) {
+            self.remove(slot);
+        }
         let (Some(entry), Some(_)) = (self.entries.get_or_grow(slot), self.links.get_or_grow(slot))
         else {
             return;
@@ -119,15 +136,43 @@ impl Ranking {
             age: self.age,
             size_bytes,
             hash,
-            place: VACANT,
-            uses: self.memory.take(hash, worth.rule.span).saturating_add(1),
+            place: WAITING,
+            uses: 1,
         };
-        let due = due(worth, entry);
-        entry.place = self.wheel.enter(&mut self.links, slot, due);
+        self.worth = worth;
+        self.waiting.push(slot);
+        if self.waiting.len() >= WAITING_MAX {
+            self.settle();
+        }
+    }
+
+    /// Gives the newcomers their uses of earlier, and their places.
+    fn settle(&mut self) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        self.fetch(&waiting);
+        for slot in waiting.drain(..) {
+            if let Some(entry) = self.entries.get_mut(slot) {
+                let uses = self.memory.take(entry.hash, self.worth.rule.span);
+                entry.uses = entry.uses.saturating_add(uses);
+                let due = due(self.worth, entry);
+                entry.place = self.wheel.enter(&mut self.links, slot, due);
+            }
+        }
+        self.waiting = waiting;
+    }
+
+    /// Has the ghosts at hand that the keys in `slots` have, or are going to have.
+    fn fetch(&self, slots: &[u32]) {
+        let ghosts = slots.iter().filter_map(|slot| {
+            let entry = self.entries.get(*slot)?;
+            Some(self.memory.touch(entry.hash))
+        });
+        black_box(ghosts.fold(0, |all, ghost| all ^ ghost));
     }
 
     /// Takes out the entry in `slot`; false if there is none.
     pub(crate) fn remove(&mut self, slot: u32) -> bool {
+        self.settle();
         let Some(entry) = self.entries.get_mut(slot) else {
             return false;
         };
@@ -143,6 +188,7 @@ impl Ranking {
 
     /// Names entries until `victims` has what it needs, and remembers them.
     pub(crate) fn victims(&mut self, worth: Worth, capacity_bytes: u64, victims: &mut Victims) {
+        self.settle();
         let mut named = std::mem::take(&mut self.named);
         let need_bytes = victims.missing_bytes();
         let mut named_bytes = 0_u64;
@@ -165,6 +211,7 @@ impl Ranking {
             named_bytes = named_bytes.saturating_add(entry.size_bytes.into());
             named.push(slot);
         }
+        self.fetch(&named);
         let mut spare_bytes = named_bytes.saturating_sub(need_bytes);
         for slot in named.drain(..) {
             let Some(entry) = self.entries.get_mut(slot) else {
@@ -190,6 +237,10 @@ impl Ranking {
             victims.name(slot, entry.size_bytes.into());
         }
         self.named = named;
+    }
+
+    fn is_vacant(&self, slot: u32) -> bool {
+        self.entries.get(slot).is_none_or(|entry| entry.place == VACANT)
     }
 
     /// The hash of what was in `slot` last.

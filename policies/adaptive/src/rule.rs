@@ -46,6 +46,16 @@ pub(crate) struct Worth {
 }
 
 impl Worth {
+    /// Of all entries the same.
+    pub(crate) const EQUAL: Self = Self {
+        rule: Rule {
+            by_size: BySize::Not,
+            by_use: ByUse::Latest,
+            span: 0,
+        },
+        unit_bytes: 1.0,
+    };
+
     /// Ticks that an entry is worth, on top of the age of the shard at its last use.
     pub(crate) fn ticks(self, uses: u8, size_bytes: u32) -> u64 {
         let uses_count = f64::from(uses);

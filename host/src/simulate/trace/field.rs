@@ -67,7 +67,8 @@ pub(super) fn leading_digits(text: &[u8]) -> Option<(u64, &[u8])> {
     for (place, byte) in text.iter().enumerate() {
         let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
-            return (place > 0).then(|| Some((number, text.get(place..)?)))?;
+            let rest = text.get(place..).filter(|_| place > 0)?;
+            return Some((number, rest));
         }
         if place == DIGITS_MAX {
             return None;
@@ -83,18 +84,11 @@ pub(super) fn leading_seconds(text: &[u8]) -> Option<(u64, &[u8])> {
     let (whole, mut rest) = leading_digits(text)?;
     let mut thousandths = 0;
     if let Some(part) = rest.strip_prefix(b".") {
-        let mut digits = part.iter().map_while(|byte| {
-            let digit = byte.wrapping_sub(b'0');
-            (digit <= 9).then_some(u64::from(digit))
-        });
-        let mut unit = 1_000;
-        let mut count = 0;
-        for digit in digits.by_ref() {
-            unit /= 10;
-            thousandths += digit * unit;
-            count += 1;
-        }
-        rest = part.get(count..)?;
+        let count = part.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (digits, after) = part.split_at_checked(count)?;
+        let units = [100, 10, 1].into_iter();
+        thousandths = units.zip(digits).map(|(unit, byte)| unit * u64::from(byte - b'0')).sum();
+        rest = after;
     }
     Some((whole.checked_mul(1_000)?.checked_add(thousandths)?, rest))
 }
