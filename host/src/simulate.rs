@@ -12,8 +12,8 @@
 //! expires; the cache is empty at first and every request counts; an object above the capacity is
 //! a miss. [`Manner`] changes it towards what happens when serving.
 //!
-//! The trace is read as it is replayed and never kept. Capacities in percent need its footprint,
-//! and so a reading before; bounds keep it whole.
+//! The trace is read as it is replayed and not kept. Capacities in percent need its footprint, and so
+//! a reading before, from which a short one is kept; bounds keep it whole.
 
 mod capacity;
 mod cell;
@@ -23,6 +23,7 @@ pub mod generate;
 pub mod number;
 pub mod offline;
 pub mod plot;
+mod reading;
 mod request;
 mod schedule;
 pub mod trace;
@@ -40,6 +41,7 @@ use cell::Cell;
 use contender::Stable;
 use footprint::Survey;
 use offline::{Bounded, Future};
+use reading::{Keeper, Reading};
 use schedule::BATCH_REQUESTS;
 use trace::{Oddities, Trace, TraceError, TraceSettings};
 
@@ -149,13 +151,13 @@ pub fn run(settings: &Settings, observe: Observer<'_>) -> Result<Report, Simulat
     for policy in &policies {
         stable.activation(policy)?;
     }
-    let footprint = match settings
-        .capacities
-        .iter()
-        .find(|capacity| capacity.is_share())
-    {
-        Some(share) => Some(survey(settings, share, observe)?),
-        None => None,
+    let share = settings.capacities.iter().find(|share| share.is_share());
+    let (footprint, kept) = match share {
+        Some(share) => {
+            let (footprint, kept) = survey(settings, share, observe)?;
+            (Some(footprint), kept)
+        }
+        None => (None, None),
     };
     let mut labels = Vec::new();
     let mut cells = Vec::new();
@@ -166,7 +168,11 @@ pub fn run(settings: &Settings, observe: Observer<'_>) -> Result<Report, Simulat
             labels.push((policy.clone(), capacity.to_string()));
         }
     }
-    replay(settings, cells, labels, footprint, observe)
+    let reading = match kept {
+        Some(reading) => reading,
+        None => Reading::open(&settings.trace)?,
+    };
+    replay(settings, reading, cells, labels, footprint, observe)
 }
 
 fn cell(
@@ -182,11 +188,12 @@ fn cell(
     Cell::new(name, activation, settings.manner, bytes, keys)
 }
 
+/// Reads the trace for its footprint, and keeps it if it is short.
 fn survey(
     settings: &Settings,
     share: &Capacity,
     observe: Observer<'_>,
-) -> Result<Footprint, SimulateError> {
+) -> Result<(Footprint, Option<Reading>), SimulateError> {
     let path = &settings.trace.path;
     // A file that is not there is told of when it is opened.
     let once = path.as_os_str() == "-"
@@ -198,46 +205,47 @@ fn survey(
             path.display()
         )));
     }
-    let mut trace = Trace::open(settings.trace.clone())?;
-    let mut survey = Survey::default();
+    let mut reading = Reading::open(&settings.trace)?;
+    let (mut survey, mut keeper) = (Survey::default(), Keeper::new());
     let mut batch = Vec::with_capacity(BATCH_REQUESTS);
     loop {
-        batch.clear();
-        let more = trace.read(&mut batch, BATCH_REQUESTS)?;
+        let more = reading.read(&mut batch)?;
         survey.add(&batch);
-        if tell(observe, Phase::Surveying, &trace).is_break() {
+        keeper.add(&mut batch);
+        if tell(observe, Phase::Surveying, &reading).is_break() {
             return Err(SimulateError::Interrupted);
         }
         if !more {
-            return some(&trace).map(|()| survey.footprint());
+            some(reading.trace())?;
+            return Ok((survey.footprint(), keeper.again(reading)));
         }
     }
 }
 
 fn replay(
     settings: &Settings,
+    mut reading: Reading,
     cells: Vec<Cell>,
     labels: Vec<(String, String)>,
     footprint: Option<Footprint>,
     observe: Observer<'_>,
 ) -> Result<Report, SimulateError> {
-    let mut trace = Trace::open(settings.trace.clone())?;
     let mut future = settings.bounds.then(Future::default);
     let mut interrupted = false;
     let mut bytes = 0_u64;
     let cells = schedule::run(cells, settings.jobs, |batch| {
-        let more = trace.read(batch, BATCH_REQUESTS)?;
+        let more = reading.read(batch)?;
         bytes = batch
             .iter()
             .fold(bytes, |sum, request| sum.saturating_add(request.size));
         if let Some(future) = &mut future {
             future.add(batch);
         }
-        interrupted = tell(observe, Phase::Replaying, &trace).is_break();
+        interrupted = tell(observe, Phase::Replaying, &reading).is_break();
         Ok::<_, SimulateError>(more && !interrupted)
     })?;
     if !interrupted {
-        some(&trace)?;
+        some(reading.trace())?;
     }
     let rows: Vec<_> = labels
         .into_iter()
@@ -251,7 +259,7 @@ fn replay(
     // What the caches held is not needed beside the bounds.
     drop(cells);
     let bounds = match future {
-        Some(future) if !interrupted && tell(observe, Phase::Bounding, &trace).is_continue() => {
+        Some(future) if !interrupted && tell(observe, Phase::Bounding, &reading).is_continue() => {
             let mut capacities: Vec<_> =
                 rows.iter().map(|row| row.outcome.capacity_bytes).collect();
             capacities.dedup();
@@ -262,19 +270,19 @@ fn replay(
     Ok(Report {
         rows,
         bounds,
-        requests: trace.requests(),
+        requests: reading.requests(),
         bytes,
         footprint,
-        oddities: trace.oddities().clone(),
+        oddities: reading.trace().oddities().clone(),
         interrupted,
     })
 }
 
-fn tell(observe: Observer<'_>, phase: Phase, trace: &Trace) -> ControlFlow<()> {
+fn tell(observe: Observer<'_>, phase: Phase, reading: &Reading) -> ControlFlow<()> {
     observe(Progress {
         phase,
-        requests: trace.requests(),
-        part: trace.progress(),
+        requests: reading.requests(),
+        part: reading.progress(),
     })
 }
 

@@ -240,7 +240,9 @@ impl Ranking {
     }
 
     fn is_vacant(&self, slot: u32) -> bool {
-        self.entries.get(slot).is_none_or(|entry| entry.place == VACANT)
+        self.entries
+            .get(slot)
+            .is_none_or(|entry| entry.place == VACANT)
     }
 
     /// The hash of what was in `slot` last.

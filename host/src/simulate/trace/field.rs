@@ -87,7 +87,10 @@ pub(super) fn leading_seconds(text: &[u8]) -> Option<(u64, &[u8])> {
         let count = part.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let (digits, after) = part.split_at_checked(count)?;
         let units = [100, 10, 1].into_iter();
-        thousandths = units.zip(digits).map(|(unit, byte)| unit * u64::from(byte - b'0')).sum();
+        thousandths = units
+            .zip(digits)
+            .map(|(unit, byte)| unit * u64::from(byte - b'0'))
+            .sum();
         rest = after;
     }
     Some((whole.checked_mul(1_000)?.checked_add(thousandths)?, rest))
