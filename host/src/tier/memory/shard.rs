@@ -241,8 +241,7 @@ impl Locked<'_> {
         let gauges = &self.shard.gauges;
         let found = state.residents.find(key.hash);
         let found = found.and_then(|slot| Some((slot, state.residents.at_mut(slot)?)));
-        let Some((slot, resident)) = found.filter(|(_, it)| it.entry.key.view().bytes == key.bytes)
-        else {
+        let Some((slot, resident)) = found.filter(|(_, it)| it.entry.key.is(key.bytes)) else {
             add(&gauges.misses, 1);
             return None;
         };
@@ -275,7 +274,7 @@ impl Locked<'_> {
     /// Looks without a trace.
     pub(super) fn peek(&self, key: KeyView<'_>) -> Option<&Arc<Entry>> {
         let resident = self.state.residents.peek(key.hash)?;
-        (resident.entry.key.view().bytes == key.bytes).then_some(&resident.entry)
+        resident.entry.key.is(key.bytes).then_some(&resident.entry)
     }
 
     /// The budget, in bytes and entries, that an entry with this hash would have when it replaces
