@@ -13,12 +13,14 @@
 
 mod content;
 mod directory;
+mod extents;
 mod failure;
 mod format;
 mod index;
 mod io;
 mod log;
 mod lookup;
+mod moving;
 mod opening;
 mod pieces;
 mod put;

@@ -88,7 +88,7 @@ pub trait Reinsertion: Send + Sync {
 pub struct Stored {
     /// Keyed hash of its key.
     pub hash: u64,
-    /// Bytes it takes.
+    /// Bytes it takes in that segment. Of large content, the rest may lie in others.
     pub size: u64,
     /// Hits since it was written.
     pub hits: u32,

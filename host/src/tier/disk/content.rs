@@ -33,7 +33,7 @@ pub(super) struct Extent {
 
 impl Extent {
     /// Where its content begins in the segment.
-    fn content_at(&self) -> u64 {
+    pub(super) fn content_at(&self) -> u64 {
         u64::from(self.unit) * UNIT + HEADER + 4 * chunks(self.length)
     }
 }
@@ -53,6 +53,25 @@ impl Layout {
     /// Bytes of its table with `extents` and content of `length` bytes.
     pub(super) fn table_bytes(extents: u64, length: u64) -> u64 {
         long(COUNT) + extents * long(EXTENT) + 4 * chunks(length)
+    }
+
+    /// Goes on as `more` does.
+    pub(super) fn append(&mut self, more: Self) {
+        self.extents.extend(more.extents);
+        self.checksums.extend(more.checksums);
+        self.length += more.length;
+    }
+
+    /// Each extent, with the checksums of its chunks.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (&Extent, &[u32])> {
+        let mut checksums = self.checksums.as_slice();
+        self.extents.iter().map(move |extent| {
+            let (table, rest) = checksums
+                .split_at_checked(short(chunks(extent.length)))
+                .unwrap_or((checksums, &[]));
+            checksums = rest;
+            (extent, table)
+        })
     }
 
     /// Whether all of it can still be found.
@@ -173,6 +192,8 @@ pub(super) struct Assembly(Mutex<Assembled>);
 /// As much of it as was written.
 #[derive(Debug, Default)]
 pub(super) struct Assembled {
+    /// The hash of its key.
+    pub key: Hash,
     /// Where it lies.
     pub layout: Layout,
     /// The hash so far.
@@ -184,6 +205,14 @@ pub(super) struct Assembled {
 }
 
 impl Assembly {
+    /// Content of the entry under this key, of which nothing is written yet.
+    pub(super) fn new(key: Hash) -> Self {
+        Self(Mutex::new(Assembled {
+            key,
+            ..Assembled::default()
+        }))
+    }
+
     /// Content that lies where `layout` says and has this digest.
     pub(super) fn of(layout: Layout, digest: [u8; 32]) -> Self {
         Self(Mutex::new(Assembled {

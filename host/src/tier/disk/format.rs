@@ -95,7 +95,7 @@ pub(super) struct RecordHeader {
     pub kind: RecordKind,
     /// The life of the segment that it was written in.
     pub nonce: u64,
-    /// The keyed hash of the key, as the index has it; zero for an extent.
+    /// The keyed hash of the key, as the index has it; for an extent that of its parent.
     pub hash: u64,
     /// Where it stands in the segment, in units.
     pub place: u32,

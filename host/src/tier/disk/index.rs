@@ -22,7 +22,7 @@ const TAG_BITS: u32 = 48;
 const HITS: u64 = 0b11;
 
 /// What is known by a hash: all of it that the index uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Hash(pub u64);
 
 /// Hours since the start of 2020, after which an entry is of no use; zero: it does not end.
@@ -40,6 +40,15 @@ pub(super) struct Place {
     pub units: u32,
     /// Whole, parent or tombstone.
     pub kind: RecordKind,
+}
+
+/// What becomes of the hits of a record that is written again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hits {
+    /// It begins anew: they were counted since it was written.
+    Forgotten,
+    /// Part of it lies where it did, and those hits speak for that part too.
+    Kept,
 }
 
 /// A slot that is in use.
@@ -264,7 +273,7 @@ impl Index {
     }
 
     /// Puts `place` where `was` is.
-    pub(super) fn replace(&self, hash: Hash, was: Place, place: Place) -> bool {
+    pub(super) fn replace(&self, hash: Hash, was: Place, place: Place, hits: Hits) -> bool {
         let mut table = self.shard(hash).lock();
         let Some((at, slot)) = table.find(hash) else {
             return false;
@@ -272,8 +281,12 @@ impl Index {
         if !slot.lies_at(was) {
             return false;
         }
+        let kept = match hits {
+            Hits::Forgotten => 0,
+            Hits::Kept => slot.place & HITS,
+        };
         if let Some(slot) = table.slots.get_mut(at) {
-            slot.place = place.pack();
+            slot.place = place.pack() | kept;
         }
         true
     }

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::content::{Assembly, Extent};
+use super::content::Assembly;
 use super::format::{
-    CHUNK, FooterEntry, HEADER, RecordHeader, RecordKind, SUPERBLOCK, Superblock, UNIT,
+    FooterEntry, HEADER, RecordHeader, RecordKind, SUPERBLOCK, Superblock, UNIT,
     encode_footer, footer_bytes, long, narrow, record_bytes, short,
 };
-use super::index::{Hash, Hour, Place};
+use super::index::{Hash, Hits, Hour, Place};
 use super::io::write_all;
-use super::pieces::{checksums, digest, lots, split};
+use super::pieces::{checksums, digest, lots};
 use super::queue::{Claim, Item, Lot, Queued};
 use super::segment::{Floors, Segment};
 use super::{Shared, random};
@@ -67,9 +67,9 @@ pub(super) struct Log {
 pub(super) struct Current {
     pub(super) segment: Arc<Segment>,
     /// Where the next record goes.
-    at: u64,
+    pub(super) at: u64,
     /// Entries that its footer will have.
-    entries: u64,
+    pub(super) entries: u64,
 }
 
 /// What is written next.
@@ -96,8 +96,8 @@ struct Staged {
 pub(super) enum Right {
     /// If the key was not claimed later.
     Claim(Claim),
-    /// If this place is still that of the key: the same record, written again.
-    Instead(Place),
+    /// If this place is still that of the key: the same entry, written again.
+    Instead(Place, Hits),
 }
 
 /// A record to be written.
@@ -209,7 +209,7 @@ impl Log {
         if length <= self.shared.whole_max() {
             return self.write_whole(envelope, pieces, claim);
         }
-        let assembly = Assembly::default();
+        let assembly = Assembly::new(claim.hash);
         for lot in lots(pieces, self.shared.extent_bytes()) {
             self.write_extents(&assembly, &lot)?;
         }
@@ -284,59 +284,6 @@ impl Log {
         self.append(&draft, Right::Claim(claim), None)
     }
 
-    /// Writes `pieces`, which are no longer than one extent, as one, or as two where the segment
-    /// ends.
-    fn write_extents(&mut self, assembly: &Assembly, pieces: &[Bytes]) -> Result<(), Unwritten> {
-        if assembly.lock().abandoned {
-            return Err(Unwritten);
-        }
-        let mut left = pieces.to_vec();
-        while !left.is_empty() {
-            let length = left.iter().map(|piece| long(piece.len())).sum();
-            self.make_room(record_bytes(0, length).min(record_bytes(0, CHUNK)))?;
-            let now = self.room_for_content().min(length);
-            let (extent, rest) = split(&left, now);
-            left = rest;
-            let draft = Draft {
-                kind: RecordKind::Extent,
-                hash: 0,
-                meta: &[],
-                content: &extent,
-                expires: Hour::default(),
-            };
-            let (unit, table) = self.stage(&draft)?;
-            let Some(current) = &self.current else {
-                return Err(Unwritten);
-            };
-            let mut assembled = assembly.lock();
-            for piece in &extent {
-                assembled.hasher.update(piece);
-            }
-            assembled.layout.extents.push(Extent {
-                segment: Arc::clone(&current.segment),
-                unit,
-                length: now,
-            });
-            assembled.layout.length += now;
-            assembled.layout.checksums.extend(table);
-            drop(assembled);
-            self.flush_if_due()?;
-        }
-        Ok(())
-    }
-
-    /// Whole chunks of content that the open segment has room for, at least one.
-    fn room_for_content(&self) -> u64 {
-        let Some(current) = &self.current else {
-            return CHUNK;
-        };
-        let room = self.shared.identity.segment_bytes
-            - current.at
-            - footer_bytes(current.entries, long(Floors::MAX));
-        let chunks = room.saturating_sub(HEADER) / (CHUNK + 4);
-        chunks.max(1) * CHUNK
-    }
-
     /// Appends a record that can be found once it is written.
     pub(super) fn append(
         &mut self,
@@ -378,7 +325,7 @@ impl Log {
     }
 
     /// Adds a record, for which there is room, to the batch. Its first unit and its checksums.
-    fn stage(&mut self, draft: &Draft<'_>) -> Result<(u32, Vec<u32>), Unwritten> {
+    pub(super) fn stage(&mut self, draft: &Draft<'_>) -> Result<(u32, Vec<u32>), Unwritten> {
         let Some(current) = &mut self.current else {
             return Err(Unwritten);
         };
@@ -412,7 +359,7 @@ impl Log {
         Ok((header.place, table))
     }
 
-    fn flush_if_due(&mut self) -> Result<(), Unwritten> {
+    pub(super) fn flush_if_due(&mut self) -> Result<(), Unwritten> {
         let due = self.batch.bytes >= BATCH || self.batch.parts.len() >= BATCH_RECORDS * 4;
         if due { self.flush() } else { Ok(()) }
     }
@@ -458,8 +405,8 @@ impl Log {
                         self.shared.index.insert(hash, place, expires);
                     }
                 }
-                Right::Instead(was) => {
-                    if self.shared.index.replace(hash, was, place) {
+                Right::Instead(was, hits) => {
+                    if self.shared.index.replace(hash, was, place, hits) {
                         self.shared.stats.reinserted.increment();
                     }
                 }
@@ -469,7 +416,7 @@ impl Log {
     }
 
     /// Sees to it that the open segment has room for a record of `bytes`.
-    fn make_room(&mut self, bytes: u64) -> Result<(), Unwritten> {
+    pub(super) fn make_room(&mut self, bytes: u64) -> Result<(), Unwritten> {
         if self.resting.is_some() {
             return Err(Unwritten);
         }

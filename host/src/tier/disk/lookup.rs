@@ -241,15 +241,20 @@ impl Shared {
         envelope: &Envelope,
         table: &[u8],
     ) -> Result<Arc<DiskContent>, Unreadable> {
-        let layout = Layout::decode(table, |number, nonce| {
-            let segment = self.segments.get(number);
-            segment.filter(|segment| segment.nonce == nonce)
-        })?;
+        let layout = self.layout_in(table)?;
         if layout.length != envelope.length {
             return Err(Unreadable::Damaged);
         }
         let content = DiskContent::pin(Arc::clone(self), layout, envelope.digest, parent);
         content.map(Arc::new).ok_or(Unreadable::Gone)
+    }
+
+    /// Where the content lies that the `table` of a parent tells of.
+    pub(super) fn layout_in(&self, table: &[u8]) -> Result<Layout, Unreadable> {
+        Layout::decode(table, |number, nonce| {
+            let segment = self.segments.get(number);
+            segment.filter(|segment| segment.nonce == nonce)
+        })
     }
 
     /// Counts a failure to read.

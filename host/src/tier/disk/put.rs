@@ -74,7 +74,7 @@ impl DiskTier {
         };
         // Now, not once it is copied: what is put meanwhile is newer.
         let claimed = self.shared.claim_for_now(entry.key.view().bytes);
-        let Some(mut writer) = self.writer(Some(place.len())) else {
+        let Some(mut writer) = self.writer(entry.key.view(), Some(place.len())) else {
             return Written::TooLarge;
         };
         while writer.length() < place.len() {
@@ -90,13 +90,13 @@ impl DiskTier {
         writer.commit_as(envelope, claimed).await
     }
 
-    /// Stores content while it arrives; none if content of `length` bytes is too large.
-    pub fn writer(&self, length: Option<u64>) -> Option<Writer> {
+    /// Stores content under `key` while it arrives; none if content of `length` bytes is too large.
+    pub fn writer(&self, key: KeyView<'_>, length: Option<u64>) -> Option<Writer> {
         if length.is_some_and(|length| length > self.shared.content_max()) {
             self.shared.stats.too_large.increment();
             return None;
         }
-        Some(Writer::new(Arc::clone(&self.shared)))
+        Some(Writer::new(Arc::clone(&self.shared), key))
     }
 
     /// Forgets what is under `key`, also what is on its way there. A crash within the next moments

@@ -4,20 +4,16 @@
 //! that of two records of a key the older one goes first is what lets the newer one go unnoticed.
 //! So a segment loses its superblock at once, and its bytes when nobody reads it any more.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use super::format::{FooterEntry, Record, RecordKind, TRAILER, Trailer, UNIT, short};
+use super::format::{FooterEntry, TRAILER, Trailer, short};
 use super::index::{Hash, Hour, Place};
 use super::io::{is_full, occupied};
-use super::log::{Draft, Log, Right, Unwritten};
+use super::log::{Log, Unwritten};
 use super::segment::{Floors, Segment};
 use super::{Shared, segments_in};
 use crate::clock;
-use crate::tier::envelope::Envelope;
-use crate::tier::eviction::Stored;
 
 /// What is written again of a segment, at most: one part in this many of it.
 const KEPT_PART: u64 = 4;
@@ -139,42 +135,6 @@ impl Log {
         }
     }
 
-    /// Writes again what is worth it, the most hit first, as far as `budget` goes.
-    fn keep(
-        &mut self,
-        segment: &Arc<Segment>,
-        entries: &[FooterEntry],
-        budget: &mut u64,
-    ) -> Result<(), Unwritten> {
-        let now = clock::unix_millis(clock::wall());
-        for entry in self.shared.worthwhile(segment, entries, now) {
-            let bytes = u64::from(entry.units) * UNIT;
-            if bytes > *budget {
-                continue;
-            }
-            let Some((meta, content, envelope)) = self.shared.whole_at(segment, &entry) else {
-                continue;
-            };
-            if !(self.shared.valid)(&envelope) {
-                self.shared.stats.evicted.purged.increment();
-                let place = place_of(segment.number, &entry);
-                self.shared.index.remove_at(Hash(entry.hash), place);
-                continue;
-            }
-            *budget -= bytes;
-            let draft = Draft {
-                kind: entry.kind,
-                hash: entry.hash,
-                meta: &meta,
-                content: &[content],
-                expires: Hour(entry.expires),
-            };
-            let was = place_of(segment.number, &entry);
-            self.append(&draft, Right::Instead(was), Some(envelope.born))?;
-        }
-        self.flush()
-    }
-
     /// Makes the tier as large as `capacity` says.
     pub(super) fn resize(&mut self, capacity: u64) {
         self.limit = segments_in(capacity, self.shared.identity.segment_bytes);
@@ -219,38 +179,6 @@ pub(super) const fn place_of(segment: u32, entry: &FooterEntry) -> Place {
 }
 
 impl Shared {
-    /// Those of `entries` that the rule for reinsertion wants written again, the most hit first.
-    fn worthwhile(&self, segment: &Segment, entries: &[FooterEntry], now: u64) -> Vec<FooterEntry> {
-        let live = |entry: &FooterEntry| {
-            let place = place_of(segment.number, entry);
-            let found = self.index.get(Hash(entry.hash));
-            let found =
-                found.filter(|found| found.place == place && !found.expires.is_over(now))?;
-            let stored = Stored {
-                hash: entry.hash,
-                size: u64::from(entry.units) * UNIT,
-                hits: u32::try_from(found.hits).unwrap_or(u32::MAX),
-                // Segments go in the order in which they were written, so all in one are of an age.
-                age_s: 0,
-                lifetime_s: found.expires.left(now),
-            };
-            Some((stored, *entry))
-        };
-        let wholes = entries.iter().filter(|e| e.kind == RecordKind::Whole);
-        let (stored, entries): (Vec<Stored>, Vec<FooterEntry>) = wholes.filter_map(live).unzip();
-        let rule = {
-            let rule = self.reinsertion.lock();
-            Arc::clone(&rule.unwrap_or_else(PoisonError::into_inner))
-        };
-        let keep = rule.keep(&stored);
-        let answered = stored.into_iter().zip(entries).zip(keep);
-        let mut kept: Vec<(Stored, FooterEntry)> = answered
-            .filter_map(|(entry, keep)| keep.then_some(entry))
-            .collect();
-        kept.sort_by_key(|(stored, _)| std::cmp::Reverse(stored.hits));
-        kept.into_iter().map(|(_, entry)| entry).collect()
-    }
-
     /// The records of `segment`, but for extents; none if the footer that tells them is damaged.
     pub(super) fn entries_of(&self, segment: &Segment) -> Option<Vec<FooterEntry>> {
         let unsealed = segment.unsealed().clone();
@@ -303,28 +231,5 @@ impl Shared {
                 }
             }
         }
-    }
-
-    /// The meta, the content and the envelope of a whole record, verified. Blocks.
-    fn whole_at(
-        &self,
-        segment: &Segment,
-        entry: &FooterEntry,
-    ) -> Option<(Vec<u8>, Bytes, Envelope)> {
-        let mut bytes = vec![0; short(u64::from(entry.units) * UNIT)];
-        let at = u64::from(entry.place) * UNIT;
-        self.io.read(&segment.file, &mut bytes, at).ok()?;
-        let (meta, content) = {
-            let record = Record::verify(&bytes).ok()?;
-            let header = record.header;
-            let itself = header.nonce == segment.nonce
-                && header.place == entry.place
-                && header.hash == entry.hash
-                && header.kind == entry.kind;
-            let at = short(header.content_at());
-            itself.then(|| (record.meta.to_vec(), at..at + record.content.len()))?
-        };
-        let envelope = Envelope::decode(&meta).ok()?;
-        Some((meta, Bytes::from(bytes).slice(content), envelope))
     }
 }

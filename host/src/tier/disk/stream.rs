@@ -12,6 +12,7 @@ use super::format::long;
 use super::pieces::split;
 use super::put::{CHARGE, PATIENCE, Unqueued};
 use super::queue::{Item, Queued, Refused};
+use crate::entry::KeyView;
 use crate::tier::envelope::Envelope;
 use crate::tier::slow::Written;
 
@@ -38,10 +39,11 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, key: KeyView<'_>) -> Self {
+        let assembly = Assembly::new(shared.hash(key.bytes));
         Self {
             shared,
-            assembly: Arc::default(),
+            assembly: Arc::new(assembly),
             room: Arc::new(Semaphore::new(EXTENTS_WAITING)),
             pieces: Vec::new(),
             held: 0,

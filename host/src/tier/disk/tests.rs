@@ -8,6 +8,7 @@ mod device;
 mod directories;
 mod doubt;
 mod faults;
+mod moving;
 mod storms;
 
 use std::future::Future;

@@ -35,8 +35,8 @@ impl SlowTier for DiskTier {
         Box::pin(self.put(entry, born))
     }
 
-    fn writer(&self, _: KeyView<'_>, length: Option<u64>) -> Option<Box<dyn slow::Writer>> {
-        let writer = self.writer(length)?;
+    fn writer(&self, key: KeyView<'_>, length: Option<u64>) -> Option<Box<dyn slow::Writer>> {
+        let writer = self.writer(key, length)?;
         Some(Box::new(writer))
     }
 

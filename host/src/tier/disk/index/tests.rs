@@ -54,14 +54,17 @@ fn hours_end_when_they_are_over() {
 }
 
 #[test]
-fn hits_are_counted_up_to_three_and_moving_forgets_them() {
+fn hits_are_counted_up_to_three_and_forgotten_or_kept_by_moving() {
     let index = Index::default();
     index.insert(hash(1), place(1), Hour(7));
     for hits in [1, 2, 3, 3] {
         assert_eq!(index.hit(hash(1)).unwrap().hits, hits);
     }
-    assert!(!index.replace(hash(1), place(2), place(3)));
-    assert!(index.replace(hash(1), place(1), place(4)));
+    assert!(!index.replace(hash(1), place(2), place(3), Hits::Forgotten));
+    assert!(index.replace(hash(1), place(1), place(5), Hits::Kept));
+    let found = index.get(hash(1)).unwrap();
+    assert_eq!((found.place, found.hits), (place(5), 3));
+    assert!(index.replace(hash(1), place(5), place(4), Hits::Forgotten));
     let found = index.get(hash(1)).unwrap();
     assert_eq!(
         (found.place, found.hits, found.expires),

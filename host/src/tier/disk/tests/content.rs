@@ -25,14 +25,14 @@ fn content_that_is_streamed_is_stored_once_it_is_committed() {
         let tier = open(dir.path(), 40 * MIB);
         for (number, length) in [(1, 0), (2, 5_000), (3, 250_000), (4, 3_000_000)] {
             let key = format!("{number}");
-            let mut writer = tier.writer(None).unwrap();
+            let mut writer = tier.writer(view(&key), None).unwrap();
             push(&mut writer, number, length).await.unwrap();
             assert_eq!(tier.which(&key).await, None);
             assert_eq!(writer.commit(of(&key, number)).await, Written::Accepted);
             tier.settle().await;
             let (found, bytes) = tier.read(&key).await.unwrap().unwrap();
             assert_eq!((found, bytes.len()), (number, length));
-            let mut writer = tier.writer(None).unwrap();
+            let mut writer = tier.writer(view(&key), None).unwrap();
             push(&mut writer, number + 100, length).await.unwrap();
             drop(writer);
             tier.settle().await;
@@ -40,7 +40,7 @@ fn content_that_is_streamed_is_stored_once_it_is_committed() {
         }
         assert_eq!(tier.usage().entries, 4);
         // What was put after it was begun and before it was committed gives way.
-        let mut writer = tier.writer(None).unwrap();
+        let mut writer = tier.writer(view("4"), None).unwrap();
         push(&mut writer, 9, 400_000).await.unwrap();
         tier.put(&small("4", 8, 10), BORN).await;
         writer.commit(of("4", 9)).await;
@@ -62,8 +62,9 @@ fn what_is_too_large_is_refused_and_what_it_replaces_is_gone() {
         tier.settle().await;
         let written = tier.put(&large("put", 2, 3_000_000), BORN).await;
         assert_eq!(written, Written::TooLarge);
-        assert!(tier.writer(Some(3_000_000)).is_none());
-        let mut writer = tier.writer(None).unwrap();
+        let streamed = view("streamed");
+        assert!(tier.writer(streamed, Some(3_000_000)).is_none());
+        let mut writer = tier.writer(streamed, None).unwrap();
         let pushed = push(&mut writer, 2, 3_000_000).await;
         assert_eq!(pushed, Err(Written::TooLarge));
         assert_eq!(writer.commit(of("streamed", 2)).await, Written::TooLarge);

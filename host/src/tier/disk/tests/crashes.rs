@@ -72,8 +72,9 @@ impl Model {
     }
 }
 
-/// Fills a tier more than once, with overwriting and removing.
+/// Fills a tier more than once, with overwriting and removing, and large content that is moved.
 async fn scenario(tier: &DiskTier, device: &Device, model: &mut Model) {
+    model.put(tier, "moved", 150_000).await;
     for round in 0..150_u64 {
         let key = format!("key {}", round % 13);
         model.put(tier, &key, 40_000).await;
@@ -89,6 +90,7 @@ async fn scenario(tier: &DiskTier, device: &Device, model: &mut Model) {
         if round % 3 == 0 {
             model.settle(tier, device).await;
             model.check(tier, "hot").await;
+            model.check(tier, "moved").await;
             model.check(tier, &key).await;
         }
     }
@@ -101,10 +103,13 @@ fn calls() -> u64 {
     let device = Device::sound();
     let tier = open_on(dir.path(), CAPACITY, &device).unwrap();
     let mut model = Model::default();
-    run(scenario(&tier, &device, &mut model));
+    run(async {
+        scenario(&tier, &device, &mut model).await;
+        assert!(tier.which("moved").await.is_some());
+    });
     tier.stop();
     assert!(
-        tier.stats().reclaimed.get() > 2,
+        tier.stats().reclaimed.get() > 10,
         "it is filled more than once"
     );
     device.calls.load(std::sync::atomic::Ordering::SeqCst)
@@ -195,7 +200,7 @@ fn steps() -> impl Strategy<Value = Step> {
 
 async fn stream(tier: &DiskTier, model: &mut Model, key: &str, length: usize, commit: bool) {
     let number = model.number + 1;
-    let Some(mut writer) = tier.writer(Some(long(length))) else {
+    let Some(mut writer) = tier.writer(view(key), Some(long(length))) else {
         return;
     };
     for piece in content(number, length).chunks(50_000) {
