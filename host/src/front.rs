@@ -28,6 +28,7 @@ pub mod h2;
 pub mod heads;
 pub mod intake;
 pub mod interim;
+pub mod lag;
 pub mod miss;
 pub mod origin;
 pub mod outlook;
@@ -290,6 +291,7 @@ async fn serve(
             worker.edge.metrics.connections_timed_out.add(ended);
         }
     });
+    let mut lagging = std::pin::pin!(lag::watch(&worker.edge.metrics.lag_seconds));
     let accepting = Accepting {
         worker: &worker,
         connections: &connections,
@@ -305,6 +307,7 @@ async fn serve(
     };
     tokio::select! {
         () = &mut sweeping => {}
+        () = &mut lagging => {}
         () = plain => {}
         () = tls => {}
         _ = stopped.wait_for(|stop| *stop == Stop::Drain) => {}
@@ -314,6 +317,7 @@ async fn serve(
     // Deadlines hold while draining: one slow client must not hold up a restart.
     let drained = tokio::select! {
         () = &mut sweeping => false,
+        () = &mut lagging => false,
         idle = tokio::time::timeout(settings.drain, worker.tasks.idle()) => idle.is_ok(),
     };
     if !drained {

@@ -66,6 +66,12 @@ impl Control {
             "Time from the head of a request to the head of its answer; of hits one in 16 is timed.",
         );
         out.histogram(name, &[], &metrics.request_seconds);
+        let name = "larder_runtime_lag_seconds";
+        out.histograms(
+            name,
+            "How late a timer of a worker was, ten times a second; up to a millisecond is usual.",
+        );
+        out.histogram(name, &[], &metrics.lag_seconds);
         if let Some(log) = &self.edge.access_log {
             let name = "larder_access_log_dropped_total";
             counter(

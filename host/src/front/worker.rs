@@ -87,6 +87,8 @@ pub struct RequestLimits {
 pub struct EdgeMetrics {
     /// From the head of a request to the head of its answer.
     pub request_seconds: Histogram,
+    /// How late the timers of the workers were.
+    pub lag_seconds: Histogram,
     /// Requests answered by a fetch that another one had begun.
     pub collapsed: Counter,
     /// Requests refused because too many waited for the same fetch.
