@@ -151,6 +151,24 @@ fn tests_wait_for_events() {
 }
 
 #[test]
+fn every_channel_has_a_bound() {
+    // Of those of the standard library, `sync_channel` has one.
+    let without = [
+        "unbounded_channel",
+        "channel::unbounded",
+        "mpsc::channel()",
+        "mpsc::channel::<",
+        "mpsc::channel;",
+    ];
+    for (path, source) in sources("host/src") {
+        for (number, line) in source.lines().enumerate() {
+            let wrong = without.iter().any(|name| line.contains(name));
+            assert!(!wrong, "{path}:{}: a queue without a bound", number + 1);
+        }
+    }
+}
+
+#[test]
 fn no_source_has_a_second_name_for_the_root() {
     let brace = concat!("crate", "::{");
     for (path, source) in sources("host/src") {

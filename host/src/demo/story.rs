@@ -141,7 +141,7 @@ impl Story {
     /// Swaps the keying policy while clients ask, and lets them go on for a while.
     fn swap_under_load(&mut self) -> anyhow::Result<Seen> {
         let (swapped, after) = (AtomicBool::new(false), AtomicU64::new(0));
-        let (ready, is_ready) = mpsc::channel();
+        let (ready, is_ready) = mpsc::sync_channel(usize::try_from(CONNECTIONS)?);
         let more = |sent: u64| {
             // Whether anybody still waits to hear it makes no difference.
             let told = sent != LEAD || ready.send(()).is_ok();

@@ -160,7 +160,7 @@ impl Compiler {
         let (Some(mut stdin), Some(stdout), Some(stderr)) = pipes else {
             return Err(io::Error::other("a pipe is missing"));
         };
-        let (done, is_done) = mpsc::channel::<()>();
+        let (done, is_done) = mpsc::sync_channel::<()>(0);
         thread::scope(|scope| {
             // Moved in, so that on an early return the child dies before its threads are joined.
             let mut child = child;

@@ -322,7 +322,7 @@ impl ObjectTier {
     /// given up. Blocks; not to be called on the tier's own thread.
     pub fn stop(&self) -> Waiting {
         self.inner.queue.close();
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = mpsc::sync_channel(1);
         let inner = Arc::clone(&self.inner);
         self.inner.spawner.detach(async move {
             let settled = inner.queue.settle(&inner.remote.gate, true);

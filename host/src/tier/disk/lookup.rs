@@ -21,6 +21,8 @@ const MOVES: usize = 4;
 /// Bytes that are copied out of the memory of the system on the thread of the lookup, at most: no
 /// more than are copied into a socket at once. A record with content of 256 KiB and its head fit.
 pub(super) const CACHED_MAX: u64 = 320 << 10;
+/// Bytes that a read which waits for a thread holds already, at most: 1,024 may wait.
+const KEPT_MAX: u64 = 32 << 10;
 /// Content is copied out of what was read, so that it holds no memory beside its own, if what is
 /// beside it is more than one part in this many.
 const WASTE_PART: usize = 16;
@@ -68,10 +70,10 @@ impl DiskTier {
                 continue;
             };
             let read = match shared.read_cached(hash, located, &segment, key.bytes) {
-                Some(read) => Ok(read),
-                None => {
+                Ok(read) => Ok(read),
+                Err(buffer) => {
                     let (reader, key) = (Arc::clone(shared), Box::<[u8]>::from(key.bytes));
-                    let read = move || reader.read_at(hash, located, &segment, Some(&key));
+                    let read = move || reader.read_into(buffer, hash, located, &segment, Some(&key));
                     shared.readers.run(read).await
                 }
             };
@@ -120,27 +122,25 @@ impl Shared {
     }
 
     /// Reads what `located` says that there is in `segment`, under `key`, if the system has it in
-    /// memory.
+    /// memory. Otherwise it gives the buffer back for a thread that waits for the device, which has
+    /// begun to read by then: the system asks it for what it does not have.
     fn read_cached(
         self: &Arc<Self>,
         hash: Hash,
         located: Located,
         segment: &Segment,
         key: &[u8],
-    ) -> Option<Read> {
+    ) -> Result<Read, Vec<u8>> {
         let (at, length) = bounds(located.place);
         if length > CACHED_MAX || at + length > segment.end() {
-            return None;
+            return Err(Vec::new());
         }
-        let mut bytes = vec![0; short(length)];
-        self.io.read_cached(&segment.file, &mut bytes, at).then(|| {
-            self.still(
-                hash,
-                located,
-                segment,
-                self.record_in(bytes, hash, located, segment, Some(key)),
-            )
-        })
+        let mut buffer = vec![0; short(length)];
+        if !self.io.read_cached(&segment.file, &mut buffer, at) {
+            return Err(if length <= KEPT_MAX { buffer } else { Vec::new() });
+        }
+        let read = self.record_in(buffer, hash, located, segment, Some(key));
+        Ok(self.still(hash, located, segment, read))
     }
 
     /// Reads what `located` says that there is in `segment`, under `key` if one is given. Blocks.
@@ -151,15 +151,27 @@ impl Shared {
         segment: &Segment,
         key: Option<&[u8]>,
     ) -> Read {
+        self.read_into(Vec::new(), hash, located, segment, key)
+    }
+
+    /// The same, in `buffer`, which is of the length of the record or empty. Blocks.
+    fn read_into(
+        self: &Arc<Self>,
+        mut buffer: Vec<u8>,
+        hash: Hash,
+        located: Located,
+        segment: &Segment,
+        key: Option<&[u8]>,
+    ) -> Read {
         let (at, length) = bounds(located.place);
         let read = if at + length > segment.end() {
             Read::Damaged
         } else {
-            let mut bytes = vec![0; short(length)];
-            match self.io.read(&segment.file, &mut bytes, at) {
+            buffer.resize(short(length), 0);
+            match self.io.read(&segment.file, &mut buffer, at) {
                 Ok(()) => {
                     self.condition.lock().unreadable = None;
-                    self.record_in(bytes, hash, located, segment, key)
+                    self.record_in(buffer, hash, located, segment, key)
                 }
                 Err(error) => {
                     self.failed_to_read(&error);

@@ -26,6 +26,10 @@ pub(super) const STREAMS: usize = 4;
 /// How long a stream waits for room: for the store to take what came before.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Bytes of room that a piece takes at least, so that many small ones are not much more than they
+/// seem.
+const PIECE_MIN: usize = 1 << 10;
+
 /// What a stream is sent.
 #[derive(Debug)]
 enum Message {
@@ -40,7 +44,7 @@ enum Message {
 pub(super) struct Writer {
     inner: Arc<Inner>,
     name: Name,
-    stream: mpsc::UnboundedSender<Message>,
+    stream: mpsc::Sender<Message>,
     /// Bytes that may wait.
     room: Arc<Semaphore>,
     length: u64,
@@ -50,7 +54,7 @@ pub(super) struct Writer {
 /// The content of a stream, in the order in which it comes.
 #[derive(Debug)]
 pub(super) struct Arriving {
-    messages: mpsc::UnboundedReceiver<Message>,
+    messages: mpsc::Receiver<Message>,
     end: Option<(Box<Envelope>, oneshot::Sender<Written>)>,
 }
 
@@ -90,7 +94,9 @@ impl ObjectTier {
             inner.remote.stats.dropped_full.increment();
             return None;
         };
-        let (stream, messages) = mpsc::unbounded_channel();
+        let room = usize::try_from(PART).unwrap_or_default();
+        // As many pieces as there is room for, and the end.
+        let (stream, messages) = mpsc::channel(room / PIECE_MIN + 1);
         let name = Name::of(key.bytes);
         let arriving = Arriving {
             messages,
@@ -105,7 +111,7 @@ impl ObjectTier {
             inner: Arc::clone(inner),
             name,
             stream,
-            room: Arc::new(Semaphore::new(usize::try_from(PART).unwrap_or_default())),
+            room: Arc::new(Semaphore::new(room)),
             length: 0,
             failed: None,
         })
@@ -161,13 +167,14 @@ async fn upload(inner: &Inner, name: Name, mut arriving: Arriving) {
 
 impl Writer {
     async fn send(&mut self, piece: Bytes) -> Result<(), Written> {
-        let bytes = u32::try_from(piece.len().min(usize::try_from(PART).unwrap_or_default()));
+        let most = usize::try_from(PART).unwrap_or(usize::MAX);
+        let bytes = u32::try_from(piece.len().clamp(PIECE_MIN, most));
         let room = Arc::clone(&self.room).acquire_many_owned(bytes.unwrap_or_default());
         let Ok(Ok(room)) = timeout(PATIENCE, room).await else {
             self.inner.remote.stats.dropped_full.increment();
             return Err(Written::Full);
         };
-        let sent = self.stream.send(Message::Piece(piece, room));
+        let sent = self.stream.try_send(Message::Piece(piece, room));
         sent.map_err(|_| Written::Unavailable)
     }
 }
@@ -198,7 +205,7 @@ impl slow::Writer for Writer {
                 Some(failed) => failed,
                 None => {
                     let end = Message::End(Box::new(envelope), told);
-                    match self.stream.send(end) {
+                    match self.stream.try_send(end) {
                         Ok(()) => hears.await.unwrap_or(Written::Unavailable),
                         Err(_) => Written::Unavailable,
                     }
