@@ -19,6 +19,7 @@ mod http2;
 mod http2_limits;
 mod large;
 mod methods;
+mod offline;
 mod origin_errors;
 mod origin_framing;
 mod origin_http2;

@@ -38,6 +38,10 @@ pub struct Site {
     /// answer, if it may be. 0 to 10, default 2.
     #[serde(default = "retries")]
     pub retries: Count,
+    /// Whether the origin is left alone: what is stored answers, as it does while the origin is
+    /// down, and nothing else does.
+    #[serde(default)]
+    pub offline: bool,
     /// `Host` towards the origin. Default (unset): the client's.
     #[serde(default)]
     pub host: Option<String>,
@@ -107,6 +111,7 @@ impl Site {
             origin_ca: None,
             origin_protocol: OriginProtocol::default(),
             retries: retries(),
+            offline: false,
             host: None,
             forward: Forward::default(),
             compress: Vec::new(),

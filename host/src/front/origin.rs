@@ -89,6 +89,10 @@ impl OriginClient {
         mut request: Request<Outgoing>,
         interim: Interim,
     ) -> Result<Response<OriginBody>, Failure> {
+        if site.upstream.outage.is_ordered() {
+            // What began before it was told so, and whatever did not ask.
+            return Err(Failure::Unreachable);
+        }
         let metrics = &site.metrics.origin;
         metrics.requests.increment();
         site.upstream.budget.deposit();

@@ -42,7 +42,10 @@ fn answer_down(
         Failure::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         _ => StatusCode::BAD_GATEWAY,
     };
-    let message = "the origin has failed and was not asked again; try again later\n";
+    let message = match exchange.site.upstream.outage.is_ordered() {
+        true => "this site is offline: what is not stored is not fetched\n",
+        false => "the origin has failed and was not asked again; try again later\n",
+    };
     let response = answer::own(status, message);
     come_back(exchange, response, (reason, shown), down.retry_in)
 }

@@ -6,6 +6,8 @@
 //! where it may, and after a few failures in a row what is not stored is refused at once. One
 //! request at a time tries, at the end of each pause, and the first answer ends it all.
 //!
+//! An operator may order the same, and then nobody tries until that is taken back.
+//!
 //! Only what speaks of the origin as a whole counts: no connection, no agreement on TLS, no answer
 //! in time. A connection that broke off may be the doing of a single request.
 
@@ -22,6 +24,9 @@ use crate::metrics::Counter;
 /// long does not make an origin down.
 const DOWN_FROM: u32 = 3;
 
+/// When clients of an origin that is left alone are told to come back.
+const OFFLINE_RETRY: Duration = Duration::from_mins(1);
+
 /// How an origin stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -31,6 +36,8 @@ pub enum Standing {
     Doubtful,
     /// Several in a row failed.
     Down,
+    /// It is left alone by order.
+    Offline,
 }
 
 impl Standing {
@@ -40,6 +47,7 @@ impl Standing {
             Self::Up => "up",
             Self::Doubtful => "doubtful",
             Self::Down => "down",
+            Self::Offline => "offline",
         }
     }
 }
@@ -75,6 +83,8 @@ pub struct Outage {
     /// Requests that were answered.
     answers: AtomicU64,
     state: Mutex<State>,
+    /// Whether nobody asks it, whatever it would answer.
+    by_order: bool,
     /// Times that it was found down.
     pub downs: Counter,
 }
@@ -101,8 +111,25 @@ impl Drop for Probe {
 }
 
 impl Outage {
+    /// One that was ordered, and does not end.
+    pub fn ordered() -> Self {
+        Self {
+            trouble: AtomicBool::new(true),
+            by_order: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether it was ordered.
+    pub fn is_ordered(&self) -> bool {
+        self.by_order
+    }
+
     /// How the origin stands.
     pub fn standing(&self) -> Standing {
+        if self.by_order {
+            return Standing::Offline;
+        }
         match self.lock().streak {
             0 => Standing::Up,
             1..DOWN_FROM => Standing::Doubtful,
@@ -114,6 +141,13 @@ impl Outage {
     pub fn admit(self: &Arc<Self>, now: Moment) -> Admission {
         if !self.trouble.load(Ordering::Relaxed) {
             return Admission::Open;
+        }
+        if self.by_order {
+            return Admission::Down(Down {
+                // The answer is 504, as that to `only-if-cached` is (RFC 9111 5.2.1.7).
+                failure: Failure::TimedOut,
+                retry_in: OFFLINE_RETRY,
+            });
         }
         let mut state = self.lock();
         let Some(failure) = state.last else {
@@ -140,7 +174,7 @@ impl Outage {
     /// A request was answered. Whether that ended an outage.
     pub fn answered(&self) -> bool {
         self.answers.fetch_add(1, Ordering::Relaxed);
-        if !self.trouble.load(Ordering::Relaxed) {
+        if self.by_order || !self.trouble.load(Ordering::Relaxed) {
             return false;
         }
         let mut state = self.lock();
@@ -259,5 +293,19 @@ mod tests {
         assert_eq!(outage.standing(), Standing::Up);
         outage.failed(Failure::TimedOut, outage.answers(), at(30_000), MIDDLE);
         assert_eq!(outage.standing(), Standing::Doubtful);
+    }
+
+    #[test]
+    fn what_was_ordered_does_not_end() {
+        let outage = Arc::new(Outage::ordered());
+        for ms in [0, 1_000, 3_600_000] {
+            let Admission::Down(down) = outage.admit(at(ms)) else {
+                panic!("nobody is to ask")
+            };
+            assert_eq!(down.retry_in, OFFLINE_RETRY);
+            assert!(!outage.answered(), "by who asked before");
+            assert_eq!(outage.standing(), Standing::Offline);
+        }
+        assert_eq!(outage.downs.get(), 0);
     }
 }

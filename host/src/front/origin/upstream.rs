@@ -33,6 +33,7 @@ struct Settings {
     /// The name that a server behind an IP address has to prove.
     host: Option<String>,
     retries: u32,
+    offline: bool,
 }
 
 /// The servers of one site.
@@ -96,6 +97,7 @@ impl Upstream {
             authorities,
             host: site.host.clone(),
             retries: u32::try_from(site.retries.length()).unwrap_or(u32::MAX),
+            offline: site.offline,
         };
         if let Some(before) = before
             && before.settings == settings
@@ -116,7 +118,10 @@ impl Upstream {
             addresses: Mutex::new(Addresses::of(&settings.origins, settings.host.as_deref())),
             looked_up: Notify::new(),
             budget: RetryBudget::default(),
-            outage: Arc::default(),
+            outage: Arc::new(match settings.offline {
+                true => Outage::ordered(),
+                false => Outage::default(),
+            }),
             turn: AtomicUsize::new(0),
             settings,
         }))

@@ -13,8 +13,8 @@ use bytes::Bytes;
 
 use super::content::Assembly;
 use super::format::{
-    FooterEntry, HEADER, RecordHeader, RecordKind, SUPERBLOCK, Superblock, UNIT,
-    encode_footer, footer_bytes, long, narrow, record_bytes, short,
+    FooterEntry, HEADER, RecordHeader, RecordKind, SUPERBLOCK, Superblock, UNIT, encode_footer,
+    footer_bytes, long, narrow, record_bytes, short,
 };
 use super::index::{Hash, Hits, Hour, Place};
 use super::io::write_all;

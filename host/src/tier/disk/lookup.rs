@@ -73,7 +73,8 @@ impl DiskTier {
                 Ok(read) => Ok(read),
                 Err(buffer) => {
                     let (reader, key) = (Arc::clone(shared), Box::<[u8]>::from(key.bytes));
-                    let read = move || reader.read_into(buffer, hash, located, &segment, Some(&key));
+                    let read =
+                        move || reader.read_into(buffer, hash, located, &segment, Some(&key));
                     shared.readers.run(read).await
                 }
             };
@@ -137,7 +138,11 @@ impl Shared {
         }
         let mut buffer = vec![0; short(length)];
         if !self.io.read_cached(&segment.file, &mut buffer, at) {
-            return Err(if length <= KEPT_MAX { buffer } else { Vec::new() });
+            return Err(if length <= KEPT_MAX {
+                buffer
+            } else {
+                Vec::new()
+            });
         }
         let read = self.record_in(buffer, hash, located, segment, Some(key));
         Ok(self.still(hash, located, segment, read))

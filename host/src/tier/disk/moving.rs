@@ -166,8 +166,7 @@ impl Shared {
     fn content_in_part(&self, segment: &Segment, entries: &[FooterEntry], now: u64) -> Vec<Held> {
         let live = |hash| {
             let located = self.index.get(hash)?;
-            let of_use =
-                located.place.kind == RecordKind::Parent && !located.expires.is_over(now);
+            let of_use = located.place.kind == RecordKind::Parent && !located.expires.is_over(now);
             let mut held = Held {
                 hash,
                 located,

@@ -65,7 +65,12 @@ fn large_content_that_is_hit_stays_and_what_is_not_goes() {
         drop(tier);
         let tier = open(dir.path(), CAPACITY);
         assert_eq!(tier.usage().entries, entries);
-        for (key, number) in [("a", Some(0)), ("idle", None), ("b", Some(2)), ("c", Some(3))] {
+        for (key, number) in [
+            ("a", Some(0)),
+            ("idle", None),
+            ("b", Some(2)),
+            ("c", Some(3)),
+        ] {
             assert_eq!(tier.which(key).await, number, "{key}");
         }
         assert_eq!(tier.scrub(u64::MAX).await.unwrap().damaged, 0);
@@ -140,7 +145,11 @@ fn the_rule_is_asked_about_content_of_any_size() {
         assert!((200_000..202_000).contains(&of("large").size));
         assert!((400_000..402_000).contains(&of("too large").size));
         assert!(of("small").hits == 3 && of("large").hits == 0);
-        assert_eq!(tier.stats().evicted.incomplete.get(), 0, "it was forgotten in time");
+        assert_eq!(
+            tier.stats().evicted.incomplete.get(),
+            0,
+            "it was forgotten in time"
+        );
         tier.stop();
     });
 }
