@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::Shared;
-use super::format::{CHUNK, HEADER, SUPERBLOCK, UNIT, chunks, chunks_match, long, short};
+use super::format::{
+    CHUNK, HEADER, RecordKind, SUPERBLOCK, UNIT, chunks, chunks_match, long, short,
+};
 use super::index::{Hash, Place};
 use super::readers::NotRead;
 use super::segment::Segment;
@@ -228,24 +230,59 @@ impl Assembly {
     }
 }
 
-/// Content in extents, which are not overwritten while it is held.
+/// Extents that are not overwritten while this is held, but for want of room.
+#[derive(Debug)]
+struct Pinned(Layout);
+
+impl Pinned {
+    /// `layout`, unless part of it is on its way out.
+    fn new(layout: Layout) -> Option<Self> {
+        for extent in &layout.extents {
+            extent.segment.pin();
+        }
+        let pinned = Self(layout);
+        // Asked after pinning: what was live then waits for the pin.
+        pinned.0.is_live().then_some(pinned)
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        for extent in &self.0.extents {
+            extent.segment.unpin();
+        }
+    }
+}
+
+/// Where content lies, and what leads to it.
+#[derive(Clone, Debug)]
+struct Whereabouts {
+    layout: Arc<Pinned>,
+    /// Goes if the content cannot be read.
+    parent: Place,
+}
+
+/// Content in extents.
 pub(super) struct DiskContent {
     shared: Arc<Shared>,
-    layout: Arc<Layout>,
+    key: Hash,
+    length: u64,
     digest: [u8; 32],
-    /// What leads to it, which goes if it cannot be read.
-    parent: (Hash, Place),
+    whereabouts: Arc<Mutex<Whereabouts>>,
     /// Where the latest read ended: what goes on there is read in larger steps.
     ended: AtomicU64,
     /// Whether some of it was found damaged.
     damaged: Arc<AtomicBool>,
 }
 
+/// What is in no place of its own yet.
+const NOWHERE: u64 = u64::MAX;
+
 impl std::fmt::Debug for DiskContent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DiskContent")
-            .field("length", &self.layout.length)
-            .field("extents", &self.layout.extents.len())
+            .field("length", &self.length)
+            .field("parent", &self.whereabouts().parent)
             .finish_non_exhaustive()
     }
 }
@@ -256,63 +293,85 @@ impl DiskContent {
         shared: Arc<Shared>,
         layout: Layout,
         digest: [u8; 32],
-        parent: (Hash, Place),
+        (key, parent): (Hash, Place),
     ) -> Option<Self> {
-        for extent in &layout.extents {
-            extent.segment.pin();
-        }
-        let content = Self {
+        let length = layout.length;
+        let layout = Arc::new(Pinned::new(layout)?);
+        Some(Self {
             shared,
-            layout: Arc::new(layout),
+            key,
+            length,
             digest,
-            parent,
-            ended: AtomicU64::new(u64::MAX),
+            whereabouts: Arc::new(Mutex::new(Whereabouts { layout, parent })),
+            ended: AtomicU64::new(NOWHERE),
             damaged: Arc::default(),
-        };
-        // Asked after pinning: what was live then waits for the pin.
-        content.layout.is_live().then_some(content)
+        })
+    }
+
+    fn whereabouts(&self) -> Whereabouts {
+        lock(&self.whereabouts).clone()
     }
 
     /// Where it lies and its digest, if it lies in the tier of `shared`, may be found there, and was
     /// sound so far.
     pub(super) fn shareable(&self, shared: &Arc<Shared>) -> Option<(Layout, [u8; 32])> {
-        let here = Arc::ptr_eq(&self.shared, shared) && self.layout.is_live();
+        let layout = self.whereabouts().layout;
+        let here = Arc::ptr_eq(&self.shared, shared) && layout.0.is_live();
         let sound = !self.damaged.load(Relaxed);
-        (here && sound).then(|| (self.layout.as_ref().clone(), self.digest))
+        (here && sound).then(|| (layout.0.clone(), self.digest))
     }
 }
 
-impl Drop for DiskContent {
-    fn drop(&mut self) {
-        for extent in &self.layout.extents {
-            extent.segment.unpin();
-        }
-    }
+fn lock(whereabouts: &Mutex<Whereabouts>) -> MutexGuard<'_, Whereabouts> {
+    whereabouts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Kept for DiskContent {
     fn len(&self) -> u64 {
-        self.layout.length
+        self.length
     }
 
     fn read(&self, at: u64) -> Reading {
-        let most = match self.ended.load(Relaxed) == at {
+        let ended = self.ended.load(Relaxed);
+        let most = match ended == at {
             true => long(READ_MAX),
             false => CHUNK,
         };
-        let Some(stretch) = self.layout.stretch(at, most) else {
+        let now = self.whereabouts();
+        let Some(stretch) = now.layout.0.stretch(at, most) else {
             return Box::pin(async { Ok(Bytes::new()) });
         };
         self.ended
             .store(at + stretch.length - stretch.skip, Relaxed);
-        let (shared, (hash, place)) = (Arc::clone(&self.shared), self.parent);
+        if ended != NOWHERE && ended != at {
+            // Somebody reads what was looked up before: that is as good as a lookup.
+            self.shared.index.hit(self.key);
+        }
+        let (shared, key, digest) = (Arc::clone(&self.shared), self.key, self.digest);
         let damaged = Arc::clone(&self.damaged);
+        let whereabouts = Arc::clone(&self.whereabouts);
         Box::pin(async move {
-            let read = match shared.cached_stretch(&stretch) {
+            let moved = !stretch.segment.is_live() && shared.is_elsewhere(key, now.parent);
+            let cached = match moved {
+                true => None,
+                false => shared.cached_stretch(&stretch),
+            };
+            let read = match cached {
                 Some(read) => Ok(read),
                 None => {
                     let reader = Arc::clone(&shared);
-                    let read = move || reader.read_stretch(&stretch);
+                    let read = move || {
+                        let found = moved.then(|| reader.follow(key, digest)).flatten();
+                        let stretch = match found {
+                            Some(found) => {
+                                let there = found.layout.0.stretch(at, most);
+                                *lock(&whereabouts) = found;
+                                there.unwrap_or(stretch)
+                            }
+                            None => stretch,
+                        };
+                        reader.read_stretch(&stretch)
+                    };
                     shared.readers.run(read).await
                 }
             };
@@ -320,11 +379,11 @@ impl Kept for DiskContent {
                 // The next request must not be promised what is not there.
                 Ok(Err(Unreadable::Damaged)) => {
                     damaged.store(true, Relaxed);
-                    shared.drop_content(hash);
+                    shared.drop_content(key);
                     Err(Unreadable::Damaged)
                 }
                 Ok(Err(Unreadable::Gone)) => {
-                    if shared.index.remove_at(hash, place) {
+                    if shared.index.remove_at(key, now.parent) {
                         shared.stats.evicted.incomplete.increment();
                     }
                     Err(Unreadable::Gone)
@@ -341,6 +400,23 @@ impl Kept for DiskContent {
 }
 
 impl Shared {
+    /// Whether another parent than the one at `place` is under `key` now.
+    fn is_elsewhere(&self, key: Hash, place: Place) -> bool {
+        let found = self.index.get(key).map(|found| found.place);
+        found.is_some_and(|found| found.kind == RecordKind::Parent && found != place)
+    }
+
+    /// Where the content of `key` lies now, if it still is the one with this `digest`. Blocks.
+    fn follow(&self, key: Hash, digest: [u8; 32]) -> Option<Whereabouts> {
+        let parent = self.index.get(key)?.place;
+        let (_, envelope, layout) = self.parent_at(key, parent)?;
+        let layout = (envelope.digest == digest).then(|| Pinned::new(layout))??;
+        Some(Whereabouts {
+            layout: Arc::new(layout),
+            parent,
+        })
+    }
+
     /// Reads `stretch` if the system has it in memory.
     fn cached_stretch(&self, stretch: &Stretch) -> Option<Result<Bytes, Unreadable>> {
         let mut bytes = vec![0; short(stretch.length)];

@@ -4,7 +4,8 @@
 //! that lie in the segment are copied, one at a time, and a new parent after them, whose table
 //! leads to them and to those that stay where they are. Who reads the content meanwhile reads on
 //! where it was: the segment waits for its readers. Until the new parent is written the old one
-//! counts; if the process ends in between, what was copied is found by nobody.
+//! counts; if the process ends in between, what was copied is found by nobody. Who reads the content
+//! after that, from where it was, is led to where it is.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
@@ -17,7 +18,7 @@ use super::format::{
     FooterEntry, HEADER, Record, RecordHeader, RecordKind, SUPERBLOCK, UNIT, chunks_match, long,
     record_bytes, short,
 };
-use super::index::{Found as Located, Hash, Hits};
+use super::index::{Found as Located, Hash, Hits, Place};
 use super::log::{Draft, Log, Right, Unwritten};
 use super::reclaim::place_of;
 use super::segment::Segment;
@@ -69,7 +70,7 @@ impl Log {
 
     /// Writes a whole record again, unless it is damaged or purged. The bytes that were written.
     fn copy_whole(&mut self, segment: &Segment, one: &Held) -> Result<u64, Unwritten> {
-        let Some((meta, content, envelope)) = self.shared.record_at(segment, one) else {
+        let Some((meta, content, envelope)) = self.shared.record_at(segment, one.hash, one.located.place) else {
             return Ok(0);
         };
         if self.forget_purged(one, &envelope) {
@@ -90,7 +91,7 @@ impl Log {
     /// Writes the extents in `segment` again, and a parent that leads to them, unless any of it is
     /// damaged, or purged. The bytes that were written.
     fn move_content(&mut self, segment: &Segment, one: &Held) -> Result<u64, Unwritten> {
-        let Some((meta, envelope, layout)) = self.shared.parent_at(one) else {
+        let Some((meta, envelope, layout)) = self.shared.parent_at(one.hash, one.located.place) else {
             return Ok(0);
         };
         if self.forget_purged(one, &envelope) {
@@ -172,7 +173,7 @@ impl Shared {
                 located,
                 bytes: u64::from(located.place.units) * UNIT,
             };
-            let (_, _, layout) = of_use.then(|| self.parent_at(&held))??;
+            let (_, _, layout) = of_use.then(|| self.parent_at(hash, located.place))??;
             let here = layout.extents.iter();
             let here = here.filter(|extent| extent.segment.nonce == segment.nonce);
             let here: u64 = here.map(|extent| record_bytes(0, extent.length)).sum();
@@ -236,9 +237,14 @@ impl Shared {
         kept
     }
 
-    /// The meta, the content and the envelope of a record in `segment`, verified. Blocks.
-    fn record_at(&self, segment: &Segment, one: &Held) -> Option<(Vec<u8>, Bytes, Envelope)> {
-        let place = one.located.place;
+    /// The meta, the content and the envelope of the record of `key` at `place` in `segment`,
+    /// verified. Blocks.
+    fn record_at(
+        &self,
+        segment: &Segment,
+        key: Hash,
+        place: Place,
+    ) -> Option<(Vec<u8>, Bytes, Envelope)> {
         let mut bytes = vec![0; short(u64::from(place.units) * UNIT)];
         let at = u64::from(place.unit) * UNIT;
         self.io.read(&segment.file, &mut bytes, at).ok()?;
@@ -247,7 +253,7 @@ impl Shared {
             let header = record.header;
             let itself = header.nonce == segment.nonce
                 && header.place == place.unit
-                && header.hash == one.hash.0
+                && header.hash == key.0
                 && header.kind == place.kind;
             let at = short(header.content_at());
             itself.then(|| (record.meta.to_vec(), at..at + record.content.len()))?
@@ -256,11 +262,11 @@ impl Shared {
         Some((meta, Bytes::from(bytes).slice(content), envelope))
     }
 
-    /// The meta and the envelope of a parent, and where its content lies, all of which is still
-    /// there. Blocks.
-    fn parent_at(&self, one: &Held) -> Option<(Vec<u8>, Envelope, Layout)> {
-        let segment = self.segments.get(one.located.place.segment)?;
-        let (meta, table, envelope) = self.record_at(&segment, one)?;
+    /// The meta and the envelope of the parent of `key` at `place`, and where its content lies, all
+    /// of which is still there. Blocks.
+    pub(super) fn parent_at(&self, key: Hash, place: Place) -> Option<(Vec<u8>, Envelope, Layout)> {
+        let segment = self.segments.get(place.segment)?;
+        let (meta, table, envelope) = self.record_at(&segment, key, place)?;
         let layout = self.layout_in(&table).ok()?;
         (layout.length == envelope.length).then_some((meta, envelope, layout))
     }
