@@ -275,7 +275,7 @@ pub(super) struct DiskContent {
     damaged: Arc<AtomicBool>,
 }
 
-/// What is in no place of its own yet.
+/// Where nothing was read yet.
 const NOWHERE: u64 = u64::MAX;
 
 impl std::fmt::Debug for DiskContent {
