@@ -70,7 +70,9 @@ impl Log {
 
     /// Writes a whole record again, unless it is damaged or purged. The bytes that were written.
     fn copy_whole(&mut self, segment: &Segment, one: &Held) -> Result<u64, Unwritten> {
-        let Some((meta, content, envelope)) = self.shared.record_at(segment, one.hash, one.located.place) else {
+        let Some((meta, content, envelope)) =
+            self.shared.record_at(segment, one.hash, one.located.place)
+        else {
             return Ok(0);
         };
         if self.forget_purged(one, &envelope) {
@@ -91,7 +93,8 @@ impl Log {
     /// Writes the extents in `segment` again, and a parent that leads to them, unless any of it is
     /// damaged, or purged. The bytes that were written.
     fn move_content(&mut self, segment: &Segment, one: &Held) -> Result<u64, Unwritten> {
-        let Some((meta, envelope, layout)) = self.shared.parent_at(one.hash, one.located.place) else {
+        let Some((meta, envelope, layout)) = self.shared.parent_at(one.hash, one.located.place)
+        else {
             return Ok(0);
         };
         if self.forget_purged(one, &envelope) {
