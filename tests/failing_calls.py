@@ -18,6 +18,7 @@ import select
 import signal
 import socket
 import struct
+import sys
 import threading
 import time
 
@@ -92,6 +93,7 @@ class Program:
         self.rule = {}
         self.waiting = []
         self.met = 0
+        self.halted = self.seen_halted = False
         self.wake, self.woken = os.pipe()
         self.over = False
         self.thread = threading.Thread(target=self.answer_all, daemon=True)
@@ -114,6 +116,19 @@ class Program:
         with self.lock:
             self.rule = {NUMBERS[name]: does for name, does in rule.items()}
         os.write(self.woken, b".")
+
+    def was_halted(self):
+        """Whether somebody has halted it (SIGSTOP) since this was last asked, or halts it now."""
+        while True:
+            pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
+            if pid == 0:
+                break
+            if not os.WIFSTOPPED(status) and not os.WIFCONTINUED(status):
+                sys.exit(f"the program has ended, with {status}")
+            self.halted = os.WIFSTOPPED(status)
+            self.seen_halted = True
+        seen, self.seen_halted = self.seen_halted, self.halted
+        return seen
 
     def stop(self):
         """Ends it; whether it ended well."""

@@ -7,6 +7,9 @@ fetched and stored at every tier, and old ones, which memory has lost. Windows w
 windows without one take turns, and the medians of each are compared. No window begins before every
 tier is well again.
 
+Others may halt the edge to have the machine for themselves (SIGSTOP); a window in which it was halted
+is measured anew.
+
 The disk fails where the edge calls the system (see failing_calls.py), so both kinds of windows pay
 alike for being watched. Every answer is checked to the byte.
 
@@ -224,10 +227,9 @@ def ask_at_a_rate(port, seconds, rate, paths):
                 answer = connection.take()
             except OSError:
                 counts["broken off"] = counts.get("broken off", 0) + 1
-                answer, fresh = None, Connection(port)
                 del asking[number]
                 connection.socket.close()
-                idle.append(fresh)
+                idle.append(Connection(port))
                 continue
             if answer is None:
                 continue
@@ -269,12 +271,17 @@ def ask_rest_forever(port, counted):
         return f"/cold/{dice.randint(max(1, newest - 1000), max(1, newest))}"
 
     while True:
-        _, counts = ask_at_a_rate(port, 2, REST, path)
+        try:
+            _, counts = ask_at_a_rate(port, 2, REST, path)
+        except ConnectionError:
+            # The edge has ended.
+            return
         counted.send(counts)
 
 
-def fetch(url):
-    return urllib.request.urlopen(url, timeout=5).read()
+def fetch(url, host=None):
+    request = urllib.request.Request(url, headers={"Host": host} if host else {})
+    return urllib.request.urlopen(request, timeout=5).read()
 
 
 def wait_until(what, holds, patience=60):
@@ -368,36 +375,45 @@ def measure(arguments, faults, fault, edge, hits, port, admin):
     """Percentiles, medians and recoveries by fault, and what the answers were."""
     wait_until("Larder", lambda: fetch(f"http://127.0.0.1:{admin}/readyz"))
     for number in range(HOT):
-        fetch(f"http://127.0.0.1:{port}/hot/{number}")
+        fetch(f"http://127.0.0.1:{port}/hot/{number}", "edge.test")
     rest = start(ask_rest_forever, port)
 
-    def window():
+    def window(name):
+        """Percentile and half of a window with the fault `name`, or with none; nothing if the edge
+        was halted meanwhile."""
+        wait_until("the edge to go on", lambda: not edge.was_halted(), 600)
+        if name in DISK:
+            DISK[name](edge)
+        elif name:
+            fault.value = STORE.index(name)
+        # Until somebody has met it.
+        time.sleep(0.2)
         hits.send((port, arguments.seconds))
-        return hits.recv()
+        p99, half, counts = hits.recv()
+        edge.work()
+        fault.value = -1
+        if edge.was_halted():
+            return None
+        add(answers, counts)
+        took = wait_until("every tier", lambda: set(states(admin).values()) == {"online"}, 600)
+        if name and not edge.was_halted():
+            slowest[name] = max(slowest[name], took)
+        return p99, half
 
-    # Both sides warm up.
-    time.sleep(5)
-    window()
+    def until_measured(name):
+        while True:
+            if measured := window(name):
+                return measured
+
     figures = {name: ([], []) for name in faults}
     slowest, answers, others = dict.fromkeys(faults, 0.0), {}, {}
+    # Both sides warm up.
+    for _ in range(3):
+        until_measured(None)
     for _ in range(arguments.rounds):
         for name in random.sample(faults, len(faults)):
             for broken in random.sample([False, True], 2):
-                if broken:
-                    if name in DISK:
-                        DISK[name](edge)
-                    else:
-                        fault.value = STORE.index(name)
-                    # Until somebody has met it.
-                    time.sleep(0.2)
-                p99, half, counts = window()
-                figures[name][broken].append((p99, half))
-                add(answers, counts)
-                if broken:
-                    edge.work()
-                    fault.value = -1
-                    well = lambda: set(states(admin).values()) == {"online"}
-                    slowest[name] = max(slowest[name], wait_until("every tier", well))
+                figures[name][broken].append(until_measured(name if broken else None))
     while rest.poll():
         add(others, rest.recv())
     return figures, slowest, answers, others, edge.met
