@@ -7,10 +7,11 @@
 //!
 //! So an older record is found again if the later one is lost with all that told of it. Lives of
 //! segments are numbered without gaps: where one is missing, or has a superblock that cannot be
-//! read, all that is older is doubted, and validated before it is used. What nobody can tell is lost
-//! unnoticed: the end of a segment that was not synced when the power failed, and what lies behind
-//! a damaged record in a segment whose footer is damaged too. A purge is never undone, whatever is
-//! lost: it has a log of its own.
+//! read, all that is older is doubted, and validated before it is used. Of a damaged record its head
+//! tells which key it was for, and nothing older is found under that. What nobody can tell is lost
+//! unnoticed: the end of a segment that was not synced when the power failed, and a record whose
+//! head is damaged in a segment without a footer; what lies behind it is found. A purge is never
+//! undone, whatever is lost: it has a log of its own.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -30,6 +31,8 @@ use crate::tier::envelope::Envelope;
 const THREADS_MAX: usize = 4;
 /// Keys that may be superseded while the tier loads. Beyond them nothing more is loaded.
 const SUPERSEDED_MAX: usize = 1 << 20;
+/// Bytes that are looked through at a time for the next record behind a damaged one.
+const LOOK: u64 = 1 << 20;
 /// Entries that are looked at without letting anybody supersede them.
 const LOT: usize = 256;
 
@@ -187,7 +190,10 @@ impl Shared {
         ordinal.is_none_or(|ordinal| (ordinal, there.unit) < (segment.ordinal, place.unit))
     }
 
-    /// Goes through the records of a segment that was not sealed, up to the first that is not whole.
+    /// Goes through the records of a segment that was not sealed, past those that are damaged.
+    ///
+    /// Every head that names this life was written in it, and none twice to one place: a segment that
+    /// fails is given up as a whole.
     fn walk(&self, segment: &Segment) -> Walked {
         let mut walked = Walked {
             end: SUPERBLOCK,
@@ -195,33 +201,42 @@ impl Shared {
             floors: Floors::default(),
         };
         let full = self.identity.segment_bytes;
-        loop {
-            let mut head = vec![0; short(HEADER)];
-            if walked.end + HEADER > full
-                || self.io.read(&segment.file, &mut head, walked.end).is_err()
-            {
-                return walked;
-            }
-            let Some(header) = RecordHeader::decode(&head) else {
-                return walked;
-            };
+        while let Some(header) = self.next_head(segment, walked.end) {
+            let at = u64::from(header.place) * UNIT;
             let entries = long(walked.entries.len()) + 1;
-            let fits =
-                walked.end + header.bytes() + footer_bytes(entries, long(Floors::MAX)) <= full;
-            let here = u64::from(header.place) * UNIT == walked.end;
-            if header.nonce != segment.nonce || !here || !fits {
-                return walked;
-            }
+            let fits = at + header.bytes() + footer_bytes(entries, long(Floors::MAX)) <= full;
             let mut bytes = vec![0; short(header.bytes())];
-            if self.io.read(&segment.file, &mut bytes, walked.end).is_err() {
-                return walked;
+            if !fits || self.io.read(&segment.file, &mut bytes, at).is_err() {
+                break;
             }
-            let Ok(record) = Record::verify(&bytes) else {
-                return walked;
-            };
-            walked.count(&record);
-            walked.end += header.bytes();
+            match Record::verify(&bytes) {
+                Ok(record) => walked.count(&record),
+                Err(_) => walked.count_damaged(&header),
+            }
+            walked.end = at + header.bytes();
         }
+        walked
+    }
+
+    /// The head of the first record of `segment` that lies at `from` or behind it.
+    fn next_head(&self, segment: &Segment, from: u64) -> Option<RecordHeader> {
+        let full = self.identity.segment_bytes;
+        // Where it is to be, and then wherever it is.
+        let (mut at, mut look) = (from, HEADER);
+        while at + HEADER <= full {
+            let mut bytes = vec![0; short(look.min(full - at))];
+            self.io.read(&segment.file, &mut bytes, at).ok()?;
+            let heads = bytes.chunks_exact(short(UNIT)).map(RecordHeader::decode);
+            let is_it = |(place, header): (u64, Option<RecordHeader>)| {
+                header.filter(|it| it.nonce == segment.nonce && u64::from(it.place) == place)
+            };
+            if let Some(header) = (at / UNIT..).zip(heads).find_map(is_it) {
+                return Some(header);
+            }
+            at += look;
+            look = LOOK;
+        }
+        None
     }
 }
 
@@ -233,18 +248,29 @@ struct Walked {
 }
 
 impl Walked {
-    fn count(&mut self, record: &Record<'_>) {
-        let header = &record.header;
-        if header.kind == RecordKind::Extent {
-            return;
-        }
+    fn add(&mut self, header: &RecordHeader, kind: RecordKind) {
         self.entries.push(FooterEntry {
             hash: header.hash,
             place: header.place,
             units: header.units,
             expires: header.expires,
-            kind: header.kind,
+            kind,
         });
+    }
+
+    /// What cannot be read any more superseded what is older all the same.
+    fn count_damaged(&mut self, header: &RecordHeader) {
+        if header.kind != RecordKind::Extent {
+            self.add(header, RecordKind::Tombstone);
+        }
+    }
+
+    fn count(&mut self, record: &Record<'_>) {
+        let header = &record.header;
+        if header.kind == RecordKind::Extent {
+            return;
+        }
+        self.add(header, header.kind);
         // A form that cannot be read will not be served either.
         if let Ok(envelope) = Envelope::decode(record.meta) {
             self.floors.lower(envelope.born.node, envelope.born.purge);

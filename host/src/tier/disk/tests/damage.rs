@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::format::{RecordHeader, UNIT};
 use super::*;
 
 const CAPACITY: u64 = 5 * MIB;
@@ -99,6 +100,67 @@ fn a_flipped_bit_is_a_miss_wherever_it_is() {
         lost += u64::from(found < KEYS);
     }
     assert!(whole > 0 && lost > 0, "{whole} {lost}");
+}
+
+/// Where in `bytes` the record with the content `content` begins, and where its content does.
+fn record_of(bytes: &[u8], content: &[u8]) -> Option<(usize, usize)> {
+    let at = bytes.windows(content.len()).position(|it| it == content)?;
+    let units = (0..=at / short(UNIT)).rev();
+    let mut heads = units.map(|unit| unit * short(UNIT));
+    let head = heads.find(|head| RecordHeader::decode(&bytes[*head..]).is_some());
+    Some((head?, at))
+}
+
+/// What a process that is killed leaves that stored `key` as 1, `between` as 2, and `key` as 3, with
+/// a bit flipped in the content of `number`, or in its head.
+fn hurt(dir: &Path, number: u64, in_head: bool) {
+    let tier = open(dir, CAPACITY);
+    let mut files = run(async {
+        for (key, number) in [("key", 1), ("between", 2), ("key", 3)] {
+            tier.put(&small(key, number, 1_000), BORN).await;
+        }
+        tier.settle().await;
+        copied(dir)
+    });
+    tier.stop();
+    let hurt = files.iter_mut().filter_map(|(_, bytes)| {
+        let (head, at) = record_of(bytes, &content(number, 1_000))?;
+        bytes[if in_head { head + 20 } else { at }] ^= 1;
+        Some(())
+    });
+    assert_eq!(hurt.count(), 1);
+    restore(dir, &files);
+}
+
+#[test]
+fn what_lies_behind_damage_in_a_segment_that_was_not_sealed_is_found() {
+    for in_head in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        hurt(dir.path(), 2, in_head);
+        // From the records, and then from the footer.
+        for _ in 0..2 {
+            let tier = open(dir.path(), CAPACITY);
+            run(async {
+                assert_eq!(tier.which("key").await, Some(3));
+                assert_eq!(tier.which("between").await, None);
+            });
+            tier.stop();
+        }
+    }
+}
+
+#[test]
+fn what_a_damaged_record_superseded_is_not_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    hurt(dir.path(), 3, false);
+    for _ in 0..2 {
+        let tier = open(dir.path(), CAPACITY);
+        run(async {
+            assert_eq!(tier.which("key").await, None);
+            assert_eq!(tier.which("between").await, Some(2));
+        });
+        tier.stop();
+    }
 }
 
 #[test]
