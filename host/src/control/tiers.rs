@@ -163,24 +163,6 @@ fn counts(values: [u64; 6]) -> [(&'static str, &'static str, u64); 7] {
     ]
 }
 
-const fn count(name: &'static str, help: &'static str, value: u64) -> Figure {
-    Figure {
-        name,
-        help,
-        is_count: true,
-        value,
-    }
-}
-
-const fn size(name: &'static str, help: &'static str, value: u64) -> Figure {
-    Figure {
-        name,
-        help,
-        is_count: false,
-        value,
-    }
-}
-
 impl Told {
     fn memory(usage: Usage, stats: &Stats, promoted: u64) -> Self {
         let rejected = stats.rejected_too_large + stats.rejected_no_room + stats.rejected_disabled;
@@ -201,43 +183,43 @@ impl Told {
                 .map(|(reason, evicted)| (reason.as_str(), evicted.entries, Some(evicted.bytes)))
                 .collect(),
             figures: vec![
-                size(
+                Figure::size(
                     "reserved_bytes",
                     "Bytes set aside for responses that are arriving.",
                     usage.reserved,
                 ),
-                size(
+                Figure::size(
                     "guest_memory_bytes",
                     "Memory of eviction policies.",
                     usage.guest_memory,
                 ),
-                count("rejected", "Entries that the tier did not take.", rejected),
-                count(
+                Figure::count("rejected", "Entries that the tier did not take.", rejected),
+                Figure::count(
                     "rejected_too_large",
                     "Entries too large for the tier.",
                     stats.rejected_too_large,
                 ),
-                count(
+                Figure::count(
                     "superseded",
                     "Stores that a purge overtook.",
                     stats.superseded,
                 ),
-                count(
+                Figure::count(
                     "lost_events",
                     "Hits that no policy was told of.",
                     stats.lost_events,
                 ),
-                count(
+                Figure::count(
                     "resyncs",
                     "Policies told of all residents anew.",
                     stats.resyncs,
                 ),
-                count(
+                Figure::count(
                     "wrong_answers",
                     "Wrong lists of victims.",
                     stats.wrong_answers,
                 ),
-                count(
+                Figure::count(
                     "shard_resets",
                     "Shards emptied after a panic.",
                     stats.shard_resets,

@@ -354,12 +354,7 @@ impl DiskTier {
     /// Counts and sizes of its own.
     pub fn figures(&self) -> Vec<Figure> {
         let shared = &self.shared;
-        let size = |name, help, value| Figure {
-            name,
-            help,
-            is_count: false,
-            value,
-        };
+        let size = Figure::size;
         let mut figures = shared.stats.figures();
         let files = long(shared.files.load(Relaxed));
         figures.extend([

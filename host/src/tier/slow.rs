@@ -188,6 +188,28 @@ pub struct Figure {
     pub value: u64,
 }
 
+impl Figure {
+    /// A number that only rises.
+    pub const fn count(name: &'static str, help: &'static str, value: u64) -> Self {
+        Self {
+            name,
+            help,
+            is_count: true,
+            value,
+        }
+    }
+
+    /// A number that rises and falls.
+    pub const fn size(name: &'static str, help: &'static str, value: u64) -> Self {
+        Self {
+            name,
+            help,
+            is_count: false,
+            value,
+        }
+    }
+}
+
 /// How a tier is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {

@@ -56,12 +56,7 @@ pub struct Evicted {
 impl Stats {
     /// The counts that not every tier has.
     pub(super) fn figures(&self) -> Vec<Figure> {
-        let count = |name, help, counter: &Counter| Figure {
-            name,
-            help,
-            is_count: true,
-            value: counter.get(),
-        };
+        let count = |name, help, counter: &Counter| Figure::count(name, help, counter.get());
         vec![
             count(
                 "queue_dropped",

@@ -94,24 +94,24 @@ impl SlowTier for ObjectTier {
             Request::Complete,
         ];
         let mut figures = vec![
-            count(
+            Figure::count(
                 "requests_read",
                 "Requests that read an object.",
                 asked(&reads),
             ),
-            count("requests_write", "Requests that wrote one.", asked(&writes)),
-            count(
+            Figure::count("requests_write", "Requests that wrote one.", asked(&writes)),
+            Figure::count(
                 "requests_list",
                 "Requests for a list.",
                 asked(&[Request::List]),
             ),
-            count(
+            Figure::count(
                 "requests_delete",
                 "Requests that deleted an object, or gave up one in parts.",
                 asked(&[Request::Delete, Request::Abort]),
             ),
-            count("read_bytes", "Bytes read.", stats.read_bytes.get()),
-            count("written_bytes", "Bytes written.", stats.written_bytes.get()),
+            Figure::count("read_bytes", "Bytes read.", stats.read_bytes.get()),
+            Figure::count("written_bytes", "Bytes written.", stats.written_bytes.get()),
         ];
         figures.extend(self.figures_of_work());
         figures
@@ -141,77 +141,57 @@ impl ObjectTier {
     fn figures_of_work(&self) -> Vec<Figure> {
         let (stats, waiting) = (self.stats(), self.waiting());
         vec![
-            size(
+            Figure::size(
                 "queue_entries",
                 "Entries that wait to be written.",
                 waiting.items,
             ),
-            size(
+            Figure::size(
                 "queue_bytes",
                 "Bytes that wait to be written.",
                 waiting.bytes,
             ),
-            size(
+            Figure::size(
                 "outdated",
                 "Entries that the store may go on holding although they have a successor, and that are not used.",
                 self.outdated(),
             ),
-            count(
+            Figure::count(
                 "dropped",
                 "Entries not written because too much waited, or at the end.",
                 stats.dropped_full.get() + stats.dropped_large.get() + stats.abandoned.get(),
             ),
-            count("uploads", "Entries that were uploaded.", stats.writes.get()),
-            count(
+            Figure::count("uploads", "Entries that were uploaded.", stats.writes.get()),
+            Figure::count(
                 "upload_failures",
                 "Entries that were taken and could not be uploaded.",
                 stats.write_failures.get(),
             ),
-            count(
+            Figure::count(
                 "corrupt",
                 "Entries that were not what was stored.",
                 stats.damaged.get(),
             ),
-            count(
+            Figure::count(
                 "retries",
                 "Requests that were made again.",
                 stats.retries.get(),
             ),
-            count(
+            Figure::count(
                 "hedges",
                 "Lookups that were asked for twice.",
                 stats.hedges.get(),
             ),
-            count(
+            Figure::count(
                 "breaker_opened",
                 "Times that the breaker opened.",
                 stats.opened.get(),
             ),
-            count(
+            Figure::count(
                 "withheld",
                 "Requests that the breaker or a pause held back.",
                 stats.withheld.get(),
             ),
         ]
-    }
-}
-
-/// A number that only rises.
-const fn count(name: &'static str, help: &'static str, value: u64) -> Figure {
-    Figure {
-        name,
-        help,
-        is_count: true,
-        value,
-    }
-}
-
-/// A number that rises and falls.
-const fn size(name: &'static str, help: &'static str, value: u64) -> Figure {
-    Figure {
-        name,
-        help,
-        is_count: false,
-        value,
     }
 }
