@@ -179,6 +179,8 @@ pub struct HookSlot {
     serial: AtomicU64,
     state: Mutex<SlotState>,
     on_change: std::sync::OnceLock<OnChange>,
+    /// Held by whoever tells of a change.
+    telling: Mutex<()>,
 }
 
 /// Called after the activation of a slot changed.
@@ -223,6 +225,7 @@ impl HookSlot {
                 tripped: None,
             }),
             on_change: std::sync::OnceLock::new(),
+            telling: Mutex::new(()),
         }
     }
 
@@ -296,6 +299,9 @@ impl HookSlot {
 
     fn changed(&self, next: &Arc<Activation>) {
         if let Some(OnChange(notify)) = self.on_change.get() {
+            // One after the other: a trip and an operator may change it at once, and who is told last
+            // must find what runs in the end.
+            let _telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
             notify(next);
         }
     }
@@ -343,6 +349,38 @@ mod tests {
         slot.activate(&second);
         slot.trip(&first, Trip::InARow);
         assert_eq!(slot.serial(), second.serial);
+    }
+
+    #[test]
+    fn of_two_changes_beside_each_other_the_last_one_told_finds_what_runs() {
+        use std::sync::mpsc;
+        let slot = Arc::new(HookSlot::new(activation("a@1")));
+        let told = Arc::new(Mutex::new((0, None)));
+        let (came, has_come) = mpsc::channel();
+        let (go_on, goes_on) = mpsc::channel::<()>();
+        let first = Mutex::new(Some((came, goes_on)));
+        let (weak, hears) = (Arc::downgrade(&slot), Arc::clone(&told));
+        slot.notify(OnChange(Box::new(move |_| {
+            let runs = weak.upgrade().expect("it is there").serial();
+            let gate = first.lock().unwrap().take();
+            if let Some((came, goes_on)) = gate {
+                came.send(()).unwrap();
+                // Until the other one has been told, which must not be before.
+                let patience = std::time::Duration::from_millis(200);
+                goes_on.recv_timeout(patience).unwrap_or_default();
+            }
+            let mut told = hears.lock().unwrap();
+            *told = (told.0 + 1, Some(runs));
+        })));
+        let late = {
+            let slot = Arc::clone(&slot);
+            std::thread::spawn(move || slot.activate(&activation("a@2")))
+        };
+        has_come.recv().unwrap();
+        slot.activate(&activation("a@3"));
+        drop(go_on);
+        late.join().unwrap();
+        assert_eq!(*told.lock().unwrap(), (2, Some(slot.serial())));
     }
 
     #[test]
