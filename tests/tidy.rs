@@ -9,7 +9,14 @@ use std::path::{Path, PathBuf};
 /// The house in floors, the lowest first. A module may name its own tree and lower floors; two
 /// modules on one floor know nothing of each other.
 const FLOORS: &[&[&str]] = &[
-    &["clock", "embedded", "metrics", "tasks"],
+    &[
+        "clock",
+        "embedded",
+        "little_endian",
+        "metrics",
+        "sync",
+        "tasks",
+    ],
     &["entry"],
     &["rfc9111"],
     &["config", "tier"],

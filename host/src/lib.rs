@@ -34,7 +34,7 @@
 //! | 4 | [`front`] answers clients; [`control`] is what an operator can do, [`admin`] that over HTTP; [`program`] runs components off the request path; [`simulate`] replays traces |
 //! | 3 | [`policy`] keeps, loads and calls guests; [`cache`] finds, stores, joins and purges; [`client`] calls an admin API |
 //! | 2 | [`tier`] holds entries within a budget; [`config`] is what an operator can set |
-//! | 1 | [`rfc9111`] the rules of HTTP caching, pure; [`entry`], [`metrics`], [`tasks`], [`clock`], [`embedded`] |
+//! | 1 | [`rfc9111`] the rules of HTTP caching, pure; [`entry`], [`metrics`], [`tasks`], [`clock`], [`embedded`], `little_endian`, `sync` |
 //!
 //! # What holds everywhere
 //!
@@ -60,11 +60,13 @@ pub mod demo;
 pub mod embedded;
 pub mod entry;
 pub mod front;
+mod little_endian;
 pub mod metrics;
 pub mod policy;
 pub mod program;
 pub mod rfc9111;
 pub mod server;
 pub mod simulate;
+mod sync;
 pub mod tasks;
 pub mod tier;

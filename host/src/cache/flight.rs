@@ -8,8 +8,6 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -18,6 +16,8 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use crate::clock;
 use crate::entry::{CacheKey, Entry, SiteId, Tag};
 use crate::rfc9111::content_range::ContentRange;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Bytes a flight keeps that no tier will store.
 pub const WINDOW: u64 = 8 << 20;
@@ -111,7 +111,7 @@ pub enum Shared {
 }
 
 /// Flights so far.
-static BEGUN: AtomicU64 = AtomicU64::new(0);
+static BEGUN: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
 /// A fetch that others may join.
 #[derive(Debug)]

@@ -10,11 +10,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use crate::entry::SiteId;
 use crate::metrics::Counter;
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Fetches that wait for a place of one origin, at most.
 const WAITING_MAX: usize = 10_000;

@@ -6,7 +6,6 @@
 //! go first, and a request that finds nothing fetches as if nothing had been.
 
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lru::LruCache;
@@ -16,6 +15,7 @@ use super::flight::Failure;
 use crate::clock::Moment;
 use crate::entry::{CacheKey, SiteId, Tag};
 use crate::metrics::Counter;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Keys that are remembered, at most: with their tags about 12 MiB.
 pub const KEYS_MAX: usize = SHARDS * SHARD_MAX;

@@ -22,6 +22,7 @@ use super::Effect;
 use super::purges::Mark;
 use crate::clock;
 use crate::entry::{SiteId, Tag};
+use crate::little_endian::Fields;
 use crate::tier::Selection;
 
 const MAGIC: &[u8; 8] = b"LARDERPL";
@@ -104,7 +105,7 @@ impl Tally {
     }
 
     fn decode(fields: &mut Fields<'_>) -> Option<Self> {
-        let guarded = fields.0.get(..TALLY - 4)?;
+        let guarded = fields.rest().get(..TALLY - 4)?;
         let (length, sum, crc) = (fields.u64()?, fields.u32()?, fields.u32()?);
         (crc == crc32fast::hash(guarded)).then_some(Self { length, sum })
     }
@@ -125,7 +126,7 @@ pub(super) fn decode(bytes: &[u8]) -> Found {
             false => Found::Foreign,
         };
     };
-    let mut fields = Fields(header);
+    let mut fields = Fields::new(header);
     let magic = fields.take(8);
     let (version, node, crc) = (fields.u32(), fields.u64(), fields.u32());
     let guarded = header.get(..HEADER - 4).unwrap_or_default();
@@ -143,7 +144,7 @@ fn tallied(bytes: &[u8]) -> Vec<Logged> {
     let Some((tallies, bytes)) = bytes.split_at_checked(TALLIES.len() * TALLY) else {
         return vec![lost(&[])];
     };
-    let tallies = tallies.chunks(TALLY).map(Fields);
+    let tallies = tallies.chunks(TALLY).map(Fields::new);
     let tallies = tallies.filter_map(|mut fields| Tally::decode(&mut fields));
     let tally = tallies.max_by_key(|it| it.length);
     let (mut frames, rest) = whole(bytes);
@@ -171,10 +172,10 @@ fn untallied(bytes: &[u8]) -> Vec<Logged> {
 fn whole(bytes: &[u8]) -> (Vec<Logged>, &[u8]) {
     let mut frames = Vec::new();
     let mut rest = bytes;
-    let mut fields = Fields(bytes);
+    let mut fields = Fields::new(bytes);
     while let Some(logged) = next(&mut fields) {
         frames.push(logged);
-        rest = fields.0;
+        rest = fields.rest();
     }
     (frames, rest)
 }
@@ -189,25 +190,6 @@ struct Frame {
     all: bool,
     sites: Vec<u64>,
     tags: Vec<u64>,
-}
-
-/// Reads numbers one after another.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
-    }
 }
 
 /// That purges after `frames` are lost.

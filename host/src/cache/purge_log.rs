@@ -18,11 +18,11 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Effect;
 use super::purge_file::{self, Found, Logged, TALLIES, Tally, VERSION};
 use crate::clock;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes that wait to be written while the device takes none.
 const PENDING_MAX: usize = 16 << 20;
@@ -53,7 +53,7 @@ pub enum LogError {
 }
 
 /// What a log asks of the system once it is open: a seam, so that tests can end it at any call.
-trait Medium: Debug + Send + Sync {
+pub(super) trait Medium: Debug + Send + Sync {
     /// Writes all of `bytes` at `at`. After an error, part of them may be there.
     fn write(&self, bytes: &[u8], at: u64) -> io::Result<()>;
 
@@ -142,7 +142,7 @@ impl PurgeLog {
     }
 
     /// The log of `node` on `medium`, which is at `path` and holds `earlier`, counted by `tally`.
-    fn over(
+    pub(super) fn over(
         medium: Box<dyn Medium>,
         path: &Path,
         node: u64,

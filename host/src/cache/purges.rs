@@ -12,13 +12,13 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Effect;
 use super::purge_file::Logged;
 use super::purge_log::PurgeLog;
 use crate::clock;
 use crate::entry::{KeyHasher, SiteId, Tag};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::tier::Selection;
 use crate::tier::envelope::{Born, Envelope};
 

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
 use crate::entry::{CacheKey, KeyView};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The lookups under way whose answer is a `T`. Bounded by the requests being served.
 #[derive(Debug)]

@@ -10,7 +10,6 @@
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use tokio::sync::watch;
@@ -18,6 +17,7 @@ use tokio::sync::watch;
 use super::Effect;
 use super::purges::Mark;
 use crate::metrics::Counter;
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::tier::{Purged, Selection};
 
 /// Receipts kept.

@@ -1,10 +1,9 @@
 //! Scrubs that an operator asked for: one at a time, of every tier that verifies what it holds.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use serde::Serialize;
 
 use super::lower::Lower;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes a second that a scrub reads at most, so that lookups keep most of the device.
 const PACE: u64 = 64 << 20;

@@ -4,10 +4,9 @@
 //! Keys share places, so what is told of one may be due to another: then something that might have
 //! been used is not, which costs a fetch. Nothing is ever told too late.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-
 use crate::entry::KeyView;
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// Places, a power of two: half a MiB of them.
 const PLACES: usize = 1 << 15;

@@ -13,6 +13,7 @@
 //! Decoding never panics, whatever the bytes are.
 
 use crate::entry::Unreadable;
+use crate::little_endian::Fields;
 
 /// The version of the format that is written, and the only one that is read.
 pub(super) const VERSION: u32 = 1;
@@ -169,33 +170,6 @@ pub(super) const fn record_bytes(meta: u64, content: u64) -> u64 {
     bytes.next_multiple_of(UNIT)
 }
 
-/// Reads numbers one after another.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-}
-
 /// The checksum at the end of `bytes` is right.
 fn guarded(bytes: &[u8]) -> Option<&[u8]> {
     let (rest, crc) = bytes.split_last_chunk::<4>()?;
@@ -267,7 +241,7 @@ impl Identity {
                 let whole = bytes.get(..Self::MANIFEST).and_then(guarded);
                 let identity = whole
                     .and_then(|whole| whole.get(HEAD..))
-                    .and_then(|rest| Self::read(&mut Fields(rest)));
+                    .and_then(|rest| Self::read(&mut Fields::new(rest)));
                 identity.map_or(Head::Unknown, Head::Known)
             }
             Head::Version(version) => Head::Version(version),
@@ -299,7 +273,7 @@ impl Superblock {
                 let whole = bytes.get(..Self::BYTES).and_then(guarded);
                 let superblock = whole
                     .and_then(|whole| whole.get(HEAD..))
-                    .and_then(|rest| Self::read(&mut Fields(rest)));
+                    .and_then(|rest| Self::read(&mut Fields::new(rest)));
                 superblock.map_or(Head::Unknown, Head::Known)
             }
             Head::Version(version) => Head::Version(version),
@@ -365,7 +339,7 @@ impl RecordHeader {
 
     /// The header at the start of `bytes`, if it is sound and its lengths agree.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut fields = Fields(guarded(bytes.get(..short(HEADER))?)?);
+        let mut fields = Fields::new(guarded(bytes.get(..short(HEADER))?)?);
         let magic = fields.u32()?;
         let [kind, _] = fields.array()?;
         let expires = fields.u16()?;
@@ -456,7 +430,7 @@ impl FooterEntry {
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
-        let mut fields = Fields(bytes);
+        let mut fields = Fields::new(bytes);
         let (hash, place, units) = (fields.u64()?, fields.u32()?, fields.u32()?);
         let expires = fields.u16()?;
         let [kind] = fields.array()?;
@@ -508,7 +482,7 @@ pub(super) fn encode_footer(
 impl Trailer {
     /// The trailer in `bytes`.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut fields = Fields(guarded(bytes.get(..short(TRAILER))?)?);
+        let mut fields = Fields::new(guarded(bytes.get(..short(TRAILER))?)?);
         let magic = fields.array::<8>()?;
         let (nonce, ordinal, end) = (fields.u64()?, fields.u64()?, fields.u64()?);
         let trailer = Self {
@@ -538,7 +512,7 @@ impl Trailer {
         let (floors, _) = floors.as_chunks::<16>();
         let entries = entries.iter().map(|bytes| FooterEntry::read(bytes));
         let floor = |bytes: &[u8; 16]| {
-            let mut fields = Fields(bytes);
+            let mut fields = Fields::new(bytes);
             Some((fields.u64()?, fields.u64()?))
         };
         Some((

@@ -11,10 +11,9 @@
 //! place    segment 22 | unit 20 | units 17 | spare 1 | kind 2 | hits 2
 //! ```
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use super::format::{RecordKind, UNITS_MAX, long, short};
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 
 const SHARDS: usize = 256;
 const SLOTS_MIN: usize = 8;

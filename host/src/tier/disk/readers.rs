@@ -5,11 +5,12 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Reads that wait, at most.
 const WAITING_MAX: usize = 1_024;
@@ -99,7 +100,7 @@ impl Readers {
         };
         for number in 0..threads.max(1) {
             let inner = Arc::clone(&readers.inner);
-            let thread = std::thread::Builder::new()
+            let thread = thread::Builder::new()
                 .name(format!("disk-read-{number}"))
                 .spawn(move || inner.work())?;
             readers.inner.lock().threads += 1;

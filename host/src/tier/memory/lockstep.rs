@@ -5,9 +5,6 @@
 //! before the next request. So the same requests always have the same outcome, which is what a
 //! simulation needs and a server cannot have.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
 use super::budget::Budget;
 use super::drain::Worker;
 use super::pace::{Lockstep as Terms, Pace, Room};
@@ -16,6 +13,8 @@ use super::shard::Locked;
 use super::stats::Stats;
 use super::{Domain, DomainSettings, Inner};
 use crate::entry::{Entry, KeyView};
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::tier::Usage;
 use crate::tier::eviction::OrderSource;
 

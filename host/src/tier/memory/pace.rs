@@ -1,11 +1,10 @@
 //! Who sets the pace of a domain, and what follows from it: the time it goes by, and how much of
 //! its budget residents may have.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
 use super::budget::Budget;
 use super::signals::Marks;
 use crate::clock::{self, Moment};
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Who sets the pace.
 #[derive(Debug)]

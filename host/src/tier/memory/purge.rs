@@ -5,8 +5,6 @@
 //! force when it returns and carried out later (see `sweep`). What is only counted or made stale is
 //! listed first, so that an entry which is named twice counts once.
 
-use std::sync::Arc;
-
 use super::shard::sweep::{Manner, Part};
 use super::shard::walk::{Spot, Walk};
 use super::shard::{CHUNK, Contents, Departed, Locked, SLOTS};
@@ -14,6 +12,7 @@ use super::stats::EvictionReason;
 use super::{Domain, Inner};
 use crate::clock::Moment;
 use crate::entry::{Entry, SiteId, Tag};
+use crate::sync::{Arc, thread};
 use crate::tier::{Purged, Selection};
 
 /// Whether a chunk was the last one.
@@ -325,7 +324,7 @@ impl Inner {
             freed = freed.saturating_add(part.entries);
         }
         if freed > MANY {
-            let thread = std::thread::Builder::new().name("larder-free".to_owned());
+            let thread = thread::Builder::new().name("larder-free".to_owned());
             if let Err(error) = thread.spawn(move || drop(contents)) {
                 // The closure is dropped with the error, so the entries were freed here instead.
                 tracing::warn!(%error, "no thread to free purged entries");

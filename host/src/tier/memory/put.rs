@@ -1,13 +1,12 @@
 //! Storing an entry, and setting bytes aside for one that is still arriving.
 
-use std::sync::Arc;
-
 use super::budget::{Hold, Short};
 use super::room::Wanted;
 use super::shard::{Departed, Locked};
 use super::stats::EvictionReason;
 use super::{Domain, Inner};
 use crate::entry::Entry;
+use crate::sync::{Arc, thread};
 
 /// What came of a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +144,7 @@ impl Domain {
                         drop(departed);
                         // The eviction thread is awake and has no CPU: it gets this one for a
                         // moment. Only a store waits for it, and only so long.
-                        std::thread::yield_now();
+                        thread::yield_now();
                     }
                     return Put::Stored;
                 }

@@ -13,14 +13,14 @@ pub(super) mod walk;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::budget::{Budget, Hold};
 use super::events::{EventLog, Recording, Wake};
 use super::residents::{Resident, Residents};
 use super::tags::TagIndex;
 use crate::entry::{Entry, KeyView, SiteId};
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sweep::Sweeps;
 
 /// Entries that one hold of the lock removes at most, so that a hit waits for a microsecond.

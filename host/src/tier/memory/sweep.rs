@@ -7,13 +7,12 @@
 //! before it, and counts what none of them has purged by a look at every slot, which takes some
 //! hundredths of a microsecond each; one thread then carries them out together.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
-
 use super::shard::sweep::{Fresh, Manner, Part, SWEEPS_MAX, Sweep};
 use super::shard::{Departed, Locked, SLOTS};
 use super::stats::UnderWay;
 use super::{Domain, Inner, lock};
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
+use crate::sync::{Arc, Mutex, thread};
 use crate::tier::Purged;
 
 /// Entries from which on a purge is carried out in the background. Fewer take some milliseconds.
@@ -124,7 +123,7 @@ impl Inner {
         let sweeps = &self.sweeps;
         if sweeps.wanted.load(SeqCst) && !sweeps.has_thread.swap(true, SeqCst) {
             let inner = Arc::clone(self);
-            let thread = std::thread::Builder::new().name("larder-purge".to_owned());
+            let thread = thread::Builder::new().name("larder-purge".to_owned());
             if let Err(error) = thread.spawn(move || inner.carry_out_all()) {
                 tracing::warn!(%error, "no thread to carry out a purge");
                 self.carry_out_all();

@@ -1,16 +1,16 @@
 //! Checks everything a shard must keep true, for tests.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use super::Locked;
 use crate::entry::{Entry, SiteId, Tag};
+use crate::sync::Arc;
+use crate::sync::atomic::Ordering::Relaxed;
 
 impl Locked<'_> {
     /// The residents, least recently used first, after checking that table, slots, tags, sites
     /// and gauges agree.
-    pub(in crate::tier::memory) fn audit(&self) -> Vec<Arc<Entry>> {
+    pub(in super::super) fn audit(&self) -> Vec<Arc<Entry>> {
         let state = &*self.state;
         let mut tags: HashMap<Tag, Vec<(u64, u32)>> = HashMap::new();
         let mut sites: HashMap<SiteId, (u64, u64)> = HashMap::new();

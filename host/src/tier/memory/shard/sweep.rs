@@ -5,23 +5,23 @@
 //! that is covered carries the purges out on that entry first, so nobody sees what one has covered.
 
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use super::walk::Spot;
 use super::{CHUNK, Contents, Departed, Locked, Resident, State};
 use crate::clock::Moment;
 use crate::entry::{Entry, SiteId, Tag};
+use crate::sync::Arc;
+use crate::sync::atomic::Ordering::Relaxed;
 use crate::tier::Purged;
 
 /// Purges that may wait in a shard. Every lookup asks each of them.
-pub(in crate::tier::memory) const SWEEPS_MAX: usize = 32;
+pub(in super::super) const SWEEPS_MAX: usize = 32;
 /// Slots that one hold of the lock looks at, at most: each takes a look at its tags.
 const SLOTS: u32 = 128;
 
 /// What a sweep covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::tier::memory) enum Part {
+pub(in super::super) enum Part {
     /// Everything.
     All,
     /// Everything of a site.
@@ -32,7 +32,7 @@ pub(in crate::tier::memory) enum Part {
 
 /// What becomes of what a sweep covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::tier::memory) enum Manner {
+pub(in super::super) enum Manner {
     /// It goes.
     Remove,
     /// It is stale from this moment on.
@@ -41,7 +41,7 @@ pub(in crate::tier::memory) enum Manner {
 
 /// A purge that is in force, and not carried out on every entry yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::tier::memory) struct Sweep {
+pub(in super::super) struct Sweep {
     /// What it covers.
     part: Part,
     /// What becomes of that.
@@ -65,13 +65,13 @@ pub(super) struct Sweeps {
 
 /// An entry that a pass makes stale.
 #[derive(Debug)]
-pub(in crate::tier::memory) struct Fresh {
+pub(in super::super) struct Fresh {
     /// Where it is.
-    pub(in crate::tier::memory) spot: Spot,
+    pub(in super::super) spot: Spot,
     /// As it is.
-    pub(in crate::tier::memory) entry: Arc<Entry>,
+    pub(in super::super) entry: Arc<Entry>,
     /// Since when it is stale.
-    pub(in crate::tier::memory) since: Moment,
+    pub(in super::super) since: Moment,
 }
 
 impl Sweeps {
@@ -140,7 +140,7 @@ impl State {
 
 impl Contents {
     /// What of it no earlier purge had covered.
-    pub(in crate::tier::memory) fn uncounted(&self) -> Purged {
+    pub(in super::super) fn uncounted(&self) -> Purged {
         let gone = self.state.removals();
         if gone.is_empty() {
             return Purged {
@@ -155,18 +155,18 @@ impl Contents {
 
 impl Locked<'_> {
     /// Sweeps that have still to be carried out.
-    pub(in crate::tier::memory) fn sweeps(&self) -> usize {
+    pub(in super::super) fn sweeps(&self) -> usize {
         self.state.sweeps.pending.len()
     }
 
     /// Sweeps that will have removed what they cover, which must not count any more.
-    pub(in crate::tier::memory) fn removals(&self) -> Vec<Sweep> {
+    pub(in super::super) fn removals(&self) -> Vec<Sweep> {
         self.state.removals()
     }
 
     /// Entries that `part` covers and their bytes, from the index. What a sweep removes counts as
     /// long as it is there.
-    pub(in crate::tier::memory) fn count(&self, part: Part) -> Purged {
+    pub(in super::super) fn count(&self, part: Part) -> Purged {
         let (entries, bytes) = match part {
             Part::All => (self.entries(), self.shard.gauges.bytes.load(Relaxed)),
             Part::Site(site) => self.state.sites.get(&site).copied().unwrap_or_default(),
@@ -177,7 +177,7 @@ impl Locked<'_> {
 
     /// Counts as [`Self::count`] does, but only in the slots of `range`, what was inserted no later
     /// than `horizon`, and without what `gone` cover.
-    pub(in crate::tier::memory) fn count_without(
+    pub(in super::super) fn count_without(
         &self,
         range: Range<u32>,
         part: Part,
@@ -189,12 +189,7 @@ impl Locked<'_> {
 
     /// Puts a purge of all that `part` covers and that was inserted no later than `horizon` in
     /// force. The caller has made sure that there is room for it.
-    pub(in crate::tier::memory) fn begin_sweep(
-        &mut self,
-        part: Part,
-        manner: Manner,
-        horizon: u64,
-    ) {
+    pub(in super::super) fn begin_sweep(&mut self, part: Part, manner: Manner, horizon: u64) {
         let sweeps = &mut self.state.sweeps;
         debug_assert!(sweeps.pending.len() < SWEEPS_MAX, "too many sweeps");
         sweeps.latest = sweeps.latest.wrapping_add(1);
@@ -214,7 +209,7 @@ impl Locked<'_> {
     }
 
     /// Begins a pass; false if there is nothing to do.
-    pub(in crate::tier::memory) fn begin_pass(&mut self) -> bool {
+    pub(in super::super) fn begin_pass(&mut self) -> bool {
         let end = self.slots_end();
         let sweeps = &mut self.state.sweeps;
         let ends = sweeps.pending.last().map(|sweep| sweep.number);
@@ -224,7 +219,7 @@ impl Locked<'_> {
 
     /// Takes the pass one step further: what is to go goes to `departed`, and what is to become
     /// stale is listed in `fresh`. False once it has ended.
-    pub(in crate::tier::memory) fn go_on(
+    pub(in super::super) fn go_on(
         &mut self,
         departed: &mut Departed<'_>,
         fresh: &mut Vec<Fresh>,
@@ -280,7 +275,7 @@ impl Locked<'_> {
     }
 
     /// Whether a sweep has purged the entry with this hash, which is still there.
-    pub(in crate::tier::memory) fn is_swept(&self, hash: u64) -> bool {
+    pub(in super::super) fn is_swept(&self, hash: u64) -> bool {
         let state = &*self.state;
         if state.sweeps.pending.is_empty() {
             return false;
@@ -293,7 +288,7 @@ impl Locked<'_> {
 
     /// Whether a sweep has still to be carried out on the entry with this hash.
     #[inline]
-    pub(in crate::tier::memory) fn owes(&self, hash: u64) -> bool {
+    pub(in super::super) fn owes(&self, hash: u64) -> bool {
         !self.state.sweeps.pending.is_empty() && self.owed(hash).is_some()
     }
 
@@ -303,7 +298,7 @@ impl Locked<'_> {
     }
 
     /// Carries the sweeps out on the entry with this hash.
-    pub(in crate::tier::memory) fn catch_up(&mut self, hash: u64, departed: &mut Departed<'_>) {
+    pub(in super::super) fn catch_up(&mut self, hash: u64, departed: &mut Departed<'_>) {
         match self.owed(hash) {
             Some(Manner::Remove) => self.take(hash, departed),
             Some(Manner::Soften(since)) => {

@@ -1,34 +1,34 @@
 //! Looking through a shard without changing it: for purges, listings and orders that start late.
 
 use std::ops::{ControlFlow, Range};
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Locked, SLOTS};
 use crate::clock::Moment;
 use crate::entry::{Entry, KeyView, SiteId, Tag};
+use crate::sync::Arc;
+use crate::sync::atomic::Ordering::Relaxed;
 
 /// A resident as an order that starts late is told of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::tier::memory) struct Listed {
+pub(in super::super) struct Listed {
     /// With the next, orders residents by use, least recent first: whether it was used since.
-    pub(in crate::tier::memory) is_used: bool,
+    pub(in super::super) is_used: bool,
     /// Its latest use, but for one since.
-    pub(in crate::tier::memory) last_access: u64,
+    pub(in super::super) last_access: u64,
     /// Its slot.
-    pub(in crate::tier::memory) slot: u32,
+    pub(in super::super) slot: u32,
     /// Keyed hash of its key.
-    pub(in crate::tier::memory) hash: u64,
+    pub(in super::super) hash: u64,
     /// Its charge.
-    pub(in crate::tier::memory) size: u64,
+    pub(in super::super) size: u64,
     /// Seconds of lifetime left.
-    pub(in crate::tier::memory) lifetime: Option<u64>,
+    pub(in super::super) lifetime: Option<u64>,
 }
 
 /// A place in a shard as of one insertion: what is there later under the same number is the same
 /// entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::tier::memory) struct Spot {
+pub(in super::super) struct Spot {
     slot: u32,
     inserted: u64,
 }
@@ -42,14 +42,14 @@ impl Spot {
 
 /// Where a walk along the entries of a tag goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::tier::memory) struct Resume {
+pub(in super::super) struct Resume {
     node: u32,
     spot: Spot,
 }
 
 /// What came of a step of a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::tier::memory) enum Walk {
+pub(in super::super) enum Walk {
     /// There is no more.
     Done,
     /// It goes on there.
@@ -61,7 +61,7 @@ pub(in crate::tier::memory) enum Walk {
 impl Locked<'_> {
     /// Lists up to `most` entries that carry `tag`, inserted no later than `horizon`, from where
     /// an earlier step stopped.
-    pub(in crate::tier::memory) fn walk_tag(
+    pub(in super::super) fn walk_tag(
         &self,
         tag: Tag,
         after: Option<Resume>,
@@ -106,7 +106,7 @@ impl Locked<'_> {
 
     /// Lists the slots in `range` that hold entries of `wanted` sites, inserted no later than
     /// `horizon`.
-    pub(in crate::tier::memory) fn spots(
+    pub(in super::super) fn spots(
         &self,
         range: Range<u32>,
         horizon: u64,
@@ -124,7 +124,7 @@ impl Locked<'_> {
     }
 
     /// Where the entry of exactly this key is.
-    pub(in crate::tier::memory) fn spot_of(&self, key: KeyView<'_>) -> Option<Spot> {
+    pub(in super::super) fn spot_of(&self, key: KeyView<'_>) -> Option<Spot> {
         self.peek(key)?;
         let slot = self.state.residents.find(key.hash)?;
         let inserted = self.state.residents.at(slot)?.inserted;
@@ -132,7 +132,7 @@ impl Locked<'_> {
     }
 
     /// The entry at `spot`, if it is there still and no sweep has purged it.
-    pub(in crate::tier::memory) fn at(&self, spot: Spot) -> Option<&Arc<Entry>> {
+    pub(in super::super) fn at(&self, spot: Spot) -> Option<&Arc<Entry>> {
         let there = self.state.residents.at(spot.slot)?;
         let same = there.inserted == spot.inserted && !self.is_swept(there.hash);
         same.then_some(&there.entry)
@@ -140,7 +140,7 @@ impl Locked<'_> {
 
     /// Puts `entry`, which differs only in what nothing here looks at, in place of the one at
     /// `spot`, if that is there still, and leaves that one in `entry`.
-    pub(in crate::tier::memory) fn exchange(&mut self, spot: Spot, entry: &mut Arc<Entry>) {
+    pub(in super::super) fn exchange(&mut self, spot: Spot, entry: &mut Arc<Entry>) {
         if self.at(spot).is_some()
             && let Some(resident) = self.state.residents.at_mut(spot.slot)
         {
@@ -150,29 +150,29 @@ impl Locked<'_> {
     }
 
     /// Residents.
-    pub(in crate::tier::memory) fn entries(&self) -> u64 {
+    pub(in super::super) fn entries(&self) -> u64 {
         self.shard.gauges.entries.load(Relaxed)
     }
 
     /// The number of the latest insertion.
-    pub(in crate::tier::memory) fn horizon(&self) -> u64 {
+    pub(in super::super) fn horizon(&self) -> u64 {
         self.state.insertions
     }
 
     /// One past the highest slot.
-    pub(in crate::tier::memory) fn slots_end(&self) -> u32 {
+    pub(in super::super) fn slots_end(&self) -> u32 {
         self.state.residents.end()
     }
 
     /// The oldest insertion that carries `tag`, if it is no later than `horizon`.
-    pub(in crate::tier::memory) fn oldest_tagged(&self, tag: Tag, horizon: u64) -> Option<u64> {
+    pub(in super::super) fn oldest_tagged(&self, tag: Tag, horizon: u64) -> Option<u64> {
         let slot = self.state.residents.at(self.state.tags.oldest(tag)?)?;
         (slot.inserted <= horizon).then_some(slot.hash)
     }
 
     /// The hash of the entry in `slot` if it is one of `wanted` sites, inserted no later than
     /// `horizon`.
-    pub(in crate::tier::memory) fn of_site(
+    pub(in super::super) fn of_site(
         &self,
         slot: u32,
         wanted: impl Fn(SiteId) -> bool,
@@ -183,7 +183,7 @@ impl Locked<'_> {
     }
 
     /// Lists up to a chunk of residents, from slot `from`, inserted no later than `horizon`.
-    pub(in crate::tier::memory) fn list(
+    pub(in super::super) fn list(
         &self,
         from: u32,
         horizon: u64,
