@@ -35,9 +35,6 @@ mod tags;
 mod tests;
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 
 use budget::Budget;
 use drain::Worker;
@@ -49,6 +46,9 @@ use stats::{Counters, EvictionReason, Stats};
 use sweep::Sweeps;
 
 use crate::entry::{Entry, KeyView, SiteId, Tag};
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::thread::JoinHandle;
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::tier::eviction::{OrderSource, ShardLimits};
 use crate::tier::{Purged, Usage};
 
@@ -172,13 +172,12 @@ impl Domain {
     /// How full the domain is. Takes no lock.
     pub fn usage(&self) -> Usage {
         let inner = &*self.inner;
-        // Read before the capacity, which only falls once use is below it.
-        let bytes = inner.budget.bytes();
+        let (bytes, capacity) = inner.budget.use_and_capacity();
         Usage {
             entries: inner.budget.entries(),
             bytes,
             reserved: inner.budget.reserved(),
-            capacity: inner.budget.capacity(),
+            capacity,
             max_entries: inner.budget.max_entries(),
             guest_memory: inner.guest_memory.load(Relaxed),
         }

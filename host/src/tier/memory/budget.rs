@@ -1,21 +1,29 @@
 //! What an eviction domain may use, in bytes and in entries, and who holds how much of it.
 //!
 //! A [`Hold`] owns a part of the budget and gives it back when dropped, so no path can forget to.
-//! Bytes and entries are acquired before anything becomes resident: use never exceeds the limit,
-//! not even between two instructions.
+//! Bytes and entries are acquired before anything becomes resident: use never exceeds the capacity,
+//! not even between two instructions. A limit below the capacity takes what is free from it at once,
+//! and what is given back until they are the same.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
+use super::lock;
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use crate::sync::{Mutex, MutexGuard};
 /// The budget of one domain.
 #[derive(Debug)]
 pub(super) struct Budget {
     bytes: AtomicU64,
     entries: AtomicU64,
     reserved: AtomicU64,
-    /// Bytes that may be acquired. Below `capacity` only while the domain is being shrunk.
+    /// Bytes that can be acquired.
+    ///
+    /// INVARIANT: with `bytes` never more than `capacity`.
+    free: AtomicU64,
+    /// Bytes that may be in use. Below `capacity` only while the domain is being shrunk.
     limit: AtomicU64,
-    /// INVARIANT: never below `bytes`; this is the capacity that is shown.
+    /// The capacity that is shown.
     capacity: AtomicU64,
+    /// Held by who changes the limit or the capacity.
+    resizing: Mutex<()>,
     max_entries: u64,
 }
 
@@ -26,8 +34,10 @@ impl Budget {
             bytes: AtomicU64::new(0),
             entries: AtomicU64::new(0),
             reserved: AtomicU64::new(0),
+            free: AtomicU64::new(capacity),
             limit: AtomicU64::new(capacity),
             capacity: AtomicU64::new(capacity),
+            resizing: Mutex::new(()),
             max_entries,
         }
     }
@@ -49,12 +59,12 @@ impl Budget {
 
     /// Bytes that may be in use.
     pub(super) fn limit(&self) -> u64 {
-        self.limit.load(Relaxed)
+        self.limit.load(SeqCst)
     }
 
     /// The capacity to show.
     pub(super) fn capacity(&self) -> u64 {
-        self.capacity.load(Relaxed)
+        self.capacity.load(SeqCst)
     }
 
     /// Entries that may be in use.
@@ -67,14 +77,25 @@ impl Budget {
         self.limit() == 0 || self.max_entries == 0
     }
 
+    /// Bytes in use and the capacity to show, which is never less.
+    pub(super) fn use_and_capacity(&self) -> (u64, u64) {
+        // It changes one way at a time, and use keeps to both.
+        let before = self.capacity();
+        let bytes = self.bytes();
+        (bytes, before.max(self.capacity()))
+    }
+
     /// Changes the limit. After a reduction use may be above it until the caller has evicted, and
-    /// the shown capacity follows when it no longer is.
+    /// the capacity follows what leaves.
     pub(super) fn set_limit(&self, bytes: u64) {
-        self.limit.store(bytes, Relaxed);
-        if self.capacity() < bytes {
-            self.capacity.store(bytes, Relaxed);
+        let turn = lock(&self.resizing);
+        self.limit.store(bytes, SeqCst);
+        if let Some(more) = bytes.checked_sub(self.capacity()) {
+            self.capacity.store(bytes, SeqCst);
+            self.free.fetch_add(more, SeqCst);
+        } else {
+            self.withdraw(&turn);
         }
-        self.show_limit();
     }
 
     /// Gives back what an entry or a hold had.
@@ -85,28 +106,36 @@ impl Budget {
             had_bytes >= bytes && had_entries >= entries,
             "released more than was held"
         );
-        self.show_limit();
-    }
-
-    fn show_limit(&self) {
-        let limit = self.limit();
-        if limit < self.capacity() && self.bytes() <= limit {
-            self.capacity.store(limit, Relaxed);
+        // Before it is asked whether the limit was lowered: who lowers it asks what is free after.
+        self.free.fetch_add(bytes, SeqCst);
+        if self.limit() < self.capacity() {
+            self.withdraw(&lock(&self.resizing));
         }
     }
 
+    /// Takes what is free from the capacity, as far as that is above the limit.
+    fn withdraw(&self, _turn: &MutexGuard<'_, ()>) {
+        let excess = self.capacity().saturating_sub(self.limit());
+        let rest = |free: u64| Some(free.saturating_sub(excess));
+        let free = self.free.fetch_update(SeqCst, SeqCst, rest);
+        let taken = free.unwrap_or_default().min(excess);
+        self.capacity.fetch_sub(taken, SeqCst);
+    }
+
     fn acquire_bytes(&self, bytes: u64) -> bool {
-        acquire(&self.bytes, bytes, self.limit())
+        let less = |free: u64| free.checked_sub(bytes);
+        let acquired = bytes == 0 || self.free.fetch_update(Relaxed, Relaxed, less).is_ok();
+        if acquired {
+            self.bytes.fetch_add(bytes, Relaxed);
+        }
+        acquired
     }
 
     fn acquire_entries(&self, entries: u64) -> bool {
-        acquire(&self.entries, entries, self.max_entries)
+        let grown = |used: u64| used.checked_add(entries);
+        let grown = |used| grown(used).filter(|sum| *sum <= self.max_entries);
+        entries == 0 || self.entries.fetch_update(Relaxed, Relaxed, grown).is_ok()
     }
-}
-
-fn acquire(used: &AtomicU64, more: u64, limit: u64) -> bool {
-    let grown = |used: u64| used.checked_add(more).filter(|sum| *sum <= limit);
-    more == 0 || used.fetch_update(Relaxed, Relaxed, grown).is_ok()
 }
 
 /// A part of a budget that belongs to one operation. Dropping it gives it back.
@@ -247,7 +276,7 @@ mod tests {
         let mut hold = Hold::new(&budget);
         assert_eq!(hold.top_up(80, 1), Ok(()));
         budget.set_limit(50);
-        assert_eq!((budget.limit(), budget.capacity()), (50, 100));
+        assert_eq!((budget.limit(), budget.capacity()), (50, 80));
         assert_eq!(Hold::new(&budget).top_up(1, 0), Err(Short::Bytes));
         drop(hold);
         assert_eq!((budget.limit(), budget.capacity()), (50, 50));

@@ -6,9 +6,6 @@
 //! native order.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::Inner;
@@ -18,6 +15,9 @@ use super::shard::{CHUNK, Departed, Named, touch};
 use super::signals::{Desired, Marks, Signals};
 use super::stats::EvictionReason;
 use crate::entry::Entry;
+use crate::sync::Arc;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::sync::thread::{self, JoinHandle};
 use crate::tier::eviction::{OrderFault, OrderSource};
 
 /// Entries worth of bytes that victims are asked for at once.
@@ -90,12 +90,9 @@ impl Worker {
     /// Starts the thread. `None`, and the native order, if there is none to be had.
     pub(super) fn spawn(inner: &Arc<Inner>) -> Option<JoinHandle<()>> {
         let worker = Self::new(Arc::clone(inner));
-        let thread = std::thread::Builder::new().name("larder-evict".to_owned());
+        let thread = thread::Builder::new().name("larder-evict".to_owned());
         match thread.spawn(move || worker.run()) {
-            Ok(handle) => {
-                inner.signals.set_thread(handle.thread().clone());
-                Some(handle)
-            }
+            Ok(handle) => Some(handle),
             Err(error) => {
                 tracing::error!(domain = inner.name, %error, "no eviction thread: native order");
                 None
@@ -107,13 +104,19 @@ impl Worker {
         let inner = Arc::clone(&self.inner);
         let signals = &inner.signals;
         let _ending = Ending(signals);
-        while !signals.is_stopped() {
+        // By the thread itself: who finds nobody to wake yet has left word before it looks.
+        signals.set_thread(thread::current());
+        loop {
+            // In this order: who stops it and finds that it was woken already is heard.
             signals.take_wake();
+            if signals.is_stopped() {
+                break;
+            }
             let ticket = signals.asked();
             self.guarded_round();
             signals.answer(ticket);
             if !signals.take_wake() {
-                std::thread::park_timeout(TICK);
+                thread::park_timeout(TICK);
             }
         }
         self.become_native();

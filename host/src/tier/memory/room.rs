@@ -3,12 +3,11 @@
 //! The budget belongs to the whole domain, so a shard that chance or large entries made fuller
 //! than its share gives first, and no shard loses capacity to skew. One shard lock at a time.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use super::Inner;
 use super::budget::Short;
 use super::shard::{CHUNK, Departed, Shard};
 use super::stats::EvictionReason;
+use crate::sync::atomic::Ordering::Relaxed;
 
 /// What an operation must hold before it can go on.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +100,8 @@ impl Inner {
     /// Evicts until use is within a limit that was lowered.
     pub(super) fn shrink_to_limit(&self) {
         loop {
-            let over = self.budget.bytes().saturating_sub(self.budget.limit());
+            // The capacity follows what leaves; until it is at the limit more may be acquired.
+            let over = self.budget.capacity().saturating_sub(self.budget.limit());
             let Some(index) = self.fullest(Short::Bytes).filter(|_| over > 0) else {
                 return;
             };

@@ -4,14 +4,14 @@
 //! once an event.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire};
-use std::sync::atomic::{Ordering::Relaxed, Ordering::Release};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
-use std::thread::Thread;
 
 use super::budget::Budget;
 use super::drain::LOT_ENTRIES;
 use super::lock;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire};
+use crate::sync::atomic::{Ordering::Relaxed, Ordering::Release};
+use crate::sync::thread::Thread;
+use crate::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use crate::tier::eviction::OrderSource;
 
 /// Which orders an operator wants.
