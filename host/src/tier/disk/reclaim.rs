@@ -106,11 +106,10 @@ impl Log {
             self.shared.stats.write_errors.increment();
             tracing::warn!(%error, "a segment could not be retired on the device");
         }
-        if segment.is_pinned() {
-            self.parked.push_back(segment);
-        } else {
-            segment.give_up();
+        if segment.let_go() {
             self.free.push_back(segment.number);
+        } else {
+            self.parked.push_back(segment);
         }
     }
 
@@ -118,11 +117,10 @@ impl Log {
     fn unpark(&mut self) {
         let parked = std::mem::take(&mut self.parked);
         for segment in parked {
-            if segment.is_pinned() {
-                self.parked.push_back(segment);
-            } else {
-                segment.give_up();
+            if segment.let_go() {
                 self.free.push_back(segment.number);
+            } else {
+                self.parked.push_back(segment);
             }
         }
     }

@@ -6,10 +6,10 @@
 //! if it is not, what was read is of this life.
 
 use std::fs::File;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::format::FooterEntry;
+use crate::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 const LIVE: u8 = 0;
 const RETIRED: u8 = 1;
@@ -95,9 +95,14 @@ impl Segment {
         self.pins.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Whether anybody wants its bytes to stay where they are.
-    pub(super) fn is_pinned(&self) -> bool {
-        self.pins.load(Ordering::SeqCst) > 0
+    /// Lets its bytes change, unless anybody wants them to stay where they are. It was retired before.
+    pub(super) fn let_go(&self) -> bool {
+        // Who pins it after this look finds that it is not live.
+        let free = self.pins.load(Ordering::SeqCst) == 0;
+        if free {
+            self.give_up();
+        }
+        free
     }
 
     /// Purges that what it holds may be older than.
