@@ -62,6 +62,8 @@ pub struct Cache {
     pub scrubs: Scrubs,
     /// The tiers below memory.
     pub lower: Arc<Lower>,
+    /// The puts of chains.
+    turns: chain::Turns,
 }
 
 /// What the tiers below memory came to for one request.
@@ -263,7 +265,7 @@ impl Cache {
             below.tier = None;
             return Some(entry);
         }
-        let recalled = self.bring(Some(domain), key, below.purge).await?;
+        let recalled = self.bring(Some(domain), key).await?;
         let entry = Arc::clone(&recalled.entry);
         below.tier = Some(recalled.tier);
         if self.lower.wants(&recalled) {
@@ -272,18 +274,12 @@ impl Cache {
         Some(entry)
     }
 
-    /// What the tiers below memory hold under `key`, if no purge later than number `since` covers
-    /// it. `memory` is given it, if it fits there.
-    async fn bring(
-        &self,
-        memory: Option<&Domain>,
-        key: KeyView<'_>,
-        since: u64,
-    ) -> Option<Recalled> {
+    /// What the tiers below memory hold under `key`, if it stands. `memory` is given it, if it fits
+    /// there.
+    async fn bring(&self, memory: Option<&Domain>, key: KeyView<'_>) -> Option<Recalled> {
         let recalled = self.lower.recall(&self.hasher, key).await?;
         let entry = &recalled.entry;
-        let stands =
-            || !self.lower.is_purged_since(since, entry) && self.lower.is_latest(&recalled);
+        let stands = || self.lower.stands(&recalled);
         if !stands() {
             return None;
         }

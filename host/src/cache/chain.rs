@@ -5,7 +5,7 @@
 //! [`super::Cache::recall`].
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -46,6 +46,21 @@ pub enum Look {
     Use,
     /// It is not.
     Peek,
+}
+
+/// Whose turn it is to put something under a key. Of two puts beside each other, tiers that took them
+/// the other way round would hold different entries, and the older one would come back when memory
+/// has lost the newer. Fetches need none: of two, only the later one is stored.
+#[derive(Debug, Default)]
+pub(super) struct Turns([Mutex<()>; 16]);
+
+impl Turns {
+    /// Waits for those who put something under `key`, and others that share their place.
+    fn take(&self, key: KeyView<'_>) -> MutexGuard<'_, ()> {
+        let place = usize::try_from(key.hash >> 60).unwrap_or_default();
+        let turn = self.0.get(place).unwrap_or(&self.0[0]);
+        turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The tiers of one site. Every call blocks until the tiers have answered.
@@ -120,8 +135,7 @@ impl Chain {
             return Some(Found { tier, entry });
         }
         self.runtime.block_on(async {
-            let purge = self.cache.flights.purges.latest();
-            let recalled = self.cache.bring(memory, key, purge).await?;
+            let recalled = self.cache.bring(memory, key).await?;
             self.cache.lower.fill(&recalled).await;
             Some(Found {
                 tier: recalled.tier,
@@ -145,8 +159,10 @@ impl Chain {
     }
 
     /// Stores `entry` in those of the tiers that `wanted` names, in place of what was there. Whose
-    /// failure fails it the write policy says; a tier that it is too large for does not.
+    /// failure fails it the write policy says; a tier that it is too large for does not. Of puts
+    /// under one key, by any chain of the cache, each begins when the one before has ended.
     pub fn put(&self, entry: &Arc<Entry>, wanted: impl Fn(&str) -> bool) -> Put {
+        let _turn = self.cache.turns.take(entry.key.view());
         let purges = &self.cache.flights.purges;
         let born = purges.born(purges.latest(), clock::unix_millis(clock::wall()));
         let _succeeding = self.cache.lower.announce(entry.key.view());

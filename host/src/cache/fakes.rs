@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -40,6 +42,8 @@ pub(super) struct FakeTier {
     pub(super) manner: Mutex<Manner>,
     held: Mutex<HashMap<Box<[u8]>, (Arc<Entry>, Born)>>,
     pub(super) lookups: AtomicU64,
+    /// Where the next put says that it has come, and is told to go on; it does so by itself later.
+    pub(super) gate: Mutex<Option<(Sender<()>, Receiver<()>)>>,
 }
 
 impl FakeTier {
@@ -49,6 +53,7 @@ impl FakeTier {
             manner: Mutex::new(manner),
             held: Mutex::default(),
             lookups: AtomicU64::new(0),
+            gate: Mutex::default(),
         })
     }
 
@@ -140,6 +145,13 @@ impl SlowTier for FakeTier {
 
     fn put<'a>(&'a self, entry: &'a Arc<Entry>, born: Born) -> Answer<'a, Written> {
         Box::pin(async move {
+            let gate = self.gate.lock().unwrap().take();
+            if let Some((came, go_on)) = gate {
+                came.send(()).unwrap();
+                go_on
+                    .recv_timeout(Duration::from_millis(200))
+                    .unwrap_or_default();
+            }
             match self.manner() {
                 Manner::Honest | Manner::Loading => {}
                 Manner::Stuck => std::future::pending().await,

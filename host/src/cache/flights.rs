@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Effect;
 use super::flight::{Flight, Pilot};
 use super::purges::{Mark, Purges};
 use crate::entry::{CacheKey, KeyView, SiteId, Tag};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::tier::Selection;
 
 /// The table of flights. Its size is bounded by the requests being served.
@@ -243,10 +243,14 @@ impl Flights {
         flight.is_purged() || purges.cover_since(flight.began, flight.site, flight.tags())
     }
 
-    /// Whether a purge came since `flight` began of which it cannot be said yet whether it covers
-    /// what the flight brings. Who comes after such a purge must not join.
+    /// Whether a purge covered `flight` since it began, or one came of which that cannot be said yet.
+    /// Who comes after such a purge must not join: not even where the flight is still listed, because
+    /// it was decided a moment ago.
     fn may_be_outdated(&self, flight: &Flight) -> bool {
-        !flight.is_decided() && self.purges.latest_of_responses() > flight.began
+        match flight.is_decided() {
+            true => self.is_outdated(flight),
+            false => self.purges.latest_of_responses() > flight.began,
+        }
     }
 
     /// Requests that wait for a flight which another one has started.

@@ -112,6 +112,9 @@ pub struct Recalled {
     position: usize,
     /// How far the succession was when it was looked for.
     stage: Stage,
+    /// The number of the latest purge when it was looked for: by the request that has it, or by one
+    /// before it whose lookup that joined.
+    purge: u64,
 }
 
 impl Lower {
@@ -168,6 +171,12 @@ impl Lower {
         self.succession.is_still(recalled.stage, key)
     }
 
+    /// Whether `recalled` may be used still: nothing newer was announced since it was looked for, and
+    /// no purge came that covers it.
+    pub fn stands(&self, recalled: &Recalled) -> bool {
+        !self.is_purged_since(recalled.purge, &recalled.entry) && self.is_latest(recalled)
+    }
+
     /// What the first tier that has it holds under `key`. At most one lookup for a key is under way.
     /// Nothing, while a tier may hold something that has a successor.
     ///
@@ -200,6 +209,7 @@ impl Lower {
     }
 
     async fn look(&self, hasher: &KeyHasher, key: KeyView<'_>, stage: Stage) -> Option<Recalled> {
+        let purge = self.purges.latest();
         for (position, member) in self.tiers.iter().enumerate() {
             if !member.tier.may_hold(key) {
                 member.counts.misses.increment();
@@ -230,6 +240,7 @@ impl Lower {
                 tier: member.tier.name(),
                 position,
                 stage,
+                purge,
             });
         }
         None

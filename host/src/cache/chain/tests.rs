@@ -1,5 +1,7 @@
 //! The chain of a site over memory and tiers that behave as they are told.
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use super::super::fakes::{FakeTier, Manner};
@@ -98,6 +100,33 @@ fn every_tier_takes_a_put_a_removal_and_a_purge() {
     );
     assert!(!held());
     assert!(chain.names().eq(["memory", "disk"]));
+}
+
+#[test]
+fn of_two_puts_beside_each_other_every_tier_keeps_the_same() {
+    let (memory, disk) = (domain(1 << 20), FakeTier::new("disk", Manner::Honest));
+    let one = chain(Some(&memory), &[&disk]);
+    let other = Chain::new(Arc::clone(&one.cache), SITE, Some(Arc::clone(&memory))).unwrap();
+    let key = one.key(b"key").to_key();
+    let [first, second] = ["first", "second"].map(|tag| one.tag(tag));
+    let (came, has_come) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel();
+    *disk.gate.lock().unwrap() = Some((came, goes_on));
+    let late = entry(&one, &key, vec![first]);
+    let putting = thread::spawn(move || one.put(&late, everywhere));
+    has_come.recv().unwrap();
+    // Memory has the first one, and disk is about to.
+    assert_eq!(
+        other.put(&entry(&other, &key, vec![second]), everywhere),
+        Put::Stored
+    );
+    drop(go_on);
+    assert_eq!(putting.join().unwrap(), Put::Stored);
+    let held = memory.remove(key.view()).expect("memory has one of them");
+    let below = other.lookup(key.view(), Look::Peek).expect("so has disk");
+    assert_eq!(below.tier, "disk");
+    assert_eq!(held.tags, below.entry.tags);
+    assert!(held.tags.contains(&second), "the one that came later");
 }
 
 #[test]
