@@ -1,0 +1,68 @@
+//! What the host's threads share, under the orders in which they may run.
+//!
+//! [`host`] is a mirror of some of the host's modules: its own sources, which take their mutexes,
+//! atomics and threads from `crate::sync`, and here that is a model checker's. A model is a scene of
+//! two or three threads and what must hold in it. See [`check`] for how they are tried.
+
+/// The mirror.
+#[path = "../../../host/src"]
+pub mod host {
+    pub mod cache;
+    pub mod clock;
+    pub mod entry;
+    pub(crate) mod little_endian;
+    pub mod metrics;
+    pub mod rfc9111;
+
+    /// The purge log once more, for a model that stands in place of its device.
+    #[expect(dead_code, unreachable_pub, reason = "a model needs part of it")]
+    #[path = "cache"]
+    pub mod purging {
+        use crate::cache::Effect;
+
+        #[path = "../../../tests/models/src/purge_log.rs"]
+        pub mod model;
+        mod purge_file;
+        mod purge_log;
+        mod purges;
+    }
+
+    /// What the mirrored modules need of it.
+    pub mod tier {
+        /// The lives of segments.
+        #[expect(dead_code, reason = "a model needs part of it")]
+        pub mod disk {
+            mod format;
+            #[path = "../../../../tests/models/src/segments.rs"]
+            pub mod model;
+            mod segment;
+        }
+        pub mod envelope;
+        pub mod eviction;
+        pub mod found;
+        pub mod memory;
+        mod selection;
+        pub mod slow;
+        mod usage;
+
+        pub use selection::{Purged, Selection};
+        pub use usage::Usage;
+    }
+}
+
+#[expect(dead_code, reason = "not every one is used in every way")]
+mod atomic;
+mod config;
+mod sync;
+
+use host::{cache, clock, entry, little_endian, metrics, rfc9111, tier};
+
+pub use host::purging::model as purge_log;
+pub use host::tier::disk::model as segments;
+
+pub mod check;
+pub mod flights;
+pub mod memory;
+pub mod purges;
+mod scene;
+pub mod succession;
