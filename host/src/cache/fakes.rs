@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ pub(super) struct FakeTier {
     held: Mutex<HashMap<Box<[u8]>, (Arc<Entry>, Born)>>,
     pub(super) lookups: AtomicU64,
     /// Where the next put says that it has come, and is told to go on; it does so by itself later.
-    pub(super) gate: Mutex<Option<(Sender<()>, Receiver<()>)>>,
+    pub(super) gate: Mutex<Option<(SyncSender<()>, Receiver<()>)>>,
 }
 
 impl FakeTier {

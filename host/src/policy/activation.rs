@@ -356,8 +356,8 @@ mod tests {
         use std::sync::mpsc;
         let slot = Arc::new(HookSlot::new(activation("a@1")));
         let told = Arc::new(Mutex::new((0, None)));
-        let (came, has_come) = mpsc::channel();
-        let (go_on, goes_on) = mpsc::channel::<()>();
+        let (came, has_come) = mpsc::sync_channel(1);
+        let (go_on, goes_on) = mpsc::sync_channel::<()>(1);
         let first = Mutex::new(Some((came, goes_on)));
         let (weak, hears) = (Arc::downgrade(&slot), Arc::clone(&told));
         slot.notify(OnChange(Box::new(move |_| {

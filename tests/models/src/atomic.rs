@@ -5,9 +5,10 @@ use std::time::Duration;
 
 pub(crate) use std::sync::atomic::Ordering;
 
-/// Lets others go on, or not. (Sleeping is that and no more where no time passes.)
+/// Lets others go on, or not. Where no time passes, sleeping is that and no more.
 fn turn() {
-    shuttle::thread::sleep(Duration::ZERO);
+    let others_may_go_on = shuttle::thread::sleep;
+    others_may_go_on(Duration::ZERO);
 }
 
 macro_rules! atomics {

@@ -4,6 +4,18 @@
 //! atomics and threads from `crate::sync`, and here that is a model checker's. A model is a scene of
 //! two or three threads and what must hold in it. See [`check`] for how they are tried.
 
+// What the sources have in tests is tested where they are.
+#![cfg(not(test))]
+#![expect(
+    clippy::duplicate_mod,
+    reason = "a model that stands in place of a device sees its own purge log from within"
+)]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "a model panics to say what it found"
+)]
+
 /// The mirror.
 #[path = "../../../host/src"]
 pub mod host {

@@ -34,9 +34,9 @@ impl Scene {
     }
 
     /// Ends the flight of `pilot`, which has brought `entry`.
-    fn bring(&self, pilot: Pilot, entry: &Arc<Entry>, decided: Vec<Tag>) -> Option<Put> {
+    fn bring(&self, pilot: &Pilot, entry: &Arc<Entry>, decided: Vec<Tag>) -> Option<Put> {
         let (flights, flight) = (&self.cache.flights, Arc::clone(pilot.flight()));
-        flights.decide(&pilot, decided);
+        flights.decide(pilot, decided);
         flights.supersede(&flight);
         let put = self.cache.store(&self.domain, &flight, entry, None);
         flights.remove(&flight, &self.key);
@@ -63,14 +63,14 @@ pub fn a_purge_leaves_nothing_of_a_fetch_that_began_before() {
         Selection::everything(),
     ];
     for selection in selections {
-        many(30_000, move || {
+        many(15_000, move || {
             let scene = Scene::new();
             let pilot = scene.fly(vec![of_request]);
             let old = tagged(&scene.cache.hasher, &scene.key, &[of_request, of_response]);
             let filling = {
                 let (scene, old) = (Arc::clone(&scene), Arc::clone(&old));
                 spawn(move || {
-                    scene.bring(pilot, &old, vec![of_response]);
+                    scene.bring(&pilot, &old, vec![of_response]);
                 })
             };
             let purging = {
@@ -80,7 +80,7 @@ pub fn a_purge_leaves_nothing_of_a_fetch_that_began_before() {
                     assert_eq!(scene.held(), None, "the purge has returned");
                     let pilot = scene.fly(vec![of_request]);
                     let new = tagged(&scene.cache.hasher, &scene.key, &[of_request]);
-                    let put = scene.bring(pilot, &new, Vec::new());
+                    let put = scene.bring(&pilot, &new, Vec::new());
                     assert_eq!(put, Some(Put::Stored));
                 })
             };
@@ -95,7 +95,7 @@ pub fn a_purge_leaves_nothing_of_a_fetch_that_began_before() {
 /// Of two fetches for a key the one that began later stays, whichever ends first.
 pub fn of_two_fetches_the_later_one_stays() {
     for beside in [false, true] {
-        many(30_000, move || {
+        many(15_000, move || {
             let scene = Scene::new();
             let first = scene.fly(Vec::new());
             let flights = &scene.cache.flights;
@@ -111,7 +111,7 @@ pub fn of_two_fetches_the_later_one_stays() {
                 let entry = tagged(&scene.cache.hasher, &scene.key, &[]);
                 let serial = entry.serial();
                 let filling = spawn(move || {
-                    scene.bring(pilot, &entry, Vec::new());
+                    scene.bring(&pilot, &entry, Vec::new());
                 });
                 (serial, filling)
             };

@@ -19,7 +19,7 @@ use crate::tier::memory::Domain;
 use crate::tier::slow::SlowTier;
 
 /// Longer than any model.
-const DEADLINE: Duration = Duration::from_secs(3_600);
+const DEADLINE: Duration = Duration::from_hours(1);
 
 struct Scene {
     cache: Cache,
@@ -156,11 +156,10 @@ pub fn of_two_stores_one_is_everywhere() {
         let store = || {
             let (scene, entry) = (Arc::clone(&scene), scene.entry());
             let pilot = scene.cache.flights.alone(&scene.key, SITE, Vec::new());
-            let storing = spawn(move || {
+            spawn(move || {
                 scene.cache.flights.supersede(pilot.flight());
                 scene.store(pilot.flight(), &entry);
-            });
-            storing
+            })
         };
         let stores = [store(), store()];
         join(stores);

@@ -109,8 +109,8 @@ fn of_two_puts_beside_each_other_every_tier_keeps_the_same() {
     let other = Chain::new(Arc::clone(&one.cache), SITE, Some(Arc::clone(&memory))).unwrap();
     let key = one.key(b"key").to_key();
     let [first, second] = ["first", "second"].map(|tag| one.tag(tag));
-    let (came, has_come) = mpsc::channel();
-    let (go_on, goes_on) = mpsc::channel();
+    let (came, has_come) = mpsc::sync_channel(1);
+    let (go_on, goes_on) = mpsc::sync_channel(1);
     *disk.gate.lock().unwrap() = Some((came, goes_on));
     let late = entry(&one, &key, vec![first]);
     let putting = thread::spawn(move || one.put(&late, everywhere));
