@@ -5,9 +5,10 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Instant;
+use std::sync::mpsc::{self, RecvTimeoutError};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -531,14 +532,25 @@ pub(crate) fn run(arguments: &[&str]) -> std::process::Output {
     command.output().expect("the program can be run")
 }
 
+/// Waits for the end of `child`, and ends it itself if that does not come.
 #[track_caller]
 fn wait(child: &mut Child) -> ExitStatus {
-    let start = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().expect("it was started") {
-            return status;
-        }
-        assert!(start.elapsed() < PATIENCE * 2, "it does not end");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    let pid = Pid::from_child(child);
+    let (ended, has_ended) = mpsc::sync_channel::<()>(0);
+    let late = std::thread::scope(|scope| {
+        let watch = scope.spawn(move || {
+            let late = has_ended.recv_timeout(PATIENCE * 2) == Err(RecvTimeoutError::Timeout);
+            late && kill_process(pid, Signal::KILL).is_ok()
+        });
+        // It keeps its number until it is asked how it ended, so that no other can be hit.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let found = retry_on_intr(|| waitid(WaitId::Pid(pid), options));
+        drop(ended);
+        let late = watch.join().expect("it does not panic");
+        found.expect("it was started");
+        late
+    });
+    let status = child.wait().expect("it was started");
+    assert!(!late, "it does not end");
+    status
 }

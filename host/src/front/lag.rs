@@ -39,7 +39,7 @@ mod tests {
                     std::hint::spin_loop();
                 }
                 // Lets the timer be looked at.
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                tokio::task::yield_now().await;
             };
             tokio::select! {
                 biased;

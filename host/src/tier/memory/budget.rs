@@ -8,6 +8,7 @@
 use super::lock;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use crate::sync::{Mutex, MutexGuard};
+
 /// The budget of one domain.
 #[derive(Debug)]
 pub(super) struct Budget {
