@@ -10,9 +10,11 @@
 //! that leaves undone only: a hit then just marks the resident, and one that is found marked at the
 //! old end has another round.
 
+mod table;
+
 use std::sync::Arc;
 
-use hashbrown::HashTable;
+use table::Table;
 
 use crate::entry::{Entry, SiteId};
 
@@ -58,29 +60,10 @@ struct Place {
 
 const _: () = assert!(size_of::<Place>() == 64, "a resident in two cache lines");
 
-/// How a hash leads to a slot. A part of the hash is kept beside the slot, so that neither a probe
-/// that fails nor a table that grows reads any place.
-#[derive(Clone, Copy, Debug)]
-struct Pointer {
-    mark: u32,
-    slot: u32,
-}
-
-impl Pointer {
-    fn mark(hash: u64) -> u32 {
-        u32::try_from(hash & u64::from(u32::MAX)).unwrap_or_default()
-    }
-
-    /// What the table takes for the hash of a mark: it wants its highest bits even, too.
-    fn spread(mark: u32) -> u64 {
-        u64::from(mark).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
-}
-
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Residents {
-    table: HashTable<Pointer>,
+    table: Table,
     places: Vec<Box<[Place; CHUNK]>>,
     /// One past the highest slot ever used.
     end: u32,
@@ -95,7 +78,7 @@ impl Residents {
     /// Nobody; never more than `max`.
     pub(super) fn new(max: u32) -> Self {
         Self {
-            table: HashTable::new(),
+            table: Table::default(),
             places: Vec::new(),
             end: 0,
             free: NONE,
@@ -113,12 +96,8 @@ impl Residents {
     /// The slot of the resident with this hash.
     #[inline]
     pub(super) fn find(&self, hash: u64) -> Option<u32> {
-        let mark = Pointer::mark(hash);
-        let is_it = |pointer: &Pointer| {
-            pointer.mark == mark && self.at(pointer.slot).is_some_and(|it| it.hash == hash)
-        };
-        let found = self.table.find(Pointer::spread(mark), is_it);
-        found.map(|pointer| pointer.slot)
+        let is_it = |slot| self.at(slot).is_some_and(|it| it.hash == hash);
+        self.table.find(hash, is_it)
     }
 
     /// The resident with this hash.
@@ -153,7 +132,7 @@ impl Residents {
     /// Makes `newcomer` resident as the one used last: in `slot`, which is the
     /// [vacancy](Self::vacancy) or that of the one with its hash, who is answered.
     pub(super) fn put(&mut self, slot: u32, newcomer: Resident) -> Option<Resident> {
-        let mark = Pointer::mark(newcomer.hash);
+        let hash = newcomer.hash;
         if slot == self.end {
             self.grow();
         }
@@ -167,11 +146,7 @@ impl Residents {
                 self.free = next_free;
             }
             self.link(slot);
-            let pointer = Pointer { mark, slot };
-            self.table
-                .insert_unique(Pointer::spread(mark), pointer, |it| {
-                    Pointer::spread(it.mark)
-                });
+            self.table.insert(hash, slot);
         }
         replaced
     }
@@ -212,10 +187,7 @@ impl Residents {
         let resident = place.resident.take()?;
         place.older = free;
         self.free = slot;
-        let spread = Pointer::spread(Pointer::mark(resident.hash));
-        if let Ok(found) = self.table.find_entry(spread, |it| it.slot == slot) {
-            found.remove();
-        }
+        self.table.remove(resident.hash, slot);
         Some(resident)
     }
 
@@ -287,7 +259,7 @@ impl Residents {
             assert_eq!(self.find(resident.hash), Some(*slot));
             assert_eq!(resident.charge, resident.entry.charge());
         }
-        assert_eq!(self.table.len(), residents.len());
+        assert_eq!(self.table.checked(), residents.len());
         assert_eq!(self.by_use().count(), residents.len());
         let free = std::iter::successors(Some(self.free), |slot| {
             self.place(*slot).map(|place| place.older)
