@@ -8,53 +8,24 @@
 
 #[cfg(test)]
 mod audit;
+mod sites;
 pub(super) mod sweep;
 pub(super) mod walk;
-
-use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher};
 
 use super::budget::{Budget, Hold};
 use super::events::{EventLog, Recording, Wake};
 use super::residents::{Resident, Residents};
 use super::tags::TagIndex;
-use crate::entry::{Entry, KeyView, SiteId};
+use crate::entry::{Entry, KeyView};
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use sites::Sites;
 use sweep::Sweeps;
 
 /// Entries that one hold of the lock removes at most, so that a hit waits for a microsecond.
 pub(super) const CHUNK: usize = 8;
 /// Slots that one hold of the lock looks at, at most.
 pub(super) const SLOTS: u32 = 512;
-
-/// Passes a hash through: table keys are keyed hashes already.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct HashIsKey(u64);
-
-impl BuildHasher for HashIsKey {
-    type Hasher = Self;
-
-    fn build_hasher(&self) -> Self {
-        Self::default()
-    }
-}
-
-impl Hasher for HashIsKey {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
 
 /// Numbers of a shard that are read without its lock and written only under it.
 #[derive(Debug, Default)]
@@ -89,8 +60,7 @@ fn sub(gauge: &AtomicU64, less: u64) {
 struct State {
     residents: Residents,
     tags: TagIndex,
-    /// Entries of each site, and their bytes.
-    sites: HashMap<SiteId, (u64, u64), HashIsKey>,
+    sites: Sites,
     events: EventLog,
     sweeps: Sweeps,
     accesses: u64,
@@ -102,7 +72,7 @@ impl State {
         Self {
             residents: Residents::new(slots_max),
             tags: TagIndex::default(),
-            sites: HashMap::default(),
+            sites: Sites::default(),
             events: EventLog::default(),
             sweeps: Sweeps::default(),
             accesses: 0,
@@ -309,12 +279,10 @@ impl Locked<'_> {
         };
         if let Some(old) = known.and_then(|slot| state.residents.at(slot)) {
             state.tags.unlink(old.tags, old.charge);
-            leave_site(&mut state.sites, old.site, old.charge);
+            state.sites.leave(old.site, old.charge);
         }
         let (site, tags) = (entry.site, state.tags.link(slot, &entry.tags, charge));
-        let (entries, bytes) = state.sites.entry(site).or_default();
-        *entries = entries.saturating_add(1);
-        *bytes = bytes.saturating_add(charge);
+        state.sites.join(site, charge);
         if state.events.insert(slot, hash, charge, lifetime) == Wake::Yes {
             self.wake = Wake::Yes;
         }
@@ -408,7 +376,7 @@ impl Locked<'_> {
         let resident = state.residents.take(slot)?;
         let (charge, inserted) = (resident.charge, resident.inserted);
         state.tags.unlink(resident.tags, charge);
-        leave_site(&mut state.sites, resident.site, charge);
+        state.sites.leave(resident.site, charge);
         if tell == Tell::Order && state.events.remove(slot) == Wake::Yes {
             self.wake = Wake::Yes;
         }
@@ -465,15 +433,5 @@ impl Locked<'_> {
         }
         self.state.events.swap(spare);
         Some(self.state.insertions)
-    }
-}
-
-fn leave_site(sites: &mut HashMap<SiteId, (u64, u64), HashIsKey>, site: SiteId, charge: u64) {
-    if let Some((entries, bytes)) = sites.get_mut(&site) {
-        *entries = entries.saturating_sub(1);
-        *bytes = bytes.saturating_sub(charge);
-        if *entries == 0 {
-            sites.remove(&site);
-        }
     }
 }

@@ -37,8 +37,7 @@ impl Locked<'_> {
             "bytes are not the sum of charges"
         );
         assert_eq!(self.entries(), u64::try_from(slots).unwrap());
-        let counted = state.sites.iter().map(|(site, counts)| (*site, *counts));
-        assert_eq!(counted.collect::<HashMap<_, _>>(), sites);
+        assert_eq!(state.sites.all(), sites);
         assert_eq!(state.tags.tags(), tags.len(), "tags that nobody carries");
         self.audit_tags(tags);
         let order: Vec<u64> = state

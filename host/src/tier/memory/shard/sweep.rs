@@ -169,7 +169,7 @@ impl Locked<'_> {
     pub(in super::super) fn count(&self, part: Part) -> Purged {
         let (entries, bytes) = match part {
             Part::All => (self.entries(), self.shard.gauges.bytes.load(Relaxed)),
-            Part::Site(site) => self.state.sites.get(&site).copied().unwrap_or_default(),
+            Part::Site(site) => self.state.sites.get(site),
             Part::Tag(tag) => self.state.tags.count(tag),
         };
         Purged { entries, bytes }
