@@ -8,11 +8,12 @@ pub mod kept;
 pub mod partial;
 pub mod tag;
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, StatusCode};
+use siphasher::sip::SipHasher13;
 
 pub use body::StoredBody;
 pub use kept::{Kept, Unreadable};
@@ -44,15 +45,16 @@ impl SiteId {
 /// aim at one shard or build a collision (`SipHash`); tags have the same hash on every node.
 #[derive(Clone, Debug)]
 pub struct KeyHasher {
-    keys: RandomState,
+    keys: SipHasher13,
     /// At the start of a tag.
     tags: blake3::Hasher,
 }
 
 impl Default for KeyHasher {
     fn default() -> Self {
+        let seed = RandomState::new();
         Self {
-            keys: RandomState::new(),
+            keys: SipHasher13::new_with_keys(seed.hash_one(0), seed.hash_one(1)),
             tags: blake3::Hasher::new_derive_key("larder 2026 tag"),
         }
     }
@@ -61,9 +63,7 @@ impl Default for KeyHasher {
 impl KeyHasher {
     /// The keyed 64-bit hash of `bytes`.
     pub fn hash(&self, bytes: &[u8]) -> u64 {
-        let mut hasher = self.keys.build_hasher();
-        hasher.write(bytes);
-        hasher.finish()
+        self.keys.hash(bytes)
     }
 
     /// A key to look up by, hashed once.
@@ -301,18 +301,30 @@ impl Entry {
 
     /// Builds an entry and computes its charge.
     pub fn new(key: CacheKey, site: SiteId, tags: Vec<Tag>, content: Content) -> Self {
-        let mut entry = Self {
+        let mut entry = Self::charged(key, site, tag::distinct(tags), content, 0);
+        entry.charge = entry.measure();
+        entry
+    }
+
+    /// Inlined, so that so large a value is built where it is to be.
+    #[inline]
+    fn charged(
+        key: CacheKey,
+        site: SiteId,
+        tags: Box<[Tag]>,
+        content: Content,
+        charge: u64,
+    ) -> Self {
+        Self {
             key,
             site,
-            tags: tag::distinct(tags),
+            tags,
             content,
             targeted: None,
             serial: next_serial(),
-            charge: 0,
+            charge,
             demanded: Demanded::default(),
-        };
-        entry.charge = entry.measure();
-        entry
+        }
     }
 
     /// The same content under the head `fresh`, which a 304 has brought up to date, with `tags`.
@@ -344,11 +356,9 @@ impl Entry {
 
     /// An entry without content that is charged what the caller says, as a simulation of a tier
     /// needs it.
+    #[inline]
     pub fn weighing(key: CacheKey, site: SiteId, content: Content, charge: u64) -> Self {
-        Self {
-            charge,
-            ..Self::new(key, site, Vec::new(), content)
-        }
+        Self::charged(key, site, Box::default(), content, charge)
     }
 
     /// What an entry with a key of this many bytes, one tag and no fields is charged beyond its

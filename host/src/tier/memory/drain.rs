@@ -429,7 +429,7 @@ impl Worker {
 /// Gives the budget of `departed` back, and has its entries dropped when there are some more: one
 /// by one, each would have to be waited for.
 fn bury(mut departed: Departed<'_>, buried: &mut Vec<Arc<Entry>>) {
-    buried.append(&mut departed.entries);
+    buried.extend(departed.entries.drain(..));
     if buried.len() >= BURIED {
         touch(buried);
         buried.clear();

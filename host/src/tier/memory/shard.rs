@@ -12,6 +12,8 @@ mod sites;
 pub(super) mod sweep;
 pub(super) mod walk;
 
+use smallvec::SmallVec;
+
 use super::budget::{Budget, Hold};
 use super::events::{EventLog, Recording, Wake};
 use super::residents::{Resident, Residents};
@@ -123,13 +125,16 @@ impl Shard {
     }
 }
 
+/// Entries that leave at once: no more than a hold of the lock removes, as a rule.
+pub(super) type Leavers = SmallVec<[Arc<Entry>; CHUNK]>;
+
 /// Entries that left a shard. Dropped after the lock is: freeing takes time.
 #[derive(Debug)]
 pub(super) struct Departed<'a> {
     /// The budget they had, and whatever else the operation holds.
     pub(super) hold: Hold<'a>,
     /// The entries.
-    pub(super) entries: Vec<Arc<Entry>>,
+    pub(super) entries: Leavers,
 }
 
 impl<'a> Departed<'a> {
@@ -137,7 +142,7 @@ impl<'a> Departed<'a> {
     pub(super) fn new(budget: &'a Budget) -> Self {
         Self {
             hold: Hold::new(budget),
-            entries: Vec::new(),
+            entries: Leavers::new(),
         }
     }
 
