@@ -106,21 +106,31 @@ impl Shard {
 
     /// Locks the shard. If a panic left it half changed it is emptied first, which `reset` hears
     /// of: what it held is gone and `budget` has it back.
+    #[inline]
     pub(super) fn lock(&self, budget: &Budget, reset: impl FnOnce()) -> Locked<'_> {
-        let (state, poisoned) = match self.state.lock() {
-            Ok(state) => (state, false),
-            Err(poisoned) => (PoisonError::into_inner(poisoned), true),
-        };
-        let mut locked = Locked {
+        match self.state.lock() {
+            Ok(state) => self.locked(state),
+            Err(poisoned) => {
+                let locked = self.emptied(PoisonError::into_inner(poisoned), budget);
+                reset();
+                locked
+            }
+        }
+    }
+
+    fn locked<'a>(&'a self, state: MutexGuard<'a, State>) -> Locked<'a> {
+        Locked {
             state,
             shard: self,
             wake: Wake::No,
-        };
-        if poisoned {
-            locked.reset(budget);
-            self.state.clear_poison();
-            reset();
         }
+    }
+
+    #[cold]
+    fn emptied<'a>(&'a self, state: MutexGuard<'a, State>, budget: &Budget) -> Locked<'a> {
+        let mut locked = self.locked(state);
+        locked.reset(budget);
+        self.state.clear_poison();
         locked
     }
 }
