@@ -9,8 +9,10 @@ use super::lock;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use crate::sync::{Mutex, MutexGuard};
 
-/// The budget of one domain.
+/// The budget of one domain. In cache lines of its own: every put writes to it, and what lies
+/// beside it every lookup reads.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(super) struct Budget {
     bytes: AtomicU64,
     entries: AtomicU64,

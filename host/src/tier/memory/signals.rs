@@ -78,8 +78,9 @@ impl Marks {
     }
 }
 
-/// The signals of one domain.
+/// The signals of one domain, in cache lines of their own.
 #[derive(Debug)]
+#[repr(align(128))]
 pub(super) struct Signals {
     wake: AtomicBool,
     stop: AtomicBool,
