@@ -12,7 +12,7 @@
 //! As a target in bytes it moves by the size of who returned. Where it moves by one for each, as in
 //! libCacheSim 0.3.5, it stays near zero on traffic with sizes: there this policy misses up to 5
 //! points less on traces of large objects, of requests and of bytes, and elsewhere from 1 point less
-//! to 1 point more. Without sizes the two agree to 0.2 points.
+//! to 1.2 points more. Without sizes the two agree to 0.2 points.
 //!
 //! Keeps 20 bytes for each entry, and 32 for each ghost, of which there are about as many.
 
