@@ -26,28 +26,45 @@ pub mod host {
     pub mod metrics;
     pub mod rfc9111;
 
-    /// The purge log once more, for a model that stands in place of its device.
+    /// The purge log and the receipts once more, for models that see them from within.
     #[expect(dead_code, unreachable_pub, reason = "a model needs part of it")]
     #[path = "cache"]
     pub mod purging {
         use crate::cache::Effect;
 
         #[path = "../../../tests/models/src/purge_log.rs"]
-        pub mod model;
+        pub mod logs;
         mod purge_file;
         mod purge_log;
         mod purges;
+        mod receipts;
+        #[path = "../../../tests/models/src/receipts.rs"]
+        pub mod receiving;
     }
 
     /// What the mirrored modules need of it.
     pub mod tier {
-        /// The lives of segments.
+        /// What the threads of the disk tier share: its index, its queue, those who read, and the
+        /// lives of its segments.
         #[expect(dead_code, reason = "a model needs part of it")]
         pub mod disk {
+            #[path = "../../../../tests/models/src/content.rs"]
+            mod content;
             mod format;
+            mod index;
+            #[path = "../../../../tests/models/src/index.rs"]
+            pub mod indexing;
             #[path = "../../../../tests/models/src/segments.rs"]
-            pub mod model;
+            pub mod lives;
+            mod queue;
+            #[path = "../../../../tests/models/src/queue.rs"]
+            pub mod queueing;
+            mod readers;
+            #[path = "../../../../tests/models/src/readers.rs"]
+            pub mod reading;
             mod segment;
+
+            use content::join_within;
         }
         pub mod envelope;
         pub mod eviction;
@@ -69,8 +86,12 @@ mod sync;
 
 use host::{cache, clock, entry, little_endian, metrics, rfc9111, tier};
 
-pub use host::purging::model as purge_log;
-pub use host::tier::disk::model as segments;
+pub use host::purging::logs as purge_log;
+pub use host::purging::receiving as receipts;
+pub use host::tier::disk::indexing as index;
+pub use host::tier::disk::lives as segments;
+pub use host::tier::disk::queueing as queue;
+pub use host::tier::disk::reading as readers;
 
 pub mod check;
 pub mod flights;

@@ -5,7 +5,6 @@
 //! room went. One lock guards queue and claims; a lookup never takes it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +14,7 @@ use super::content::Assembly;
 use super::index::Hash;
 use super::segment::{Floors, Segment};
 use crate::entry::Entry;
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use crate::tier::envelope::{Born, Envelope};
 
 /// Puts that wait for room at once, at most.
