@@ -3,15 +3,15 @@
 //! `LARDER_MOTO` is the path of its `moto_server`; without it one on the `PATH` is used, and
 //! without that the tests that need it say that they are skipped.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{OnceLock, mpsc};
 
-use larder::tier::object::{Environment, Settings};
+use larder::tier::object::{Deadlines, Environment, Settings};
 
-use crate::support::eventually;
+use crate::support::PATIENCE;
 
 /// A service, which ends with the process that started it.
 pub(crate) struct Moto {
@@ -55,11 +55,27 @@ fn run(arguments: &[&str]) -> Option<Moto> {
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn();
-    let child = child.ok()?;
+    let mut child = child.ok()?;
     end_with_us(&child);
-    eventually("moto listens", || TcpStream::connect(address).is_ok());
+    let mut said = BufReader::new(child.stderr.take().expect("it is piped"));
+    let (listening, listens) = mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        while !line.contains("Running on") {
+            line.clear();
+            if said.read_line(&mut line).unwrap_or_default() == 0 {
+                return;
+            }
+        }
+        listening.send(()).ok();
+        // Of every request it says something.
+        std::io::copy(&mut said, &mut std::io::sink()).ok();
+    });
+    // It is much that it loads first.
+    let listens = listens.recv_timeout(PATIENCE * 3);
+    listens.expect("moto_server says that it listens");
     Some(Moto { address })
 }
 
@@ -100,10 +116,17 @@ pub(crate) fn bucket(moto: &Moto, name: &str) {
     assert!(answer.contains(" 200 "), "{answer}");
 }
 
-/// What opens `bucket` by way of `address`.
+/// What opens `bucket` by way of `address`. How fast the service is, which shares this machine with
+/// others, is not what is tested: whoever tests a deadline sets it.
 pub(crate) fn settings(address: SocketAddr, bucket: &str) -> Settings {
     let endpoint = format!("http://{address}");
     Settings {
+        deadlines: Deadlines {
+            connect: PATIENCE,
+            small: PATIENCE,
+            chunk: PATIENCE,
+            ..Deadlines::default()
+        },
         environment: Environment::of([
             ("AWS_ACCESS_KEY_ID", "key"),
             ("AWS_SECRET_ACCESS_KEY", "secret"),

@@ -51,7 +51,8 @@ pub(crate) struct Answer {
 /// How long hits in memory took.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Latency {
-    /// Half of them.
+    /// Half of them, in the lot that was fastest: a busy machine slows down some of them, what the
+    /// edge waits for all.
     pub(crate) half: Duration,
     /// 99 of 100.
     pub(crate) most: Duration,
@@ -244,9 +245,14 @@ impl World {
             answer.hit.then(|| began.elapsed())
         };
         let mut took: Vec<Duration> = (0..500).filter_map(ask).collect();
+        let halves = took.chunks_mut(50).map(|lot| {
+            lot.sort();
+            lot[lot.len() / 2]
+        });
+        let half = halves.min().expect("some were hits");
         took.sort();
         Latency {
-            half: took[took.len() / 2],
+            half,
             most: took[took.len() * 99 / 100],
         }
     }

@@ -4,7 +4,7 @@
 pub(crate) use std::sync::atomic::Ordering;
 
 /// Lets others go on, or not: what the checker does before it reads an atomic of its own.
-fn turn() {
+pub(crate) fn turn() {
     shuttle::sync::atomic::AtomicBool::new(false).load(Ordering::SeqCst);
 }
 

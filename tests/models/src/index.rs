@@ -51,12 +51,12 @@ pub fn who_moves_or_forgets_means_what_it_saw() {
     };
     every(move || {
         let index = scene();
-        let put = |index: &Index| index.insert(hash(1), new, Hour::default());
+        let put = move |index: &Index| index.insert(hash(1), new, Hour::default());
         join([beside(&index, moves), beside(&index, put)]);
         assert_eq!(lies(&index, hash(1)), Some(new));
     });
     for reclaims in [false, true] {
-        every(move || {
+        many(3_000, move || {
             let index = scene();
             let forget = move |index: &Index| {
                 if reclaims {
@@ -65,7 +65,7 @@ pub fn who_moves_or_forgets_means_what_it_saw() {
                     index.remove_at(hash(1), old);
                 }
             };
-            let put = |index: &Index| index.insert(hash(1), new, Hour::default());
+            let put = move |index: &Index| index.insert(hash(1), new, Hour::default());
             join([beside(&index, forget), beside(&index, put)]);
             assert_eq!(lies(&index, hash(1)), Some(new));
             assert_eq!(index.entries(), 1);

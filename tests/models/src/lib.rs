@@ -82,6 +82,7 @@ pub mod host {
 #[expect(dead_code, reason = "not every one is used in every way")]
 mod atomic;
 mod config;
+mod mutex;
 mod sync;
 
 use host::{cache, clock, entry, little_endian, metrics, rfc9111, tier};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::readers::{NotRead, Readers};
 use crate::check::many;
 use crate::scene::{join, spawn, wait};
-use crate::sync::{Arc, Condvar, Mutex, PoisonError};
+use crate::sync::Arc;
 
 /// Longer than any model.
 const DEADLINE: Duration = Duration::from_hours(1);

@@ -2,8 +2,9 @@
 //! of the standard library where nothing can come in between.
 
 pub(crate) use crate::atomic;
-pub(crate) use shuttle::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
-pub(crate) use std::sync::OnceLock;
+pub(crate) use crate::mutex::{Condvar, Mutex, MutexGuard};
+pub(crate) use shuttle::sync::{Arc, RwLock};
+pub(crate) use std::sync::{OnceLock, PoisonError};
 
 /// Threads. Time does not pass here: what waits with a time-out waits until it is woken, so that a
 /// wake-up which is lost shows as a deadlock.

@@ -281,7 +281,17 @@ impl Queue {
             state.in_hand = Floors::default();
             state.done
         };
-        self.done.send_replace(done);
+        self.tell(done);
+    }
+
+    /// Tells whoever settles that so much is done. Of two who tell at once the lower number may come
+    /// later.
+    fn tell(&self, done: u64) {
+        self.done.send_if_modified(|told| {
+            let more = done > *told;
+            *told = done.max(*told);
+            more
+        });
     }
 
     /// Waits until everything that was queued before is done.
@@ -331,7 +341,7 @@ impl Queue {
             state.done = state.queued;
             (std::mem::take(&mut state.items), state.done)
         };
-        self.done.send_replace(done);
+        self.tell(done);
         self.room.notify_waiters();
         items.len()
     }
