@@ -297,3 +297,35 @@ fn errors_of_an_origin_are_covered_up_at_once_and_asked_about_in_the_background(
     origin.on("/a", Reply::cached("new"));
     eventually("the new response", || edge.get("/a").text() == "new");
 }
+
+#[test]
+fn an_outage_is_logged_once_and_every_failure_is_counted() {
+    let address: SocketAddr = TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port");
+    let url = format!("http://{address}");
+    let edge = Setup::new().flag("--origin", &url).start();
+    let requests = 50;
+    for turn in 0..requests {
+        assert_eq!(edge.get(&format!("/{turn}")).status(), 502);
+    }
+    let failures = edge.metrics().count("larder_origin_failures_total", &[]);
+    assert_eq!(failures + spared(&edge, "refusal"), requests);
+    let origin = Origin::on_port(address.port());
+    origin.answer(|_| Reply::cached("back"));
+    eventually("the origin to be tried again", || {
+        edge.get("/").status() == 200
+    });
+    edge.wait_for_log(0, "the origin answers again");
+    let log = edge.log();
+    let told: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains(": the origin is down"))
+        .collect();
+    let [told] = told[..] else {
+        panic!("told {} times:\n{log}", told.len())
+    };
+    for part in [" WARN ", "site=default", "reason="] {
+        assert!(told.contains(part), "{part} is not in: {told}");
+    }
+}

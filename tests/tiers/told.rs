@@ -1,5 +1,8 @@
 //! What operators are told of the tiers.
 
+use std::collections::BTreeSet;
+use std::time::Instant;
+
 use crate::below::{ALL, Below, count, forget};
 use crate::support::edge::{Ended, Setup};
 use crate::support::origin::Origin;
@@ -190,4 +193,58 @@ fn readiness_and_the_log_tell_how_each_tier_is() {
             );
         }
     }
+}
+
+#[test]
+fn the_manual_names_the_metrics_there_are_and_no_others() {
+    let origin = Origin::always(Reply::cached("x"));
+    let setup = Below::Both.setup(&origin).set("log.access", "json");
+    let records = setup.path("records").display().to_string();
+    std::fs::create_dir(&records).expect("a directory");
+    let edge = setup.set("record.dir", &records).start();
+    let exposed = edge.admin_response("GET", "/metrics", &[], b"").text();
+    let exposed: BTreeSet<&str> = exposed
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .collect();
+    let manual = include_str!("../../README.md");
+    let named: BTreeSet<&str> = manual
+        .lines()
+        .filter(|line| line.starts_with("| `larder_"))
+        .flat_map(|line| line.split('|').nth(1).unwrap_or_default().split('`'))
+        .filter(|name| name.starts_with("larder_"))
+        .collect();
+    let wrong: Vec<_> = exposed.symmetric_difference(&named).collect();
+    assert!(wrong.is_empty(), "in one of them only: {wrong:?}");
+}
+
+#[test]
+fn the_manual_names_every_key_outside_the_sites() {
+    let shown = crate::support::edge::run(&["check", "--origin", "http://127.0.0.1:1"]);
+    assert!(shown.status.success());
+    let shown = String::from_utf8(shown.stdout).expect("text");
+    let manual = include_str!("../../README.md");
+    let keys: Vec<&str> = shown
+        .lines()
+        .map_while(|line| line.split_whitespace().next())
+        .take_while(|key| !key.starts_with("site["))
+        .collect();
+    assert!(keys.len() > 30, "{shown}");
+    for key in keys {
+        assert!(manual.contains(&format!("| `{key}` |")), "{key}");
+    }
+}
+
+#[test]
+fn counts_begin_with_the_process_and_it_is_told_how_long_that_is() {
+    let origin = Origin::always(Reply::cached("x"));
+    let mut edge = Below::Disk.setup(&origin).start();
+    edge.get("/a");
+    edge.get("/a");
+    assert_eq!(count(&edge, "memory", "lookups"), 2);
+    let before = Instant::now();
+    forget(&mut edge);
+    assert_eq!(count(&edge, "memory", "lookups"), 0);
+    let uptime = edge.stats()["uptime_s"].as_u64().expect("seconds");
+    assert!(uptime <= before.elapsed().as_secs());
 }
