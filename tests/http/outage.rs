@@ -325,7 +325,7 @@ fn an_outage_is_logged_once_and_every_failure_is_counted() {
     let [told] = told[..] else {
         panic!("told {} times:\n{log}", told.len())
     };
-    for part in [" WARN ", "site=default", "reason="] {
+    for part in [" WARN ", "site=\"default\"", "reason="] {
         assert!(told.contains(part), "{part} is not in: {told}");
     }
 }
