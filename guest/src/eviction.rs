@@ -146,9 +146,14 @@ pub struct Victims {
 impl Victims {
     /// A call that needs `need_bytes`.
     pub fn new(need_bytes: u64) -> Self {
+        Self::expecting(need_bytes, 64)
+    }
+
+    /// A call that needs `need_bytes`, for which it probably takes so many victims.
+    fn expecting(need_bytes: u64, victims: usize) -> Self {
         Self {
             missing_bytes: need_bytes,
-            slots: Vec::with_capacity(64),
+            slots: Vec::with_capacity(victims),
         }
     }
 
@@ -246,9 +251,16 @@ pub fn make_room<T: Eviction>(
 }
 
 fn named<T: Eviction>(policy: &mut T, need_bytes: u64) -> Vec<u32> {
-    let mut victims = Victims::new(need_bytes);
+    thread_local! {
+        /// Victims of the latest call. It mostly takes as many again, and an answer that has just
+        /// the memory it needs is handed over as it is.
+        static LATEST: std::cell::Cell<usize> = const { std::cell::Cell::new(64) };
+    }
+    let mut victims = Victims::expecting(need_bytes, LATEST.get());
     policy.victims(&mut victims);
-    victims.into_slots()
+    let slots = victims.into_slots();
+    LATEST.set(slots.len());
+    slots
 }
 
 /// Exports a type that implements [`Eviction`](crate::Eviction) as this component's eviction
