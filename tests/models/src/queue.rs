@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::index::{Hash, Hour, Index, Place};
 use super::format::RecordKind;
+use super::index::{Hash, Hour, Index, Place};
 use super::queue::{Item, Queue, Queued, Refused};
 use super::segment::Floors;
 use crate::check::many;
@@ -86,7 +86,11 @@ impl Scene {
         };
         let queued = Queued {
             claim: Some(claim),
-            ..if removes { tombstone } else { self.item(number) }
+            ..if removes {
+                tombstone
+            } else {
+                self.item(number)
+            }
         };
         if removes && !stored {
             self.queue.release(claim);
@@ -127,7 +131,8 @@ impl Scene {
                     continue;
                 };
                 if claims.redeem(claim) && number > 0 {
-                    self.index.insert(claim.hash, place(number), Hour::default());
+                    self.index
+                        .insert(claim.hash, place(number), Hour::default());
                 }
             }
             drop(claims);
@@ -153,9 +158,10 @@ pub fn who_claims_last_is_found() {
         let scene = Scene::new(1);
         let writing = beside(&scene, Scene::write);
         let claims = [(1, false), (2, false), (3, true)];
-        join(claims.map(|(number, removes)| {
-            beside(&scene, move |scene| scene.claim(number, removes))
-        }));
+        join(
+            claims
+                .map(|(number, removes)| beside(&scene, move |scene| scene.claim(number, removes))),
+        );
         scene.queue.stop();
         join([writing]);
         let last = locked(&scene.claimed).last().copied();
