@@ -127,9 +127,9 @@ impl Table {
     /// The buckets that a pointer with this mark may be in, the one it belongs to first.
     #[inline]
     fn way(&self, mark: u32) -> impl Iterator<Item = usize> + Clone + use<> {
-        let mask = self.buckets.len().wrapping_sub(1);
+        let last = self.buckets.len().wrapping_sub(1);
         let home = usize::try_from(mark).unwrap_or_default();
-        (0..self.buckets.len()).map(move |further| home.wrapping_add(further) & mask)
+        (0..self.buckets.len()).map(move |further| home.wrapping_add(further) & last)
     }
 
     fn add(&mut self, mark: u32, slot: u32) {
