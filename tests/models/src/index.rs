@@ -43,7 +43,7 @@ pub fn who_moves_or_forgets_means_what_it_saw() {
         index.hit(hash(1));
         index
     };
-    let moves = move |index: &Index| {
+    let relocate = move |index: &Index| {
         if index.replace(hash(1), old, moved, Hits::Kept) {
             let found = index.get(hash(1)).expect("nobody forgets it");
             assert!(found.place == new || (found.place, found.hits) == (moved, 1));
@@ -52,7 +52,7 @@ pub fn who_moves_or_forgets_means_what_it_saw() {
     every(move || {
         let index = scene();
         let put = move |index: &Index| index.insert(hash(1), new, Hour::default());
-        join([beside(&index, moves), beside(&index, put)]);
+        join([beside(&index, relocate), beside(&index, put)]);
         assert_eq!(lies(&index, hash(1)), Some(new));
     });
     for reclaims in [false, true] {
