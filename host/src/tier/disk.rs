@@ -38,7 +38,10 @@ mod walk;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -52,7 +55,7 @@ use opening::Found;
 use queue::Queue;
 use readers::Readers;
 use recovery::Loading;
-use segment::Segments;
+use segment::{Segment, Segments};
 use stats::Condition;
 use sync::Syncer;
 
@@ -145,7 +148,7 @@ struct Shared {
     /// Segments there are.
     files: AtomicUsize,
     /// What lies in segments of a lower ordinal may have been replaced by what was lost.
-    doubted: u64,
+    doubted: AtomicU64,
 }
 
 impl std::fmt::Debug for Shared {
@@ -231,7 +234,7 @@ impl DiskTier {
             reinsertion: Mutex::new(Arc::new(HitSinceWritten)),
             capacity: AtomicU64::new(settings.capacity),
             files: AtomicUsize::new(found.files.len()),
-            doubted: found.doubted,
+            doubted: AtomicU64::new(found.doubted),
         });
         shared.condition.lock().loading = true;
         for segment in &found.segments {
@@ -446,6 +449,11 @@ impl Shared {
     fn fits(&self, meta: u64, content: u64) -> bool {
         let most = (self.identity.segment_bytes / 2).min(UNITS_MAX * UNIT);
         record_bytes(meta, content) <= most
+    }
+
+    /// Whether what lies in `segment` may have been replaced by what was lost.
+    fn is_doubted(&self, segment: &Segment) -> bool {
+        segment.ordinal < self.doubted.load(SeqCst)
     }
 
     /// Waits until everything is loaded.

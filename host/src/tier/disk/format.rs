@@ -502,7 +502,13 @@ impl Trailer {
     }
 
     /// The entries and floors in `bytes`, which end where the trailer begins.
-    pub(super) fn contents(&self, bytes: &[u8]) -> Option<(Vec<FooterEntry>, Vec<(u64, u64)>)> {
+    pub(super) fn contents<'a>(
+        &self,
+        bytes: &'a [u8],
+    ) -> Option<(
+        impl Iterator<Item = FooterEntry> + 'a,
+        impl Iterator<Item = (u64, u64)> + 'a,
+    )> {
         if crc32fast::hash(bytes) != self.crc || long(bytes.len()) + TRAILER != self.footer() {
             return None;
         }
@@ -515,10 +521,8 @@ impl Trailer {
             let mut fields = Fields::new(bytes);
             Some((fields.u64()?, fields.u64()?))
         };
-        Some((
-            entries.collect::<Option<_>>()?,
-            floors.iter().map(floor).collect::<Option<_>>()?,
-        ))
+        let sound = entries.clone().all(|entry| entry.is_some());
+        sound.then(|| (entries.flatten(), floors.iter().filter_map(floor)))
     }
 }
 

@@ -229,7 +229,7 @@ impl Shared {
             Err(Undecodable::Malformed) => return Read::Damaged,
             Err(Undecodable::Version(_) | Undecodable::Future) => return Read::Nothing,
         };
-        if segment.ordinal < self.doubted {
+        if self.is_doubted(segment) {
             envelope.doubt();
         }
         if key.is_some_and(|key| envelope.key.as_ref() != key) {

@@ -11,7 +11,7 @@ use super::format::{FooterEntry, TRAILER, Trailer, short};
 use super::index::{Hash, Hour, Place};
 use super::io::{is_full, occupied};
 use super::log::{Log, Unwritten};
-use super::segment::{Floors, Segment};
+use super::segment::Segment;
 use super::{Shared, segments_in};
 use crate::clock;
 
@@ -81,7 +81,7 @@ impl Log {
             let entries = self.shared.entries_of(&oldest);
             // What is doubted must not come to lie where nothing is.
             if budget > 0
-                && oldest.ordinal >= self.shared.doubted
+                && !self.shared.is_doubted(&oldest)
                 && let Some(entries) = &entries
                 && let Err(unwritten) = self.keep(&oldest, entries, &mut budget)
             {
@@ -183,21 +183,18 @@ impl Shared {
         if !unsealed.is_empty() {
             return Some(unsealed);
         }
-        self.footer_of(segment).map(|(_, entries, _)| entries)
+        self.footer_of(segment)
     }
 
-    /// The footer of `segment`. Blocks.
-    pub(super) fn footer_of(
-        &self,
-        segment: &Segment,
-    ) -> Option<(Trailer, Vec<FooterEntry>, Floors)> {
+    /// The entries in the footer of `segment`. Blocks.
+    fn footer_of(&self, segment: &Segment) -> Option<Vec<FooterEntry>> {
         let full = self.identity.segment_bytes;
         let trailer = self.trailer_of(segment)?;
         let at = full.checked_sub(trailer.footer())?;
         let mut bytes = vec![0; short(full - TRAILER - at)];
         self.io.read(&segment.file, &mut bytes, at).ok()?;
-        let (entries, floors) = trailer.contents(&bytes)?;
-        Some((trailer, entries, Floors::of(floors)))
+        let (entries, _) = trailer.contents(&bytes)?;
+        Some(entries.collect())
     }
 
     /// The end of `segment`, if it was sealed in this life. Blocks.

@@ -8,19 +8,32 @@
 //! So an older record is found again if the later one is lost with all that told of it. Lives of
 //! segments are numbered without gaps: where one is missing, or has a superblock that cannot be
 //! read, all that is older is doubted, and validated before it is used. Of a damaged record its head
-//! tells which key it was for, and nothing older is found under that. What nobody can tell is lost
-//! unnoticed: the end of a segment that was not synced when the power failed, and a record whose
-//! head is damaged in a segment without a footer; what lies behind it is found. A purge is never
-//! undone, whatever is lost: it has a log of its own.
+//! tells which key it was for, and nothing older is found under that.
+//!
+//! Where the head is damaged too, in a segment without a footer, nothing tells the key. But records
+//! lie end to end: where one is found behind a gap, something was lost in the gap, and all that is
+//! not younger than the segment is doubted. Such a segment gets no footer, which would hide the gap:
+//! it is walked through again at every start until it is reclaimed, which all that is older is by
+//! then. What lies behind the gap is found. The heads could also tell of their neighbours, so that less would have
+//! to be doubted. But a sector that is lost takes several small records at once, so doubt would
+//! still be needed, and it is cheap: it costs a validation.
+//!
+//! What nobody can tell is lost unnoticed: the end of a segment that was not sealed, be it that it
+//! was not synced when the power failed or that its very last head is damaged. What stands there is
+//! like what an earlier life left. A purge is never undone, whatever is lost: it has a log of its
+//! own.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 
 use super::Shared;
 use super::format::{
-    FooterEntry, HEADER, Record, RecordHeader, RecordKind, SUPERBLOCK, UNIT, UNITS_MAX,
-    footer_bytes, long, short,
+    FooterEntry, HEADER, Record, RecordHeader, RecordKind, SUPERBLOCK, TRAILER, Trailer, UNIT,
+    UNITS_MAX, footer_bytes, long, short,
 };
 use super::index::{Found, Hash, Hour, Place};
 use super::reclaim::place_of;
@@ -117,40 +130,82 @@ impl Shared {
     /// Loads what `segments`, oldest first, hold. Blocks.
     pub(super) fn load(&self, segments: &[Arc<Segment>]) {
         let _finish = Finish(self);
-        let trailers = segments
-            .iter()
-            .filter_map(|segment| self.trailer_of(segment));
-        self.index
-            .reserve(trailers.map(|trailer| u64::from(trailer.entries)).sum());
+        let youngest_first = segments.iter().rev();
+        let with_trailer = youngest_first.map(|segment| (segment, self.trailer_of(segment)));
+        let (sealed, unsealed): (Vec<_>, Vec<_>) =
+            with_trailer.partition(|(_, trailer)| trailer.is_some());
+        let trailers = || sealed.iter().filter_map(|(_, trailer)| trailer.as_ref());
+        let entries = trailers().map(|trailer| u64::from(trailer.entries));
+        self.index.reserve(entries.sum());
+        let footer = trailers().map(Trailer::footer).max().unwrap_or_default();
+        // What is lost of those without a footer says what is to be believed of the others.
+        self.load_each(&unsealed, 0);
+        self.load_each(&sealed, short(footer));
+    }
+
+    /// Loads `segments`, whose footers have no more than `footer` bytes.
+    fn load_each(&self, segments: &[(&Arc<Segment>, Option<Trailer>)], footer: usize) {
         let next = AtomicUsize::new(0);
+        let load = || {
+            // One for all of them: what is freed again and again leaves holes in the memory of the
+            // process.
+            let mut buffer = vec![0; footer];
+            while let Some((segment, trailer)) = segments.get(next.fetch_add(1, Relaxed)) {
+                if self.queue.is_stopping() {
+                    return;
+                }
+                let trailer = trailer.as_ref();
+                if !trailer.is_some_and(|it| self.load_footer(segment, it, &mut buffer)) {
+                    self.load_records(segment);
+                }
+            }
+        };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         std::thread::scope(|scope| {
             for _ in 0..threads.min(THREADS_MAX).min(segments.len()) {
-                scope.spawn(|| {
-                    while let Some(segment) = segments.iter().rev().nth(next.fetch_add(1, Relaxed))
-                    {
-                        if self.queue.is_stopping() {
-                            return;
-                        }
-                        self.load_segment(segment);
-                    }
-                });
+                scope.spawn(load);
             }
         });
     }
 
-    fn load_segment(&self, segment: &Segment) {
-        if let Some((trailer, entries, floors)) = self.footer_of(segment) {
-            *segment.floors() = floors;
-            segment.extend(trailer.end);
-            self.insert(segment, &entries);
-            return;
+    /// Loads what the footer of `segment`, which ends with `trailer`, tells, by way of `buffer`.
+    /// Whether it is sound.
+    fn load_footer(&self, segment: &Segment, trailer: &Trailer, buffer: &mut [u8]) -> bool {
+        let at = self.identity.segment_bytes - trailer.footer();
+        let Some(bytes) = buffer.get_mut(..short(trailer.footer() - TRAILER)) else {
+            return false;
+        };
+        if self.io.read(&segment.file, bytes, at).is_err() {
+            return false;
         }
+        let Some((entries, floors)) = trailer.contents(bytes) else {
+            return false;
+        };
+        *segment.floors() = Floors::of(floors.collect());
+        segment.extend(trailer.end);
+        self.insert(segment, entries);
+        true
+    }
+
+    /// Loads what a walk through the records of `segment` tells.
+    fn load_records(&self, segment: &Segment) {
         let found = self.walk(segment);
+        if found.gap {
+            // Before anything that is older can be found.
+            self.doubted.fetch_max(segment.ordinal + 1, SeqCst);
+            tracing::warn!(
+                number = segment.number,
+                "part of a segment of the disk tier is lost; what is older is validated before it \
+                 is used, since it may have been replaced there"
+            );
+        }
         *segment.floors() = found.floors;
         segment.unsealed().clone_from(&found.entries);
         segment.extend(found.end);
-        self.insert(segment, &found.entries);
+        self.insert(segment, found.entries.iter().copied());
+        if found.gap {
+            return;
+        }
         // Sealed, so that what may lie behind a torn record is never found.
         let sealed = self.write_footer(segment);
         if let Err(error) = sealed.and_then(|()| self.io.sync(&segment.file)) {
@@ -159,14 +214,15 @@ impl Shared {
         }
     }
 
-    fn insert(&self, segment: &Segment, entries: &[FooterEntry]) {
-        for lot in entries.chunks(LOT) {
+    fn insert(&self, segment: &Segment, entries: impl Iterator<Item = FooterEntry>) {
+        let mut entries = entries.peekable();
+        while entries.peek().is_some() {
             let superseded = self.loading.superseded.read();
             let superseded = superseded.unwrap_or_else(PoisonError::into_inner);
             let Some(superseded) = superseded.as_ref() else {
                 return;
             };
-            for entry in lot {
+            for entry in entries.by_ref().take(LOT) {
                 let hash = Hash::of(entry.hash);
                 let end = (u64::from(entry.place) + u64::from(entry.units)) * UNIT;
                 let sound = u64::from(entry.place) * UNIT >= SUPERBLOCK
@@ -176,7 +232,7 @@ impl Shared {
                 if !sound || superseded.contains(&hash) {
                     continue;
                 }
-                let place = place_of(segment.number, entry);
+                let place = place_of(segment.number, &entry);
                 let later = |there: Found| self.is_later(segment, place, there.place);
                 self.index
                     .insert_if(hash, place, Hour(entry.expires), later);
@@ -199,16 +255,28 @@ impl Shared {
             end: SUPERBLOCK,
             entries: Vec::new(),
             floors: Floors::default(),
+            gap: false,
         };
         let full = self.identity.segment_bytes;
-        while let Some(header) = self.next_head(segment, walked.end) {
+        let mut bytes = Vec::new();
+        loop {
+            let header = match self.next_head(segment, walked.end) {
+                Ok(Some(header)) => header,
+                Ok(None) => break,
+                Err(_) => {
+                    walked.gap = true;
+                    break;
+                }
+            };
             let at = u64::from(header.place) * UNIT;
             let entries = long(walked.entries.len()) + 1;
             let fits = at + header.bytes() + footer_bytes(entries, long(Floors::MAX)) <= full;
-            let mut bytes = vec![0; short(header.bytes())];
+            bytes.resize(short(header.bytes()), 0);
             if !fits || self.io.read(&segment.file, &mut bytes, at).is_err() {
+                walked.gap = true;
                 break;
             }
+            walked.gap |= at > walked.end;
             match Record::verify(&bytes) {
                 Ok(record) => walked.count(&record),
                 Err(_) => walked.count_damaged(&header),
@@ -219,24 +287,25 @@ impl Shared {
     }
 
     /// The head of the first record of `segment` that lies at `from` or behind it.
-    fn next_head(&self, segment: &Segment, from: u64) -> Option<RecordHeader> {
+    fn next_head(&self, segment: &Segment, from: u64) -> std::io::Result<Option<RecordHeader>> {
         let full = self.identity.segment_bytes;
         // Where it is to be, and then wherever it is.
         let (mut at, mut look) = (from, HEADER);
+        let mut bytes = Vec::new();
         while at + HEADER <= full {
-            let mut bytes = vec![0; short(look.min(full - at))];
-            self.io.read(&segment.file, &mut bytes, at).ok()?;
+            bytes.resize(short(look.min(full - at)), 0);
+            self.io.read(&segment.file, &mut bytes, at)?;
             let heads = bytes.chunks_exact(short(UNIT)).map(RecordHeader::decode);
             let is_it = |(place, header): (u64, Option<RecordHeader>)| {
                 header.filter(|it| it.nonce == segment.nonce && u64::from(it.place) == place)
             };
             if let Some(header) = (at / UNIT..).zip(heads).find_map(is_it) {
-                return Some(header);
+                return Ok(Some(header));
             }
             at += look;
             look = LOOK;
         }
-        None
+        Ok(None)
     }
 }
 
@@ -245,6 +314,8 @@ struct Walked {
     end: u64,
     entries: Vec<FooterEntry>,
     floors: Floors,
+    /// Whether something was lost between the records, or could not be read.
+    gap: bool,
 }
 
 impl Walked {

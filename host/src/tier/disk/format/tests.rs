@@ -99,6 +99,8 @@ fn a_record_is_read_as_written_or_not_at_all() {
     }
 }
 
+type Contents = (Vec<FooterEntry>, Vec<(u64, u64)>);
+
 #[test]
 fn a_footer_is_read_as_written_or_not_at_all() {
     let entry = |number: u32| FooterEntry {
@@ -113,10 +115,11 @@ fn a_footer_is_read_as_written_or_not_at_all() {
         let floors = [(1, 2), (3, 4)];
         let footer = encode_footer((7, 8), 9_000, &entries, &floors);
         assert_eq!(long(footer.len()), footer_bytes(u64::from(count), 2));
-        let read = |bytes: &[u8]| {
+        let read = |bytes: &[u8]| -> Option<(Trailer, Contents)> {
             let (contents, trailer) = bytes.split_last_chunk::<64>()?;
             let trailer = Trailer::decode(trailer)?;
-            Some((trailer, trailer.contents(contents)?))
+            let (entries, floors) = trailer.contents(contents)?;
+            Some((trailer, (entries.collect(), floors.collect())))
         };
         let (trailer, contents) = read(&footer).unwrap();
         assert_eq!((trailer.nonce, trailer.ordinal, trailer.end), (7, 8, 9_000));
