@@ -4,8 +4,10 @@
 //! stored (1,000,000), `LARDER_DIR` where (a temporary directory). Where `fio` is installed, it does
 //! beside each part what the device and the system do without a cache: with the same bytes in the
 //! same directory, by as many threads as the tier reads with, in turns, of which the medians are
-//! told. *Cold* is what the system has not in memory, each object read once; *warm* what it has. The
-//! restart is that of a process of its own, whose resident memory is compared before and after.
+//! told. *Cold* is what the system has not in memory, each object read once; *warm* what it has. What
+//! is written for what is put is counted in a tier that holds a fourth of what is asked for, some of
+//! it often, so that what is hit is written again when its segment is reclaimed. The restart is that
+//! of a process of its own, whose resident memory is compared before and after.
 
 #![expect(clippy::print_stdout, reason = "it reports")]
 
@@ -92,6 +94,12 @@ fn per(count: u64, time: Duration) -> u64 {
     u64::try_from(rate).expect("as many are not done in a second")
 }
 
+/// Time that this process has had a processor for.
+fn processor() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(time).expect("it does not run backwards")
+}
+
 fn view(key: &str) -> KeyView<'_> {
     KeyView {
         hash: 0,
@@ -124,15 +132,17 @@ async fn fill(tier: &DiskTier, count: u64, length: usize) {
 }
 
 /// Reads `count` objects once each, out of order, `depth` at once, from as many threads as the
-/// machine has. How many a second.
-fn hit(tier: &DiskTier, count: u64, depth: u64) -> u64 {
+/// machine has. How many a second, and the nanoseconds of a processor that each takes.
+fn hit(tier: &DiskTier, count: u64, depth: u64) -> (u64, u64) {
+    // A prime that divides no count in use: a walk through all of them out of order.
+    let number = |turn| (turn * 7_368_787) % count;
+    let key = |turn| format!("https/example.com/{}", number(turn));
+    let keys: Vec<String> = (0..count).map(key).collect();
     let one = async |lane: u64| {
         let mut missed = 0;
         for turn in 0..count / depth {
-            // A prime that divides no count in use: a walk through all of them out of order.
-            let number = ((lane * (count / depth) + turn) * 7_368_787) % count;
-            let key = format!("https/example.com/{number}");
-            let found = tier.get(view(&key)).await;
+            let turn = usize::try_from(lane * (count / depth) + turn).expect("a place in memory");
+            let found = tier.get(view(&keys[turn])).await;
             let found = found.expect("a tier that answers");
             let whole = found.is_some_and(|found| matches!(found.body, FoundBody::Whole(_)));
             missed += u64::from(!whole);
@@ -141,7 +151,7 @@ fn hit(tier: &DiskTier, count: u64, depth: u64) -> u64 {
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = depth.min(u64::try_from(cores).expect("few"));
-    let began = Instant::now();
+    let (began, processor_before) = (Instant::now(), processor());
     let missed: u64 = std::thread::scope(|scope| {
         let lanes = |thread| (thread..depth).step_by(cores);
         let work = |thread| move || runtime().block_on(join_all(lanes(thread).map(one)));
@@ -156,7 +166,9 @@ fn hit(tier: &DiskTier, count: u64, depth: u64) -> u64 {
         missed * 1_000 <= count,
         "{missed} of {count} were not found"
     );
-    per(count, time)
+    let nanos = (processor() - processor_before).as_nanos() / u128::from(count);
+    let nanos = u64::try_from(nanos).expect("as long nothing takes");
+    (per(count, time), nanos)
 }
 
 /// As each of the threads that serve has one.
@@ -202,12 +214,14 @@ const ROUNDS: usize = 3;
 struct Rounds {
     ours: Vec<u64>,
     fio: Vec<u64>,
+    nanos: Vec<u64>,
 }
 
 impl Rounds {
-    fn add(&mut self, ours: u64, fio: Option<u64>) {
+    fn add(&mut self, (ours, nanos): (u64, u64), fio: Option<u64>) {
         self.ours.push(ours);
         self.fio.extend(fio);
+        self.nanos.push(nanos);
     }
 
     /// The medians.
@@ -217,7 +231,9 @@ impl Rounds {
             all.get(all.len() / 2).copied()
         };
         let ours = median(&mut self.ours).unwrap_or_default();
+        let nanos = median(&mut self.nanos).unwrap_or_default();
         beside(what, ours, median(&mut self.fio));
+        println!("  {nanos} ns of a processor each");
     }
 }
 
@@ -280,6 +296,94 @@ fn large(dir: &Path) {
     tier.stop();
 }
 
+/// A generator of numbers that are the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ mixed >> 31) % bound
+    }
+
+    /// One of 2^`octaves`, each about as often as one through its number: Zipf's law.
+    fn popular(&mut self, octaves: u64) -> u64 {
+        let octave = self.below(octaves);
+        (1 << octave) + self.below(1 << octave)
+    }
+}
+
+/// Bytes of object `number`: most are of a few KiB, most bytes are in few.
+fn mixed_length(number: u64) -> u64 {
+    let mut random = Random(number);
+    let (from, to) = match random.below(100) {
+        0..30 => (1, 4),
+        30..60 => (4, 16),
+        60..85 => (16, 64),
+        85..97 => (64, 256),
+        _ => (256, 4_096),
+    };
+    (from << 10) + random.below((to - from) << 10)
+}
+
+/// Bytes that this process has had written to devices, as the system counts them: whole pages.
+fn written_to_devices() -> Option<u64> {
+    let told = std::fs::read_to_string("/proc/self/io").ok()?;
+    let line = told.lines().find_map(|it| it.strip_prefix("write_bytes: "));
+    line?.parse().ok()
+}
+
+/// Asks for a mix of objects, puts what is not found, until four times the capacity was put. What
+/// was written for it.
+fn amplification(dir: &Path) {
+    let (capacity, octaves) = (512 * MIB, 14);
+    let (tier, _) = open(dir, capacity);
+    let hasher = KeyHasher::default();
+    let content = Bytes::from(vec![7; 4 << 20]);
+    let before = written_to_devices();
+    let mut random = Random(1);
+    let (mut asked, mut found, mut waiting) = (0_u64, 0_u64, 0);
+    runtime().block_on(async {
+        while tier.stats().bytes_admitted.get() < 4 * capacity {
+            let number = random.popular(octaves);
+            let key = format!("https/example.com/{number}");
+            asked += 1;
+            if tier.get(view(&key)).await.is_ok_and(|it| it.is_some()) {
+                found += 1;
+                continue;
+            }
+            let length = usize::try_from(mixed_length(number)).expect("a few MiB");
+            let entry = entry(&hasher, &key, &content.slice(..length));
+            tier.put(&entry, BORN).await;
+            waiting += length;
+            if waiting > 16 << 20 {
+                tier.settle().await;
+                waiting = 0;
+            }
+        }
+        tier.settle().await;
+    });
+    tier.stop();
+    let admitted = tier.stats().bytes_admitted.get();
+    let hundredths = |written: u64| written * 100 / admitted.max(1);
+    let told = |written: u64| {
+        let hundredths = hundredths(written);
+        format!("{}.{:02}", hundredths / 100, hundredths % 100)
+    };
+    let device = written_to_devices().zip(before);
+    println!(
+        "{} of {asked} found, {} MiB of content put in {} MiB, {} entries written again: {} bytes \
+         written for one, {} by the count of the system",
+        found,
+        admitted / MIB,
+        capacity / MIB,
+        figure(&tier, "reinsertions"),
+        told(tier.stats().bytes_written.get()),
+        device.map_or("unknown".to_owned(), |(after, before)| told(after - before)),
+    );
+}
+
 /// Starts with what lies in `dir`, and says how long that takes and what memory.
 fn restart(dir: &Path, capacity: u64) {
     let before = resident();
@@ -308,6 +412,7 @@ fn main() {
     let temporary = tempfile::tempdir().expect("a directory");
     let dir = std::env::var_os("LARDER_DIR").map_or(temporary.path().to_owned(), Into::into);
     large(&dir.join("large"));
+    amplification(&dir.join("mixed"));
 
     let small = dir.join("small");
     let (tier, _) = open(&small, capacity);
@@ -321,7 +426,7 @@ fn main() {
     );
     println!(
         "200 B hits a second, 16 at once: {}",
-        hit(&tier, objects, 16)
+        hit(&tier, objects.min(1_000_000), 16).0
     );
     tier.stop();
     drop(tier);

@@ -22,6 +22,7 @@ mod log;
 mod lookup;
 mod moving;
 mod opening;
+mod patience;
 mod pieces;
 mod put;
 mod queue;
@@ -52,6 +53,7 @@ use index::{Hash, Index};
 use io::{Io, System};
 use log::Log;
 use opening::Found;
+use patience::Patience;
 use queue::Queue;
 use readers::Readers;
 use recovery::Loading;
@@ -136,6 +138,7 @@ struct Shared {
     segments: Segments,
     queue: Queue,
     readers: Readers,
+    patience: Patience,
     syncer: Syncer,
     loading: Loading,
     stats: Stats,
@@ -226,6 +229,7 @@ impl DiskTier {
             segments: Segments::default(),
             queue: Queue::new(settings.queue),
             readers: readers.map_err(OpenError::Threads)?,
+            patience: Patience::default(),
             syncer: Syncer::default(),
             loading: Loading::default(),
             stats: Stats::default(),
@@ -281,7 +285,7 @@ impl DiskTier {
                 let guarded = std::panic::AssertUnwindSafe(|| work(&shared));
                 if std::panic::catch_unwind(guarded).is_err() {
                     tracing::error!("a thread of the disk tier failed; the tier is offline");
-                    shared.condition.lock().offline = Some("a thread of it failed".to_owned());
+                    shared.condition.set_offline("a thread of it failed");
                     shared.queue.abandon();
                 }
             })?;
@@ -326,7 +330,7 @@ impl DiskTier {
                 "the disk tier stopped without finishing: the device did not answer in time"
             );
         }
-        self.shared.condition.lock().offline = Some("it was stopped".to_owned());
+        self.shared.condition.set_offline("it was stopped");
         if kept == 0 {
             self.shared.directory.release();
         }

@@ -181,13 +181,12 @@ impl Envelope {
         let (kind, head, sets) = match &self.kind {
             Kind::Response(head) => (0, Some(HeadForm::of(head)), Vec::new()),
             Kind::Nominations(nominations) => {
-                let set = |set: &Vec<HeaderName>| set.iter().map(|n| n.as_str().into()).collect();
-                (1, None, nominations.sets.iter().map(set).collect())
+                (1, None, nominations.sets.iter().map(|set| names(set)).collect())
             }
         };
         let form = Form {
             kind,
-            key: self.key.to_vec(),
+            key: &self.key,
             site: self.site.0,
             tags: self.tags.iter().map(|tag| tag.0).collect(),
             born: self.born,
@@ -210,12 +209,12 @@ impl Envelope {
             return Err(Undecodable::Version(*version));
         }
         let (form, rest) =
-            postcard::take_from_bytes::<Form>(bytes).map_err(|_| Undecodable::Malformed)?;
+            postcard::take_from_bytes::<Form<'_>>(bytes).map_err(|_| Undecodable::Malformed)?;
         let kind = match (form.kind, form.head) {
             (0, Some(head)) => Kind::Response(head.into_head()?),
             (1, None) => {
-                let name = |name: String| HeaderName::try_from(name);
-                let set = |set: Vec<String>| set.into_iter().map(name).collect::<Result<_, _>>();
+                let name = |name: &str| HeaderName::try_from(name);
+                let set = |set: Vec<&str>| set.into_iter().map(name).collect::<Result<_, _>>();
                 let sets = form.sets.into_iter().map(set).collect::<Result<_, _>>();
                 let sets = sets.map_err(|_| Undecodable::Malformed)?;
                 Kind::Nominations(Nominations { sets })
@@ -238,23 +237,27 @@ impl Envelope {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Form {
+struct Form<'a> {
     kind: u8,
-    key: Vec<u8>,
+    key: &'a [u8],
     site: u64,
     tags: Vec<u64>,
     born: Born,
     length: u64,
     digest: [u8; 32],
-    head: Option<HeadForm>,
-    sets: Vec<Vec<String>>,
+    #[serde(borrow)]
+    head: Option<HeadForm<'a>>,
+    #[serde(borrow)]
+    sets: Vec<Vec<&'a str>>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct HeadForm {
+struct HeadForm<'a> {
     status: u16,
-    headers: Vec<(String, Vec<u8>)>,
-    targeted: Option<Vec<(String, Vec<u8>)>>,
+    #[serde(borrow)]
+    headers: Fields<'a>,
+    #[serde(borrow)]
+    targeted: Option<Fields<'a>>,
     /// Milliseconds since the Unix epoch.
     stored_at: u64,
     /// Milliseconds, as all that follow.
@@ -263,11 +266,14 @@ struct HeadForm {
     stale_while_revalidate: u64,
     stale_if_error: u64,
     reuse: u8,
-    decided_by: String,
+    decided_by: &'a str,
 }
 
-impl HeadForm {
-    fn of(head: &Head) -> Self {
+/// Names and values, in order.
+type Fields<'a> = Vec<(&'a str, &'a [u8])>;
+
+impl<'a> HeadForm<'a> {
+    fn of(head: &'a Head) -> Self {
         let life = &head.lifetime;
         Self {
             status: head.status.as_u16(),
@@ -283,7 +289,7 @@ impl HeadForm {
                 Reuse::FreshOnly => 1,
                 Reuse::AfterValidation => 2,
             },
-            decided_by: head.decided_by.to_string(),
+            decided_by: &head.decided_by,
         }
     }
 
@@ -343,18 +349,22 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn fields(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
-    let field = |(name, value): (&HeaderName, &HeaderValue)| {
-        (name.as_str().to_owned(), value.as_bytes().to_vec())
-    };
-    headers.iter().map(field).collect()
+fn names(set: &[HeaderName]) -> Vec<&str> {
+    set.iter().map(HeaderName::as_str).collect()
 }
 
-fn map(fields: Vec<(String, Vec<u8>)>) -> Option<HeaderMap> {
+fn fields(headers: &HeaderMap) -> Fields<'_> {
+    let fields = headers.iter();
+    fields
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
+        .collect()
+}
+
+fn map(fields: Fields<'_>) -> Option<HeaderMap> {
     let mut headers = HeaderMap::with_capacity(fields.len());
     for (name, value) in fields {
         let name = HeaderName::try_from(name).ok()?;
-        headers.append(name, HeaderValue::try_from(value).ok()?);
+        headers.append(name, HeaderValue::from_bytes(value).ok()?);
     }
     Some(headers)
 }

@@ -58,7 +58,7 @@ impl DiskTier {
         let shared = &self.shared;
         let hash = shared.hash(key.bytes);
         for _ in 0..MOVES {
-            if shared.condition.lock().offline.is_some() {
+            if shared.condition.is_offline() {
                 return Err(Unavailable::Offline);
             }
             let Some(located) = shared.index.hit(hash).filter(|found| is_of_use(*found)) else {
@@ -72,10 +72,18 @@ impl DiskTier {
             let read = match shared.read_cached(hash, located, &segment, key.bytes) {
                 Ok(read) => Ok(read),
                 Err(buffer) => {
-                    let (reader, key) = (Arc::clone(shared), Box::<[u8]>::from(key.bytes));
-                    let read =
-                        move || reader.read_into(buffer, hash, located, &segment, Some(&key));
-                    shared.readers.run(read).await
+                    let soon = shared.read_soon(buffer, hash, located, &segment, key.bytes);
+                    match soon.await {
+                        Ok(read) => Ok(read),
+                        Err(buffer) => {
+                            let (reader, key) = (Arc::clone(shared), Box::from(key.bytes));
+                            let read = move || {
+                                let key: Box<[u8]> = key;
+                                reader.read_into(buffer, hash, located, &segment, Some(&key))
+                            };
+                            shared.readers.run(read).await
+                        }
+                    }
                 }
             };
             match read {
@@ -136,16 +144,63 @@ impl Shared {
         if length > CACHED_MAX || at + length > segment.end() {
             return Err(Vec::new());
         }
-        let mut buffer = vec![0; short(length)];
+        let buffer = vec![0; short(length)];
+        let read = self.read_again(buffer, hash, located, segment, key);
+        read.map_err(|buffer| match length <= KEPT_MAX {
+            true => buffer,
+            false => Vec::new(),
+        })
+    }
+
+    /// The same, in a `buffer` of the length of the record.
+    fn read_again(
+        self: &Arc<Self>,
+        mut buffer: Vec<u8>,
+        hash: Hash,
+        located: Located,
+        segment: &Segment,
+        key: &[u8],
+    ) -> Result<Read, Vec<u8>> {
+        let (at, _) = bounds(located.place);
         if !self.io.read_cached(&segment.file, &mut buffer, at) {
-            return Err(if length <= KEPT_MAX {
-                buffer
-            } else {
-                Vec::new()
-            });
+            return Err(buffer);
         }
         let read = self.record_in(buffer, hash, located, segment, Some(key));
         Ok(self.still(hash, located, segment, read))
+    }
+
+    /// The same, of what the system has asked the device for, if the device soon answers. Others on
+    /// the thread have their turns meanwhile.
+    async fn read_soon(
+        self: &Arc<Self>,
+        mut buffer: Vec<u8>,
+        hash: Hash,
+        located: Located,
+        segment: &Segment,
+        key: &[u8],
+    ) -> Result<Read, Vec<u8>> {
+        if buffer.is_empty() {
+            return Err(buffer);
+        }
+        let Some(wait) = self.patience.begin() else {
+            return Err(buffer);
+        };
+        loop {
+            tokio::task::yield_now().await;
+            // Asked before the last look, which may come late.
+            let over = wait.is_over();
+            match self.read_again(buffer, hash, located, segment, key) {
+                Ok(read) => {
+                    wait.end(true);
+                    return Ok(read);
+                }
+                Err(unread) => buffer = unread,
+            }
+            if over {
+                wait.end(false);
+                return Err(buffer);
+            }
+        }
     }
 
     /// Reads what `located` says that there is in `segment`, under `key` if one is given. Blocks.
@@ -175,7 +230,7 @@ impl Shared {
             buffer.resize(short(length), 0);
             match self.io.read(&segment.file, &mut buffer, at) {
                 Ok(()) => {
-                    self.condition.lock().unreadable = None;
+                    self.condition.has_read();
                     self.record_in(buffer, hash, located, segment, key)
                 }
                 Err(error) => {
@@ -190,11 +245,11 @@ impl Shared {
     /// What a `read` in `segment` says, unless what is there has changed before or since.
     fn still(&self, hash: Hash, located: Located, segment: &Segment, read: Read) -> Read {
         // The segment may have begun another life.
-        let there = self.index.get(hash).map(|found| found.place);
+        let there = || self.index.get(hash).map(|found| found.place);
         match read {
             Read::Found(_) if !segment.is_gone() => read,
             Read::Failed(_) | Read::Damaged | Read::Incomplete | Read::Nothing
-                if there == Some(located.place) && segment.is_live() =>
+                if there() == Some(located.place) && segment.is_live() =>
             {
                 read
             }
@@ -277,9 +332,7 @@ impl Shared {
     /// Counts a failure to read.
     pub(super) fn failed_to_read(&self, error: &std::io::Error) {
         self.stats.read_errors.increment();
-        let mut condition = self.condition.lock();
-        let times = condition.unreadable.take().map_or(0, |(_, times)| times);
-        condition.unreadable = Some((error.to_string(), times.saturating_add(1)));
+        self.condition.failed_to_read(error);
     }
 }
 

@@ -33,6 +33,8 @@ struct State {
     jobs: VecDeque<Job>,
     /// Threads that read.
     busy: usize,
+    /// Threads that wait for a read. Whoever does not wait looks for one before it does.
+    idle: usize,
     threads: usize,
     /// Whether all threads read and one of them has done so for longer than the deadline.
     stalled: bool,
@@ -83,8 +85,10 @@ impl Inner {
             } else if state.stopping {
                 return;
             } else {
+                state.idle += 1;
                 let woken = self.wake.wait(state);
                 state = woken.unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
             }
         }
     }
@@ -153,8 +157,11 @@ impl Readers {
             return Err(NotRead::Busy);
         }
         state.jobs.push_back(job);
+        let idle = state.idle > 0;
         drop(state);
-        self.inner.wake.notify_one();
+        if idle {
+            self.inner.wake.notify_one();
+        }
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! What the tier counts, and how it is.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::metrics::Counter;
@@ -132,7 +133,13 @@ impl Stats {
 
 /// How the tier is, as far as its threads say.
 #[derive(Debug, Default)]
-pub(super) struct Condition(Mutex<Conditions>);
+pub(super) struct Condition {
+    said: Mutex<Conditions>,
+    /// What every lookup asks, without the lock.
+    offline: AtomicBool,
+    /// Whether a read has failed since the last that did not.
+    failing: AtomicBool,
+}
 
 /// What is not as it should be.
 #[derive(Clone, Debug, Default)]
@@ -155,7 +162,35 @@ const FAILURES: u32 = 3;
 impl Condition {
     /// What there is to say; whole between any two statements of whoever holds it.
     pub(super) fn lock(&self) -> MutexGuard<'_, Conditions> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it does not work any more.
+    pub(super) fn is_offline(&self) -> bool {
+        self.offline.load(Relaxed)
+    }
+
+    /// It does not work from now on: why.
+    pub(super) fn set_offline(&self, why: &str) {
+        self.lock().offline = Some(why.to_owned());
+        self.offline.store(true, Relaxed);
+    }
+
+    /// A read failed.
+    pub(super) fn failed_to_read(&self, error: &std::io::Error) {
+        let mut said = self.lock();
+        let times = said.unreadable.take().map_or(0, |(_, times)| times);
+        said.unreadable = Some((error.to_string(), times.saturating_add(1)));
+        self.failing.store(true, Relaxed);
+    }
+
+    /// A read did not fail.
+    pub(super) fn has_read(&self) {
+        if self.failing.load(Relaxed) {
+            let mut said = self.lock();
+            said.unreadable = None;
+            self.failing.store(false, Relaxed);
+        }
     }
 
     /// The sum of it.

@@ -34,7 +34,7 @@ fn filled(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     copy
 }
 
-fn copied(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+pub(super) fn copied(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let files = fs::read_dir(dir).unwrap();
     let copy = |path: PathBuf| (path.clone(), fs::read(path).unwrap());
     let mut files: Vec<_> = files.map(|file| copy(file.unwrap().path())).collect();
@@ -42,7 +42,7 @@ fn copied(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     files
 }
 
-fn restore(dir: &Path, files: &[(PathBuf, Vec<u8>)]) {
+pub(super) fn restore(dir: &Path, files: &[(PathBuf, Vec<u8>)]) {
     for file in fs::read_dir(dir).unwrap() {
         fs::remove_file(file.unwrap().path()).unwrap();
     }
@@ -103,7 +103,7 @@ fn a_flipped_bit_is_a_miss_wherever_it_is() {
 }
 
 /// Where in `bytes` the record with the content `content` begins, and where its content does.
-fn record_of(bytes: &[u8], content: &[u8]) -> Option<(usize, usize)> {
+pub(super) fn record_of(bytes: &[u8], content: &[u8]) -> Option<(usize, usize)> {
     let at = bytes.windows(content.len()).position(|it| it == content)?;
     let units = (0..=at / short(UNIT)).rev();
     let mut heads = units.map(|unit| unit * short(UNIT));

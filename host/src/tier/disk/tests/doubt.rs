@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::damage::{copied, record_of, restore};
 use super::*;
 use crate::tier::envelope::Kind;
 
@@ -110,6 +111,76 @@ fn what_is_older_than_a_lost_segment_is_validated_and_stays_so() {
         });
         tier.stop();
     }
+}
+
+/// What a process that is killed leaves that stored `key` as 1, and as 3 in a later segment that it
+/// did not seal, between entries of its own.
+fn killed(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let tier = open(dir, CAPACITY);
+    let files = run(async {
+        tier.put(&small("key", 1, 1_000), BORN).await;
+        tier.put(&small("other", 2, 1_000), BORN).await;
+        fill(&tier, "before").await;
+        for (key, number) in [("beside", 5), ("key", 3), ("next", 6), ("behind", 4)] {
+            tier.put(&small(key, number, 1_000), BORN).await;
+        }
+        tier.settle().await;
+        assert_eq!(segments(dir, &tier).len(), 2);
+        copied(dir)
+    });
+    tier.stop();
+    files
+}
+
+#[test]
+fn what_is_older_than_a_lost_head_is_validated_and_stays_so() {
+    // A bit, what hides one record; or two heads and what lies between them.
+    for sector in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = killed(dir.path());
+        let hurt = files.iter_mut().filter_map(|(_, bytes)| {
+            let (head, _) = record_of(bytes, &content(3, 1_000))?;
+            let (next, _) = record_of(bytes, &content(6, 1_000))?;
+            match sector {
+                true => bytes[head..next + 60].fill(0),
+                false => bytes[head + 20] ^= 1,
+            }
+            Some(())
+        });
+        assert_eq!(hurt.count(), 1);
+        restore(dir.path(), &files);
+        for round in 0..3 {
+            let tier = open(dir.path(), CAPACITY);
+            run(async {
+                let doubted = Reuse::AfterValidation;
+                assert_eq!(found(&tier, "key").await, Some((1, doubted)), "{round}");
+                assert_eq!(found(&tier, "other").await, Some((2, doubted)));
+                assert_eq!(found(&tier, "beside").await, Some((5, doubted)));
+                assert_eq!(tier.which("next").await, (!sector).then_some(6));
+                assert_eq!(tier.which("behind").await, Some(4));
+                // What was stored since is not doubted.
+                if round > 0 {
+                    assert_eq!(found(&tier, "new").await, Some((9, Reuse::Normal)));
+                }
+                tier.put(&small("new", 9, 1_000), BORN).await;
+                tier.settle().await;
+            });
+            tier.stop();
+        }
+    }
+}
+
+#[test]
+fn a_kill_casts_no_doubt() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = killed(dir.path());
+    restore(dir.path(), &files);
+    let tier = open(dir.path(), CAPACITY);
+    run(async {
+        assert_eq!(found(&tier, "key").await, Some((3, Reuse::Normal)));
+        assert_eq!(found(&tier, "other").await, Some((2, Reuse::Normal)));
+    });
+    tier.stop();
 }
 
 #[test]
