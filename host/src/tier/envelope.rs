@@ -180,9 +180,11 @@ impl Envelope {
     pub fn encode(&self) -> Option<Vec<u8>> {
         let (kind, head, sets) = match &self.kind {
             Kind::Response(head) => (0, Some(HeadForm::of(head)), Vec::new()),
-            Kind::Nominations(nominations) => {
-                (1, None, nominations.sets.iter().map(|set| names(set)).collect())
-            }
+            Kind::Nominations(nominations) => (
+                1,
+                None,
+                nominations.sets.iter().map(|set| names(set)).collect(),
+            ),
         };
         let form = Form {
             kind,
