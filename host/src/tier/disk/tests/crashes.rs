@@ -112,7 +112,7 @@ fn calls() -> u64 {
         tier.stats().reclaimed.get() > 10,
         "it is filled more than once"
     );
-    device.calls.load(std::sync::atomic::Ordering::SeqCst)
+    device.calls.load(SeqCst)
 }
 
 #[test]
@@ -261,7 +261,7 @@ proptest! {
                         model.settled.clone_from(&model.latest);
                     }
                     Step::Crash => {
-                        device.dies_at.store(0, std::sync::atomic::Ordering::SeqCst);
+                        device.dies_at.store(0, SeqCst);
                         tier.stop();
                         device = Device::sound();
                         tier = open_on(dir.path(), CAPACITY, &device).unwrap();

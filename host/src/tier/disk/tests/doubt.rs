@@ -23,7 +23,7 @@ async fn found(tier: &DiskTier, key: &str) -> Option<(u64, Reuse)> {
 /// The files of segments with something in them, the oldest first.
 fn segments(dir: &Path, tier: &DiskTier) -> Vec<PathBuf> {
     let segments = tier.shared.segments.all();
-    let path = |segment: &Arc<segment::Segment>| dir.join(format!("seg-{:06}", segment.number));
+    let path = |segment: &Arc<Segment>| dir.join(format!("seg-{:06}", segment.number));
     segments.iter().map(path).collect()
 }
 
