@@ -14,6 +14,9 @@ use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 const WAIT: Duration = Duration::from_micros(200);
 /// Reads that go to a thread before asking is tried once more, at most.
 const SKIPPED_MAX: u32 = 1_023;
+/// Lookups that ask at once, at most: each takes its turn on its thread, of about a microsecond, and
+/// who is served from memory there waits for all of them.
+const ASKING_MAX: u32 = 16;
 
 /// Whether the device has answered soon of late.
 #[derive(Debug, Default)]
@@ -22,6 +25,8 @@ pub(super) struct Patience {
     skip: AtomicU32,
     /// As many were to when asking was last in vain; zero if it was not.
     skipped: AtomicU32,
+    /// Lookups that ask.
+    asking: AtomicU32,
 }
 
 /// One lookup that asks.
@@ -35,8 +40,12 @@ impl Patience {
     /// Begins to ask, if that is worth it.
     pub(super) fn begin(&self) -> Option<Wait<'_>> {
         let one_less = |skip: u32| skip.checked_sub(1);
-        let skips = self.skip.fetch_update(Relaxed, Relaxed, one_less).is_ok();
-        (!skips).then(|| Wait {
+        if self.skip.fetch_update(Relaxed, Relaxed, one_less).is_ok() {
+            return None;
+        }
+        let one_more = |asking: u32| (asking < ASKING_MAX).then(|| asking + 1);
+        let asks = self.asking.fetch_update(Relaxed, Relaxed, one_more);
+        asks.is_ok().then(|| Wait {
             patience: self,
             until: clock::instant() + WAIT,
         })
@@ -64,6 +73,12 @@ impl Wait<'_> {
     }
 }
 
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        self.patience.asking.fetch_sub(1, Relaxed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +103,18 @@ mod tests {
         assert_eq!(skipped(&patience), 0);
         patience.begin().expect("it is worth it").end(false);
         assert_eq!(skipped(&patience), 1);
+    }
+
+    #[test]
+    fn no_more_than_some_ask_at_once() {
+        let patience = Patience::default();
+        let begin = || patience.begin();
+        let mut waits: Vec<_> = std::iter::from_fn(begin).take(100).collect();
+        assert_eq!(waits.len(), 16);
+        waits.pop().expect("it asks").end(true);
+        assert!(patience.begin().is_some() && patience.begin().is_some());
+        drop(waits);
+        assert_eq!(std::iter::from_fn(begin).take(100).count(), 100);
     }
 
     #[test]
