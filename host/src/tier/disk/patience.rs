@@ -3,7 +3,9 @@
 //!
 //! A fast device answers in less time than it takes to wake a thread that waits for it and then the
 //! one that waits for that thread. On a slow one asking is in vain: after each time it was, twice as
-//! many reads as before go to a thread at once, until it was not.
+//! many reads as before go to a thread at once, until it was not. And it takes a processor that nobody
+//! else needs: a thread that asks loses its turn to others later than one that is woken gets it. So
+//! where a look comes late, a thousand reads go to a thread at once.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,8 @@ use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// How long a lookup asks.
 const WAIT: Duration = Duration::from_micros(200);
+/// A look that comes so much later than that waited for a processor, not for the device.
+const LATE: Duration = Duration::from_millis(1);
 /// Reads that go to a thread before asking is tried once more, at most.
 const SKIPPED_MAX: u32 = 1_023;
 /// Lookups that ask at once, at most: each takes its turn on its thread, of about a microsecond, and
@@ -27,6 +31,17 @@ pub(super) struct Patience {
     skipped: AtomicU32,
     /// Lookups that ask.
     asking: AtomicU32,
+}
+
+/// What came of asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// The device answered.
+    Answered,
+    /// It did not, in time.
+    InVain,
+    /// Whoever asked had no processor for so long that it cannot be told.
+    Late,
 }
 
 /// One lookup that asks.
@@ -51,10 +66,11 @@ impl Patience {
         })
     }
 
-    fn ended(&self, answered: bool) {
-        let skipped = match answered {
-            true => 0,
-            false => (self.skipped.load(Relaxed) * 2 + 1).min(SKIPPED_MAX),
+    fn ended(&self, outcome: Outcome) {
+        let skipped = match outcome {
+            Outcome::Answered => 0,
+            Outcome::InVain => (self.skipped.load(Relaxed) * 2 + 1).min(SKIPPED_MAX),
+            Outcome::Late => SKIPPED_MAX,
         };
         self.skipped.store(skipped, Relaxed);
         self.skip.store(skipped, Relaxed);
@@ -69,7 +85,17 @@ impl Wait<'_> {
 
     /// Ends it: whether the device has answered.
     pub(super) fn end(self, answered: bool) {
-        self.patience.ended(answered);
+        self.patience
+            .ended(outcome(answered, clock::instant(), self.until));
+    }
+}
+
+/// What came of asking that was to end at `until` and did so `now`.
+fn outcome(answered: bool, now: Instant, until: Instant) -> Outcome {
+    match answered {
+        _ if now >= until + LATE => Outcome::Late,
+        true => Outcome::Answered,
+        false => Outcome::InVain,
     }
 }
 
@@ -96,12 +122,12 @@ mod tests {
     fn a_device_that_does_not_answer_is_asked_ever_less() {
         let patience = Patience::default();
         for expected in [1, 3, 7, 15, 31, 63, 127, 255, 511, 1_023, 1_023] {
-            patience.begin().expect("it is worth it").end(false);
+            patience.ended(Outcome::InVain);
             assert_eq!(skipped(&patience), expected);
         }
-        patience.begin().expect("it is worth it").end(true);
+        patience.ended(Outcome::Answered);
         assert_eq!(skipped(&patience), 0);
-        patience.begin().expect("it is worth it").end(false);
+        patience.ended(Outcome::InVain);
         assert_eq!(skipped(&patience), 1);
     }
 
@@ -115,6 +141,26 @@ mod tests {
         assert!(patience.begin().is_some() && patience.begin().is_some());
         drop(waits);
         assert_eq!(std::iter::from_fn(begin).take(100).count(), 100);
+    }
+
+    #[test]
+    fn where_processors_are_short_it_is_hardly_asked() {
+        let patience = Patience::default();
+        patience.ended(Outcome::Late);
+        assert_eq!(skipped(&patience), SKIPPED_MAX);
+        patience.ended(Outcome::Answered);
+        assert_eq!(skipped(&patience), 0);
+    }
+
+    #[test]
+    fn a_look_that_comes_late_tells_nothing_of_the_device() {
+        let until = clock::instant();
+        for answered in [false, true] {
+            assert_eq!(outcome(answered, until + LATE, until), Outcome::Late);
+        }
+        let soon = until + LATE / 2;
+        assert_eq!(outcome(true, soon, until), Outcome::Answered);
+        assert_eq!(outcome(false, soon, until), Outcome::InVain);
     }
 
     #[test]
