@@ -4,8 +4,9 @@
 //! A fast device answers in less time than it takes to wake a thread that waits for it and then the
 //! one that waits for that thread. On a slow one asking is in vain: after each time it was, twice as
 //! many reads as before go to a thread at once, until it was not. And it takes a processor that nobody
-//! else needs: a thread that asks loses its turn to others later than one that is woken gets it. So
-//! where a look comes late, a thousand reads go to a thread at once.
+//! else needs: where many want one, a thread that asks all the time has used up its share when the
+//! answer is there, and one that slept is woken at once. So after a look that comes late, a thousand
+//! reads go to a thread.
 
 use std::time::{Duration, Instant};
 
