@@ -145,7 +145,8 @@ fn hit(tier: &DiskTier, count: u64, depth: u64, time: Duration) -> (u64, u64) {
         while read == 0 || began.elapsed() < time {
             for turn in 0..count / depth {
                 let turn = usize::try_from(lane * (count / depth) + turn).expect("it is there");
-                let found = tier.get(view(&keys[turn])).await;
+                let key = keys.get(turn).expect("as many as are read");
+                let found = tier.get(view(key)).await;
                 let found = found.expect("a tier that answers");
                 let whole = found.is_some_and(|found| matches!(found.body, FoundBody::Whole(_)));
                 missed += u64::from(!whole);
@@ -168,7 +169,7 @@ fn hit(tier: &DiskTier, count: u64, depth: u64, time: Duration) -> (u64, u64) {
     });
     let time = began.elapsed();
     assert!(missed * 1_000 <= read, "{missed} of {read} were not found");
-    let nanos = (processor() - processor_before).as_nanos() / u128::from(read);
+    let nanos = processor().saturating_sub(processor_before).as_nanos() / u128::from(read);
     let nanos = u64::try_from(nanos).expect("as long nothing takes");
     (per(read, time), nanos)
 }
