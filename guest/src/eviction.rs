@@ -178,6 +178,17 @@ impl Victims {
         self.slots.push(slot);
     }
 
+    /// The slots named so far, first named first.
+    pub fn slots(&self) -> &[u32] {
+        &self.slots
+    }
+
+    /// Takes back each slot that `leaves` answers false for, first named first. What was taken back
+    /// must be more than was needed: the missing bytes stay as they are.
+    pub fn retain(&mut self, mut leaves: impl FnMut(u32) -> bool) {
+        self.slots.retain(|slot| leaves(*slot));
+    }
+
     /// The slots named, first named first.
     pub fn into_slots(self) -> Vec<u32> {
         self.slots

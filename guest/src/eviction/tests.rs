@@ -183,3 +183,20 @@ fn an_index_takes_only_so_many_that_collide() {
     assert!(taken < 100, "{taken}");
     assert_eq!(found, taken);
 }
+
+#[test]
+fn what_was_named_can_be_taken_back() {
+    let mut victims = Victims::new(30);
+    for slot in 0..4 {
+        victims.name(slot, 10);
+    }
+    let mut asked = Vec::new();
+    victims.retain(|slot| {
+        asked.push(slot);
+        slot != 1
+    });
+    assert_eq!(asked, [0, 1, 2, 3]);
+    assert_eq!(victims.slots(), [0, 2, 3]);
+    assert_eq!(victims.missing_bytes(), 0);
+    assert_eq!(victims.into_slots(), [0, 2, 3]);
+}

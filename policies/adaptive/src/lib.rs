@@ -18,16 +18,19 @@
 //! On disk it keeps what was hit most often since it was written: for its size if it is requests
 //! that count, for the root of its size if both do.
 //!
-//! Keeps 50 bytes for each entry, ghosts included. The shadows keep 66 for each of theirs: each has
-//! up to a 32nd of the entries that the shard may have, or 2,048 in shards of more than 65,536, and
-//! never more than twice that.
+//! Keeps 46 bytes for each entry, ghosts included, and 38 KB for its wheel in shards of more than 4,096.
+//! The shadows keep 26 for each of their entries and 190 for each key that any of them holds: each
+//! has up to a 32nd of the entries that the shard may have, or 2,048 in shards of more than 65,536,
+//! and never more than twice that, and all of them together up to four times that many keys.
 //!
-//! An event costs the same however many entries there are. A shadow costs about as much as the
-//! shard itself, so that a shard of fewer entries than the sample costs eight times as much for an
-//! event as one of many.
+//! An event costs the same however many entries there are. A shadow costs less than the shard itself,
+//! as the shadows look a key up together, so that a shard of fewer entries than the sample costs a few
+//! times as much for an event as one of many.
 
 mod memory;
+mod numbers;
 mod objective;
+mod queues;
 mod ranking;
 mod rule;
 mod trial;
@@ -40,6 +43,7 @@ use objective::Objective;
 use ranking::{Key, Ranking};
 use rule::{Unit, Worth};
 use trial::{Shard, Trial};
+use wheel::Fineness;
 
 /// Shadows have this part of the room that they should have until the shard is full: so they fill
 /// before it does, and tell the rules apart by then.
@@ -60,7 +64,7 @@ impl Eviction for Adaptive {
     fn configure(params: &Params, limits: Limits) -> Result<Self, String> {
         let objective = Objective::configured(params)?;
         Ok(Self {
-            ranking: Ranking::new(limits.max_entries),
+            ranking: Ranking::new(limits.max_entries, Fineness::Large),
             trial: Trial::new(objective, limits.max_entries),
             unit: Unit::new(),
             capacity_bytes: limits.capacity_bytes,

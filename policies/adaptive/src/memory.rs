@@ -39,6 +39,10 @@ pub(crate) struct Memory {
     table: Slots<Bucket, 64>,
     buckets: Buckets,
     time: u32,
+    /// What the shard holds.
+    capacity_bytes: u64,
+    /// The part of it by which times pass.
+    part_bytes: u64,
     /// Times pass by this many while a capacity leaves.
     capacity_age: u32,
     /// Bytes that left since `time` began.
@@ -73,6 +77,8 @@ impl Memory {
             buckets: Buckets::new(BUCKETS_MIN),
             // INVARIANT: a ghost that was never written is FORGOTTEN old at the start.
             time: FORGOTTEN,
+            capacity_bytes: 0,
+            part_bytes: 1,
             capacity_age: 0,
             bytes: 0,
         }
@@ -80,14 +86,14 @@ impl Memory {
 
     /// Remembers what `left` a shard that holds `residents` entries in `capacity_bytes`.
     pub(crate) fn keep(&mut self, left: Left, residents: u32, capacity_bytes: u64) {
-        let part = (capacity_bytes / PARTS).max(1);
-        self.capacity_age = u32::try_from(capacity_bytes / part).unwrap_or_default();
+        if capacity_bytes != self.capacity_bytes {
+            self.capacity_bytes = capacity_bytes;
+            self.part_bytes = (capacity_bytes / PARTS).max(1);
+            self.capacity_age = u32::try_from(capacity_bytes / self.part_bytes).unwrap_or_default();
+        }
         self.bytes = self.bytes.saturating_add(left.size_bytes.into());
-        if self.bytes >= part {
-            let parts = (self.bytes / part) & u64::from(TIME_MASK);
-            self.bytes %= part;
-            let parts = u32::try_from(parts).unwrap_or_default();
-            self.time = self.time.wrapping_add(parts) & TIME_MASK;
+        if self.bytes >= self.part_bytes {
+            self.pass();
         }
         if self.buckets.count() < residents.saturating_mul(SPAN_MAX) / LOAD {
             self.split_a_bucket();
@@ -101,6 +107,15 @@ impl Memory {
             }
             bucket.next = (bucket.next + 1) % GHOSTS_MAX;
         }
+    }
+
+    /// Lets as much time pass as left.
+    #[cold]
+    fn pass(&mut self) {
+        let parts = (self.bytes / self.part_bytes) & u64::from(TIME_MASK);
+        self.bytes %= self.part_bytes;
+        let parts = u32::try_from(parts).unwrap_or_default();
+        self.time = self.time.wrapping_add(parts) & TIME_MASK;
     }
 
     /// Forgets `hash`, and answers how often it had been used; 0: not remembered, or left more than

@@ -2,37 +2,42 @@
 //!
 //! `GreedyDual` with frequency and size (Cherkasova, HP Labs 1998): an entry's priority is its worth
 //! on top of the *age* of the shard when it was last used, and the age is the priority of the last
-//! that had to leave. Three things are added. Who left is remembered with its uses, and
-//! has them again on return. A newcomer that is worth the least is refused. And who turns out not to be needed once a larger entry was named stays.
+//! that had to leave. Three things are added. Who left is remembered with its uses, and has them
+//! again on return. A newcomer that is worth the least is refused. And who turns out not to be needed
+//! once a larger entry was named stays.
 //!
 //! A hit only notes the age: an entry comes to its true place in the order when it would be named.
 //!
-//! Nearly all the time goes by waiting for memory, and the ghosts take the most of it: a newcomer's may
-//! be anywhere. So newcomers wait for a few others, or for the next victims, before they come to a
-//! place; then the ghosts of all of them are fetched at once.
+//! Nearly all the time goes by waiting for memory: entries and ghosts may be anywhere. So an entry is
+//! sixteen bytes, a quarter of a cache line, with all that a hit and a look at its worth need; those
+//! that lie side by side in the wheel are fetched at once; and newcomers wait for a few others, or
+//! for the next victims, before they come to a place, as victims wait for each other before they are
+//! remembered, so that the ghosts of all of them are fetched at once.
 
 use std::hint::black_box;
 
-use larder_guest::eviction::{Link, Links, Slots, Victims};
+use larder_guest::eviction::{Slots, Victims};
 
 use crate::memory::{Left, Memory};
+use crate::queues::{NO_SPOT, Spot};
 use crate::rule::Worth;
-use crate::wheel::{Place, Wheel};
+use crate::wheel::{Fineness, Wheel};
 
 /// Entries one call may move before entries leave where they are found, which bounds its time.
 const MOVES_MAX: u32 = 16_384;
-/// In the place of a place: the slot holds no entry.
-const VACANT: Place = Place::MAX;
-/// In the place of a place: the entry waits for one.
-const WAITING: Place = Place::MAX - 1;
 /// Newcomers that wait for a place, at most: about as many as memory answers at once.
 const WAITING_MAX: usize = 16;
+/// Of fewer entries, a fine wheel takes more room for each than it is worth.
+const MANY: u32 = 4096;
+/// Ghosts that are fetched ahead, at most: more would push each other out again.
+const FETCHED_MAX: usize = 256;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Ranking {
     entries: Slots<Entry, 512>,
-    links: Links,
+    /// Where each entry lies in the wheel, apart from all else, as only who removes it asks.
+    spots: Slots<Spot, 512>,
     wheel: Wheel,
     memory: Memory,
     age: u64,
@@ -41,8 +46,7 @@ pub(crate) struct Ranking {
     /// Newcomers that have no place yet, and the worth that decides about it.
     waiting: Vec<u32>,
     worth: Worth,
-    /// What was named in a round so far.
-    named: Vec<u32>,
+    finest: Fineness,
 }
 
 /// What is known of a key when it is asked for.
@@ -53,38 +57,78 @@ pub(crate) struct Key {
     pub(crate) size_bytes: u32,
 }
 
-// Twenty bytes instead of twenty-four, as an age lies wherever four bytes do.
-#[repr(C, packed(4))]
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    /// Of the shard when it was last used.
-    age: u64,
-    size_bytes: u32,
+    used: Use,
     hash: u32,
-    place: Place,
-    uses: u8,
+    size_bytes: u32,
+}
+
+/// The latest use of an entry: the age of the shard then, and in the lowest byte how many uses there
+/// were, 0 in a slot without an entry.
+#[derive(Clone, Copy, Debug)]
+struct Use(u64);
+
+impl Use {
+    const NONE: Self = Self(0);
+    const COUNT_BITS: u32 = 8;
+    const COUNT_MAX: u64 = (1 << Self::COUNT_BITS) - 1;
+    /// The shard does not get older.
+    const AGE_MAX: u64 = u64::MAX >> Self::COUNT_BITS;
+
+    #[inline]
+    const fn first(age: u64) -> Self {
+        Self(age << Self::COUNT_BITS | 1)
+    }
+
+    #[inline]
+    const fn is_none(self) -> bool {
+        self.0 & Self::COUNT_MAX == 0
+    }
+
+    #[inline]
+    fn again(self, age: u64) -> Self {
+        let count = (self.0 & Self::COUNT_MAX) + 1;
+        Self(age << Self::COUNT_BITS | count.min(Self::COUNT_MAX))
+    }
+
+    /// As many uses more.
+    #[inline]
+    fn more(self, uses: u8) -> Self {
+        let count = (self.0 & Self::COUNT_MAX) + u64::from(uses);
+        Self(self.0 & !Self::COUNT_MAX | count.min(Self::COUNT_MAX))
+    }
+
+    #[inline]
+    const fn age(self) -> u64 {
+        self.0 >> Self::COUNT_BITS
+    }
+
+    #[inline]
+    const fn count(self) -> u8 {
+        self.0.to_le_bytes()[0]
+    }
 }
 
 impl Ranking {
-    pub(crate) fn new(max_entries: u32) -> Self {
+    /// An empty one, whose wheel becomes as fine as `finest` when it holds many.
+    pub(crate) fn new(max_entries: u32, finest: Fineness) -> Self {
         let vacant = Entry {
-            age: 0,
-            size_bytes: 0,
+            used: Use::NONE,
             hash: 0,
-            place: VACANT,
-            uses: 0,
+            size_bytes: 0,
         };
         Self {
             entries: Slots::new(max_entries, vacant),
-            links: Slots::new(max_entries, Link::VACANT),
-            wheel: Wheel::new(),
+            spots: Slots::new(max_entries, NO_SPOT),
+            wheel: Wheel::new(Fineness::Small, 0),
             memory: Memory::new(),
             age: 0,
             len: 0,
             bytes: 0,
             waiting: Vec::new(),
             worth: Worth::EQUAL,
-            named: Vec::new(),
+            finest,
         }
     }
 
@@ -97,13 +141,13 @@ impl Ranking {
     }
 
     /// Counts a use of the entry in `slot`; answers its hash and size if there is one.
+    #[inline]
     pub(crate) fn hit(&mut self, slot: u32) -> Option<Key> {
         let entry = self.entries.get_mut(slot)?;
-        if entry.place == VACANT {
+        if entry.used.is_none() {
             return None;
         }
-        entry.uses = entry.uses.saturating_add(1);
-        entry.age = self.age;
+        entry.used = entry.used.again(self.age);
         Some(Key {
             hash: entry.hash,
             size_bytes: entry.size_bytes,
@@ -113,32 +157,27 @@ impl Ranking {
     /// Enters what came to `slot`. The same key in the slot again is used, and may have a new size.
     pub(crate) fn insert(&mut self, worth: Worth, slot: u32, key: Key) {
         let Key { hash, size_bytes } = key;
-        if let Some(entry) = self.entries.get_mut(slot)
-            && entry.place != VACANT
-            && entry.hash == hash
-        {
-            self.bytes = self.bytes - u64::from(entry.size_bytes) + u64::from(size_bytes);
-            entry.size_bytes = size_bytes;
-            self.hit(slot);
+        let Some(entry) = self.entries.get_or_grow(slot) else {
             return;
-        }
-        // Another key in a slot that was not reported free: what was there has left.
-        if !self.is_vacant(slot) {
+        };
+        if !entry.used.is_none() {
+            if entry.hash == hash {
+                self.bytes = self.bytes - u64::from(entry.size_bytes) + u64::from(size_bytes);
+                entry.size_bytes = size_bytes;
+                self.hit(slot);
+                return;
+            }
+            // Another key in a slot that was not reported free: what was there has left.
             self.remove(slot);
+            return self.insert(worth, slot, key);
         }
-        let (Some(entry), Some(_)) = (self.entries.get_or_grow(slot), self.links.get_or_grow(slot))
-        else {
-            return;
+        *entry = Entry {
+            used: Use::first(self.age),
+            hash,
+            size_bytes,
         };
         self.bytes += u64::from(size_bytes);
         self.len += 1;
-        *entry = Entry {
-            age: self.age,
-            size_bytes,
-            hash,
-            place: WAITING,
-            uses: 1,
-        };
         self.worth = worth;
         self.waiting.push(slot);
         if self.waiting.len() >= WAITING_MAX {
@@ -148,17 +187,45 @@ impl Ranking {
 
     /// Gives the newcomers their uses of earlier, and their places.
     fn settle(&mut self) {
+        if self.len > MANY && self.finest != self.wheel.fineness() {
+            self.refine();
+        }
         let mut waiting = std::mem::take(&mut self.waiting);
         self.fetch(&waiting);
         for slot in waiting.drain(..) {
             if let Some(entry) = self.entries.get_mut(slot) {
                 let uses = self.memory.take(entry.hash, self.worth.rule.span);
-                entry.uses = entry.uses.saturating_add(uses);
+                entry.used = entry.used.more(uses);
                 let due = due(self.worth, entry);
-                entry.place = self.wheel.enter(&mut self.links, slot, due);
+                self.enter(slot, due);
             }
         }
         self.waiting = waiting;
+    }
+
+    /// Moves all that has a place to a finer wheel.
+    #[cold]
+    fn refine(&mut self) {
+        let finer = Wheel::new(self.finest, self.wheel.now());
+        let mut wheel = std::mem::replace(&mut self.wheel, finer);
+        while let Some(first) = wheel.first()
+            && let Some(front) = wheel.front(first)
+        {
+            wheel.take_front(first, usize::MAX);
+            for slot in front.slots().iter().copied() {
+                if let Some(entry) = self.entries.get(slot) {
+                    self.enter(slot, due(self.worth, entry));
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn enter(&mut self, slot: u32, due: u64) {
+        let at = self.wheel.enter(slot, due);
+        if let Some(place) = self.spots.get_or_grow(slot) {
+            *place = at;
+        }
     }
 
     /// Has the ghosts at hand that the keys in `slots` have, or are going to have.
@@ -170,89 +237,101 @@ impl Ranking {
         black_box(ghosts.fold(0, |all, ghost| all ^ ghost));
     }
 
+    /// Has the entries in `slots` at hand.
+    #[inline]
+    fn fetch_entries(&self, slots: &[u32]) {
+        let entries = slots.iter().filter_map(|slot| self.entries.get(*slot));
+        black_box(entries.fold(0, |all, entry| all ^ entry.hash));
+    }
+
     /// Takes out the entry in `slot`; false if there is none.
     pub(crate) fn remove(&mut self, slot: u32) -> bool {
         self.settle();
         let Some(entry) = self.entries.get_mut(slot) else {
             return false;
         };
-        if entry.place == VACANT {
+        if entry.used.is_none() {
             return false;
         }
-        self.wheel.leave(&mut self.links, slot, entry.place);
-        entry.place = VACANT;
+        entry.used = Use::NONE;
         self.bytes -= u64::from(entry.size_bytes);
         self.len -= 1;
+        if let Some(spot) = self.spots.get(slot) {
+            self.wheel.leave(*spot);
+        }
         true
     }
 
     /// Names entries until `victims` has what it needs, and remembers them.
     pub(crate) fn victims(&mut self, worth: Worth, capacity_bytes: u64, victims: &mut Victims) {
         self.settle();
-        let mut named = std::mem::take(&mut self.named);
         let need_bytes = victims.missing_bytes();
         let mut named_bytes = 0_u64;
         let mut moves_left = MOVES_MAX;
         while named_bytes < need_bytes
             && let Some(first) = self.wheel.first()
+            && let Some(front) = self.wheel.front(first)
         {
-            let slot = first.slot;
-            self.wheel.leave(&mut self.links, slot, first.place);
-            let Some(entry) = self.entries.get_mut(slot) else {
-                break;
-            };
-            let due = due(worth, entry);
-            let is_next = first.is_exact && due <= self.wheel.now();
-            if !is_next && moves_left > 0 {
-                moves_left -= 1;
-                entry.place = self.wheel.enter(&mut self.links, slot, due);
-                continue;
+            self.fetch_entries(front.slots());
+            let mut end = front.first;
+            for slot in front.slots().iter().copied() {
+                if named_bytes >= need_bytes {
+                    break;
+                }
+                end += 1;
+                let Some(entry) = self.entries.get(slot) else {
+                    continue;
+                };
+                let due = due(worth, entry);
+                let is_next = first.is_exact && due <= self.wheel.now();
+                if !is_next && moves_left > 0 {
+                    moves_left -= 1;
+                    self.enter(slot, due);
+                    continue;
+                }
+                let size_bytes = entry.size_bytes.into();
+                named_bytes = named_bytes.saturating_add(size_bytes);
+                victims.name(slot, size_bytes);
             }
-            named_bytes = named_bytes.saturating_add(entry.size_bytes.into());
-            named.push(slot);
+            self.wheel.take_front(first, end);
         }
-        self.fetch(&named);
+        let named = victims.slots();
+        self.fetch(
+            named
+                .get(..named.len().min(FETCHED_MAX))
+                .unwrap_or_default(),
+        );
         let mut spare_bytes = named_bytes.saturating_sub(need_bytes);
-        for slot in named.drain(..) {
+        victims.retain(|slot| {
             let Some(entry) = self.entries.get_mut(slot) else {
-                continue;
+                return false;
             };
+            let size_bytes = u64::from(entry.size_bytes);
             let due = due(worth, entry);
-            if u64::from(entry.size_bytes) <= spare_bytes {
-                spare_bytes -= u64::from(entry.size_bytes);
-                entry.place = self.wheel.enter(&mut self.links, slot, due);
-                continue;
+            if size_bytes <= spare_bytes {
+                spare_bytes -= size_bytes;
+                self.enter(slot, due);
+                return false;
             }
             // Who left before it was due, for want of time, does not age the others beyond now.
-            self.age = self.age.max(due.min(self.wheel.now()));
-            entry.place = VACANT;
-            self.bytes -= u64::from(entry.size_bytes);
-            self.len -= 1;
+            let age = due.min(self.wheel.now()).min(Use::AGE_MAX);
+            self.age = self.age.max(age);
             let left = Left {
                 hash: entry.hash,
-                uses: entry.uses,
+                uses: entry.used.count(),
                 size_bytes: entry.size_bytes,
             };
+            entry.used = Use::NONE;
+            self.bytes -= size_bytes;
+            self.len -= 1;
             self.memory.keep(left, self.len, capacity_bytes);
-            victims.name(slot, entry.size_bytes.into());
-        }
-        self.named = named;
-    }
-
-    fn is_vacant(&self, slot: u32) -> bool {
-        self.entries
-            .get(slot)
-            .is_none_or(|entry| entry.place == VACANT)
-    }
-
-    /// The hash of what was in `slot` last.
-    pub(crate) fn last_hash(&self, slot: u32) -> Option<u32> {
-        self.entries.get(slot).map(|entry| entry.hash)
+            true
+        });
     }
 }
 
+#[inline]
 fn due(worth: Worth, entry: &Entry) -> u64 {
-    entry
-        .age
-        .saturating_add(worth.ticks(entry.uses, entry.size_bytes))
+    let ticks = worth.ticks(entry.used.count(), entry.size_bytes);
+    entry.used.age().saturating_add(ticks)
 }

@@ -70,7 +70,9 @@ impl Worth {
             BySize::Not => 1.0,
             BySize::Fully => self.unit_bytes / f64::from(size_bytes.max(1)),
         };
-        ticks((TICKS * of_use * of_size).min(TICKS_MAX))
+        // Not `f64::min`, which is a call in Wasm.
+        let worth = TICKS * of_use * of_size;
+        ticks(if worth < TICKS_MAX { worth } else { TICKS_MAX })
     }
 }
 
@@ -112,9 +114,10 @@ impl Unit {
     pub(crate) fn newcomer(&mut self, size_bytes: u32) {
         self.sum_bytes += f64::from(size_bytes);
         self.count += 1.0;
-        let mean_bytes = (self.sum_bytes / self.count).max(1.0);
-        let ratio = mean_bytes / self.bytes;
-        if !(0.25..=4.0).contains(&ratio) {
+        // What the sum is if the mean is the unit.
+        let at_unit = self.bytes * self.count;
+        if self.sum_bytes < at_unit * 0.25 || self.sum_bytes > at_unit * 4.0 {
+            let mean_bytes = (self.sum_bytes / self.count).max(1.0);
             self.bytes = mean_bytes.log2().round().exp2();
         }
         if self.count >= 1_048_576.0 {

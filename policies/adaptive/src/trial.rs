@@ -4,12 +4,17 @@
 //! the sample is smaller than the traffic. Keys are sampled by their hash, so that all requests for
 //! a sampled key count (Waldspurger, Park, Garthwaite and Ahmad, FAST 2015), and all shadows see
 //! the same ones, so that what chance adds to one it adds to all. A small shard is not sampled.
+//!
+//! Shadows hold much the same keys. So a key has one number in all of them (see `numbers`) and is
+//! looked up once for all.
 
-use larder_guest::eviction::{Index, Victims};
+use larder_guest::eviction::Victims;
 
+use crate::numbers::Numbers;
 use crate::objective::{Objective, Score};
 use crate::ranking::{Key, Ranking};
 use crate::rule::{BySize, ByUse, Rule, Worth};
+use crate::wheel::Fineness;
 
 /// Entries of the shard that the sample stands for: more, and the sample is halved. A part of those
 /// that the shard may have, so that the shadows' memory is a part of its own.
@@ -19,6 +24,8 @@ const SAMPLE_PART: u32 = 32;
 /// Entries that a shadow may hold, for each of the sample. It may hold many if its rule keeps small
 /// ones.
 const SHADOW_OF_SAMPLE: u32 = 2;
+/// Keys that are in any of the shadows, for each of the sample.
+const KEYS_OF_SAMPLE: u32 = 4;
 /// Sampled requests between two looks at the scores.
 const LOOK_EVERY: u32 = 256;
 /// Sampled requests after which an older one counts half.
@@ -62,6 +69,7 @@ pub(crate) struct Shard {
 pub(crate) struct Trial {
     objective: Objective,
     shadows: [Shadow; RULES],
+    numbers: Numbers,
     best: usize,
     sample_max: u32,
     /// The sample is one key in 2 to the power of this.
@@ -74,7 +82,8 @@ impl Trial {
         let sample_max = (max_entries / SAMPLE_PART).clamp(SAMPLE_MIN, SAMPLE_MAX);
         Self {
             objective,
-            shadows: TRIED.map(|rule| Shadow::new(rule, sample_max * SHADOW_OF_SAMPLE)),
+            shadows: TRIED.map(|rule| Shadow::new(rule, sample_max)),
+            numbers: Numbers::new(sample_max * KEYS_OF_SAMPLE),
             sample_max,
             best: objective.first(),
             halvings: 0,
@@ -100,9 +109,7 @@ impl Trial {
     #[cold]
     fn sampled(&mut self, key: Key, shard: Shard) {
         let capacity_bytes = shard.capacity_bytes >> self.halvings;
-        for shadow in &mut self.shadows {
-            shadow.request(key, capacity_bytes, shard.unit_bytes);
-        }
+        self.tried(key, capacity_bytes, shard.unit_bytes);
         self.requests += 1;
         if self.requests.is_multiple_of(LOOK_EVERY) {
             let scores = self.shadows.each_ref().map(|shadow| shadow.score);
@@ -114,14 +121,52 @@ impl Trial {
                 shadow.score = shadow.score.halved();
             }
         }
-        let is_full = |shadow: &Shadow| shadow.ranking.len() >= shadow.entries_max;
+        let entries_max = self.sample_max * SHADOW_OF_SAMPLE;
+        let is_full = |shadow: &Shadow| shadow.ranking.len() >= entries_max;
         if self.halvings < u32::BITS
             && (shard.residents >> self.halvings > self.sample_max
+                || self.numbers.is_full()
                 || self.shadows.iter().any(is_full))
         {
             self.halvings += 1;
+            self.halve();
+        }
+    }
+
+    /// Tries all rules on a request.
+    fn tried(&mut self, key: Key, capacity_bytes: u64, unit_bytes: f64) {
+        let Key { hash, size_bytes } = key;
+        let mut number = self.numbers.hold(hash);
+        for shadow in &mut self.shadows {
+            if number.is_some_and(|number| shadow.ranking.hit(number).is_some()) {
+                continue;
+            }
+            shadow.score.miss(size_bytes);
+            if u64::from(size_bytes) > capacity_bytes {
+                continue;
+            }
+            number = number.or_else(|| self.numbers.enter(hash));
+            if let Some(number) = number {
+                self.numbers.held(number);
+                shadow.enter(number, key, capacity_bytes, unit_bytes, &mut self.numbers);
+            }
+        }
+        if let Some(number) = number {
+            self.numbers.let_go(number);
+        }
+    }
+
+    /// Drops the keys that are in the sample no more.
+    fn halve(&mut self) {
+        for number in 0..self.numbers.end() {
+            let hash = self.numbers.hash(number);
+            if draw(hash).leading_zeros() >= self.halvings {
+                continue;
+            }
             for shadow in &mut self.shadows {
-                shadow.halve(self.halvings);
+                if shadow.ranking.remove(number) {
+                    self.numbers.let_go(number);
+                }
             }
         }
     }
@@ -131,52 +176,36 @@ impl Trial {
 #[derive(Debug)]
 struct Shadow {
     rule: Rule,
-    entries_max: u32,
     ranking: Ranking,
-    index: Index,
-    free: Vec<u32>,
-    slots: u32,
     score: Score,
     /// Who left last.
     left: Vec<u32>,
 }
 
 impl Shadow {
-    fn new(rule: Rule, entries_max: u32) -> Self {
+    fn new(rule: Rule, sample_max: u32) -> Self {
         Self {
             rule,
-            entries_max,
-            ranking: Ranking::new(entries_max),
-            index: Index::new(),
-            free: Vec::new(),
-            slots: 0,
+            ranking: Ranking::new(sample_max * KEYS_OF_SAMPLE, Fineness::Small),
             score: Score::default(),
             left: Vec::new(),
         }
     }
 
-    fn request(&mut self, key: Key, capacity_bytes: u64, unit_bytes: f64) {
+    /// Enters a key that was missed.
+    fn enter(
+        &mut self,
+        number: u32,
+        key: Key,
+        capacity_bytes: u64,
+        unit_bytes: f64,
+        numbers: &mut Numbers,
+    ) {
         let worth = Worth {
             rule: self.rule,
             unit_bytes,
         };
-        let Key { hash, size_bytes } = key;
-        if let Some(slot) = self.index.find(hash) {
-            self.ranking.hit(slot);
-            return;
-        }
-        self.score.miss(size_bytes);
-        if u64::from(size_bytes) > capacity_bytes {
-            return;
-        }
-        let Some(slot) = self.free.pop().or_else(|| self.next_slot()) else {
-            return;
-        };
-        if !self.index.insert(slot, hash) {
-            self.free.push(slot);
-            return;
-        }
-        self.ranking.insert(worth, slot, key);
+        self.ranking.insert(worth, number, key);
         let over_bytes = self.ranking.bytes().saturating_sub(capacity_bytes);
         if over_bytes == 0 {
             return;
@@ -184,33 +213,10 @@ impl Shadow {
         let mut victims = Victims::reusing(std::mem::take(&mut self.left), over_bytes);
         self.ranking.victims(worth, capacity_bytes, &mut victims);
         let left = victims.into_slots();
-        for slot in &left {
-            self.vacate(*slot);
+        for number in &left {
+            numbers.let_go(*number);
         }
         self.left = left;
-    }
-
-    fn next_slot(&mut self) -> Option<u32> {
-        let slot = self.slots;
-        (slot < self.entries_max).then(|| self.slots += 1)?;
-        Some(slot)
-    }
-
-    fn vacate(&mut self, slot: u32) {
-        if let Some(hash) = self.ranking.last_hash(slot) {
-            self.index.remove(slot, hash);
-            self.free.push(slot);
-        }
-    }
-
-    /// Drops the keys that are in the sample no more.
-    fn halve(&mut self, halvings: u32) {
-        for slot in 0..self.slots {
-            let hash = self.ranking.last_hash(slot).unwrap_or_default();
-            if draw(hash).leading_zeros() < halvings && self.ranking.remove(slot) {
-                self.vacate(slot);
-            }
-        }
     }
 }
 
