@@ -138,7 +138,7 @@ mod tests {
         let begin = || patience.begin();
         let mut waits: Vec<_> = std::iter::from_fn(begin).take(100).collect();
         assert_eq!(waits.len(), 16);
-        waits.pop().expect("it asks").end(true);
+        drop(waits.pop());
         assert!(patience.begin().is_some() && patience.begin().is_some());
         drop(waits);
         assert_eq!(std::iter::from_fn(begin).take(100).count(), 100);
