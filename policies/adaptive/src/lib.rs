@@ -18,10 +18,11 @@
 //! On disk it keeps what was hit most often since it was written: for its size if it is requests
 //! that count, for the root of its size if both do.
 //!
-//! Keeps 46 bytes for each entry, ghosts included, and 38 KB for its wheel in shards of more than 4,096.
+//! Keeps 46 bytes for each entry, ghosts included, or 57 where most leave by purges, and some KB for
+//! its wheels: 38, and up to 300 for queues that hold little, in shards of more than 4,096 entries.
 //! The shadows keep 26 for each of their entries and 190 for each key that any of them holds: each
 //! has up to a 32nd of the entries that the shard may have, or 2,048 in shards of more than 65,536,
-//! and never more than twice that, and all of them together up to four times that many keys.
+//! and never more than twice that, and all of them together up to three times that many keys.
 //!
 //! An event costs the same however many entries there are. A shadow costs less than the shard itself,
 //! as the shadows look a key up together, so that a shard of fewer entries than the sample costs a few

@@ -3,7 +3,8 @@
 //! A queue of linked slots costs a visit to the neighbours of a slot each time it comes or goes, and
 //! in a large shard they lie anywhere. Here a slot that comes is written behind the last one that
 //! came, and those that go next lie side by side. A slot that leaves from the middle leaves a
-//! hole. A chunk without slots is used again at once, so that there are never more chunks than slots.
+//! hole. A chunk without slots is used again at once, so that there are never more chunks than
+//! slots; where many have left, it is for the owner to have the rest move together.
 
 use larder_guest::eviction::Slots;
 
@@ -45,6 +46,8 @@ pub(crate) struct Queues {
     chunks: Slots<Chunk, 64>,
     /// Chunks so far.
     made: u32,
+    /// Those with slots.
+    used: u32,
     /// The first of those that are not used; each tells the next.
     free: u32,
 }
@@ -80,6 +83,7 @@ impl Queues {
             ends: vec![empty; count],
             chunks: Slots::new(CHUNKS_MAX, Chunk::EMPTY),
             made: 0,
+            used: 0,
             free: NONE,
         }
     }
@@ -125,6 +129,19 @@ impl Queues {
         self.is_empty(queue)
     }
 
+    /// Whether the `len` slots would need far fewer chunks if they moved together: chunks are a
+    /// third full, but for one in each queue.
+    pub(crate) fn are_sparse(&self, len: u32) -> bool {
+        let queues = u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
+        self.used > (len / 4).saturating_add(queues)
+    }
+
+    /// Chunks with slots, and queues.
+    #[cfg(test)]
+    pub(crate) fn chunks(&self) -> (u32, u32) {
+        (self.used, u32::try_from(self.ends.len()).unwrap())
+    }
+
     /// Takes out the slot at `spot`, and answers in which queue it was.
     pub(crate) fn remove(&mut self, spot: Spot) -> Option<u16> {
         let at = spot >> PLACE_BITS;
@@ -167,6 +184,7 @@ impl Queues {
         } = *chunk;
         chunk.newer = self.free;
         self.free = at;
+        self.used -= 1;
         if let Some(older) = self.chunks.get_mut(older) {
             older.newer = newer;
         }
@@ -200,6 +218,7 @@ impl Queues {
         } else {
             self.free = chunk.newer;
         }
+        self.used += 1;
         let older = ends.newest;
         *chunk = Chunk {
             older,

@@ -140,6 +140,12 @@ impl Ranking {
         self.bytes
     }
 
+    /// Chunks in which the entries' places are, and queues.
+    #[cfg(test)]
+    pub(crate) fn chunks(&self) -> (u32, u32) {
+        self.wheel.chunks()
+    }
+
     /// Counts a use of the entry in `slot`; answers its hash and size if there is one.
     #[inline]
     pub(crate) fn hit(&mut self, slot: u32) -> Option<Key> {
@@ -188,7 +194,9 @@ impl Ranking {
     /// Gives the newcomers their uses of earlier, and their places.
     fn settle(&mut self) {
         if self.len > MANY && self.finest != self.wheel.fineness() {
-            self.refine();
+            self.lay_out(self.finest);
+        } else if self.wheel.is_sparse(self.len) {
+            self.lay_out(self.wheel.fineness());
         }
         let mut waiting = std::mem::take(&mut self.waiting);
         self.fetch(&waiting);
@@ -203,11 +211,11 @@ impl Ranking {
         self.waiting = waiting;
     }
 
-    /// Moves all that has a place to a finer wheel.
+    /// Moves all that has a place to a new wheel.
     #[cold]
-    fn refine(&mut self) {
-        let finer = Wheel::new(self.finest, self.wheel.now());
-        let mut wheel = std::mem::replace(&mut self.wheel, finer);
+    fn lay_out(&mut self, fineness: Fineness) {
+        let new = Wheel::new(fineness, self.wheel.now());
+        let mut wheel = std::mem::replace(&mut self.wheel, new);
         while let Some(first) = wheel.first()
             && let Some(front) = wheel.front(first)
         {

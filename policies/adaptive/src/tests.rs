@@ -259,6 +259,48 @@ fn a_ranking_of_many_names_the_same_with_a_finer_wheel() {
     assert_eq!(named(Fineness::Large), expected);
 }
 
+#[test]
+fn what_purges_leave_takes_little_memory() {
+    let mut ranking = Ranking::new(100_000, Fineness::Large);
+    let worth = Worth {
+        rule: TRIED[0],
+        unit_bytes: 16.0,
+    };
+    let mut free: Vec<u32> = Vec::new();
+    let mut end = 0;
+    // Of twelve that come eleven are purged soon, and their slots are used again.
+    for _ in 0..1_500 {
+        let mut came = Vec::new();
+        for _ in 0..240 {
+            let slot = free.pop().unwrap_or_else(|| {
+                end += 1;
+                end - 1
+            });
+            let key = Key {
+                hash: hash(slot),
+                size_bytes: 16,
+            };
+            ranking.insert(worth, slot, key);
+            came.push(slot);
+        }
+        for (at, slot) in came.into_iter().enumerate() {
+            if at % 12 > 0 {
+                ranking.remove(slot);
+                free.push(slot);
+            }
+        }
+    }
+    assert_eq!(ranking.len(), 30_000);
+    let (chunks, queues) = ranking.chunks();
+    assert!(
+        chunks <= 30_000 / 4 + queues + 240,
+        "{chunks} chunks, {queues} queues"
+    );
+    let mut victims = Victims::new(30_000 * 16);
+    ranking.victims(worth, 1_000_000, &mut victims);
+    assert_eq!(victims.slots().len(), 30_000, "nobody is lost");
+}
+
 fn hash(index: u32) -> u32 {
     let insert = Insert {
         slot: 0,

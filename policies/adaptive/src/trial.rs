@@ -25,9 +25,9 @@ const SAMPLE_PART: u32 = 32;
 /// ones.
 const SHADOW_OF_SAMPLE: u32 = 2;
 /// Keys that are in any of the shadows, for each of the sample.
-const KEYS_OF_SAMPLE: u32 = 4;
+const KEYS_OF_SAMPLE: u32 = 3;
 /// Sampled requests between two looks at the scores.
-const LOOK_EVERY: u32 = 256;
+const LOOK_EVERY: u32 = 384;
 /// Sampled requests after which an older one counts half.
 const HALF_LIFE: u32 = 16_384;
 

@@ -79,6 +79,17 @@ impl Wheel {
         self.fineness
     }
 
+    /// Whether it would keep far less if the `len` slots in it were entered anew.
+    pub(crate) fn is_sparse(&self, len: u32) -> bool {
+        self.queues.are_sparse(len)
+    }
+
+    /// Chunks of its queues, and queues.
+    #[cfg(test)]
+    pub(crate) fn chunks(&self) -> (u32, u32) {
+        self.queues.chunks()
+    }
+
     /// The tick up to which all that was due has come first.
     pub(crate) fn now(&self) -> u64 {
         self.now
