@@ -75,6 +75,20 @@ unsafe impl GlobalAlloc for Allocator {
         first.as_ptr()
     }
 
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if piece(layout).is_none() {
+            // SAFETY: as the caller promises. Fresh memory is zero already, which is known there.
+            return unsafe { System.alloc_zeroed(layout) };
+        }
+        // SAFETY: as the caller promises.
+        let memory = unsafe { self.alloc(layout) };
+        if !memory.is_null() {
+            // SAFETY: so much was asked for.
+            unsafe { memory.write_bytes(0, layout.size()) };
+        }
+        memory
+    }
+
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         let Some((list, _)) = piece(layout) else {
             // SAFETY: as the caller promises; what has no list came from there.

@@ -61,7 +61,14 @@
 
 extern crate self as larder_guest;
 
-#[cfg(any(test, all(target_arch = "wasm32", feature = "allocator")))]
+#[cfg(any(
+    test,
+    all(
+        target_arch = "wasm32",
+        feature = "allocator",
+        not(target_feature = "atomics")
+    )
+))]
 mod allocator;
 pub mod bindings;
 pub mod eviction;
@@ -81,6 +88,10 @@ pub use keying::Keying;
 pub use params::Params;
 pub use reinsertion::Reinsertion;
 
-#[cfg(all(target_arch = "wasm32", feature = "allocator"))]
+#[cfg(all(
+    target_arch = "wasm32",
+    feature = "allocator",
+    not(target_feature = "atomics")
+))]
 #[global_allocator]
 static ALLOCATOR: allocator::Allocator = allocator::Allocator::new();
