@@ -265,8 +265,7 @@ impl Inner {
 
     /// The shard that a key belongs to.
     fn index(&self, hash: u64) -> usize {
-        // Bits that neither the position nor the fingerprint of a table entry is made of: the
-        // tables use the lowest and the top seven.
+        // Bits that the tables make nothing of: they use the lower half.
         let mask = self.shards.len() - 1;
         usize::try_from(hash >> 32 & 0xffff).unwrap_or(0) & mask
     }

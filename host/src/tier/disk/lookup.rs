@@ -191,6 +191,7 @@ impl Shared {
             let over = wait.is_over();
             match self.read_again(buffer, hash, located, segment, key) {
                 Ok(read) => {
+                    self.condition.has_read();
                     wait.end(true);
                     return Ok(read);
                 }

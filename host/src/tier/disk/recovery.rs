@@ -138,7 +138,8 @@ impl Shared {
         let entries = trailers().map(|trailer| u64::from(trailer.entries));
         self.index.reserve(entries.sum());
         let footer = trailers().map(Trailer::footer).max().unwrap_or_default();
-        // What is lost of those without a footer says what is to be believed of the others.
+        // What is lost of those without a footer says what is to be believed of the others. Nothing
+        // is served as it was from the moment on that it is known.
         self.load_each(&unsealed, 0);
         self.load_each(&sealed, short(footer));
     }
@@ -156,7 +157,7 @@ impl Shared {
                 }
                 let trailer = trailer.as_ref();
                 if !trailer.is_some_and(|it| self.load_footer(segment, it, &mut buffer)) {
-                    self.load_records(segment);
+                    self.load_records(segment, trailer.map_or(0, |it| it.end));
                 }
             }
         };
@@ -187,11 +188,11 @@ impl Shared {
         true
     }
 
-    /// Loads what a walk through the records of `segment` tells.
-    fn load_records(&self, segment: &Segment) {
-        let found = self.walk(segment);
+    /// Loads what a walk through the records of `segment` tells, which reach to `end` at least.
+    fn load_records(&self, segment: &Segment, end: u64) {
+        let mut found = self.walk(segment);
+        found.gap |= found.end < end;
         if found.gap {
-            // Before anything that is older can be found.
             self.doubted.fetch_max(segment.ordinal + 1, SeqCst);
             tracing::warn!(
                 number = segment.number,

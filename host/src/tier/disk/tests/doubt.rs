@@ -171,6 +171,28 @@ fn what_is_older_than_a_lost_head_is_validated_and_stays_so() {
 }
 
 #[test]
+fn what_is_older_than_the_lost_end_of_a_sealed_segment_is_validated_and_stays_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = replaced(dir.path(), 2);
+    // All of it but the trailer, from a record before the one that replaced `key` on.
+    let mut bytes = fs::read(&files[2]).unwrap();
+    let (head, _) = record_of(&bytes, &content(59, 100_000)).unwrap();
+    let trailer = bytes.len() - usize::try_from(format::TRAILER).unwrap();
+    bytes[head..trailer].fill(0);
+    fs::write(&files[2], bytes).unwrap();
+    for _ in 0..3 {
+        let tier = open(dir.path(), CAPACITY);
+        run(async {
+            let doubted = Reuse::AfterValidation;
+            assert_eq!(found(&tier, "key").await, Some((1, doubted)));
+            assert_eq!(found(&tier, "other").await, Some((2, doubted)));
+            assert_eq!(found(&tier, "last").await, Some((4, Reuse::Normal)));
+        });
+        tier.stop();
+    }
+}
+
+#[test]
 fn a_kill_casts_no_doubt() {
     let dir = tempfile::tempdir().unwrap();
     let files = killed(dir.path());
