@@ -1,6 +1,7 @@
 //! What a policy call costs, in nanoseconds: the least of many batches, because the machine's other
-//! work only ever adds. A replay is the same each time, and of each of its calls the least counts. Run with `cargo bench -p larder --bench policy_calls`; names of shipped
-//! policies and component files after `--` measure these alone.
+//! work only ever adds. A replay is the same each time, and of each of its calls the least counts.
+//! Run with `cargo bench -p larder --bench policy_calls`; names of shipped policies and component
+//! files after `--` measure these alone.
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 #![expect(
     clippy::as_conversions,
@@ -245,7 +246,8 @@ fn cpu_time() -> Duration {
     )
 }
 
-/// What [`cpu_time`] itself takes, at least. It asks the kernel, which costs as much as tens of events.
+/// What [`cpu_time`] itself takes, at least. It asks the kernel, which costs as much as tens of
+/// events.
 fn reading_the_clock() -> Duration {
     let took = (0..1_000).map(|_| {
         let start = cpu_time();

@@ -192,12 +192,14 @@ impl Shared {
             match self.read_again(buffer, hash, located, segment, key) {
                 Ok(read) => {
                     self.condition.has_read();
+                    self.stats.awaited.increment();
                     wait.end(true);
                     return Ok(read);
                 }
                 Err(unread) => buffer = unread,
             }
             if over {
+                self.stats.awaited_in_vain.increment();
                 wait.end(false);
                 return Err(buffer);
             }

@@ -10,17 +10,19 @@
 //! read, all that is older is doubted, and validated before it is used. Of a damaged record its head
 //! tells which key it was for, and nothing older is found under that.
 //!
-//! Where the head is damaged too, in a segment without a footer, nothing tells the key. But records
-//! lie end to end: where one is found behind a gap, something was lost in the gap, and all that is
-//! not younger than the segment is doubted. Such a segment gets no footer, which would hide the gap:
-//! it is walked through again at every start until it is reclaimed, which all that is older is by
-//! then. What lies behind the gap is found. The heads could also tell of their neighbours, so that less would have
-//! to be doubted. But a sector that is lost takes several small records at once, so doubt would
-//! still be needed, and it is cheap: it costs a validation.
+//! Where the head is damaged too, and no footer can be read, nothing tells the key. But records lie
+//! end to end: where one is found behind a gap, or none is although the trailer says where the last
+//! one ends, something was lost, and all that is not younger than the segment is doubted. Such a
+//! segment gets no footer, which would hide the gap: it is walked through again at every start until
+//! it is reclaimed, which all that is older is by then. What lies behind the gap is found.
 //!
-//! What nobody can tell is lost unnoticed: the end of a segment that was not sealed, be it that it
-//! was not synced when the power failed or that its very last head is damaged. What stands there is
-//! like what an earlier life left. A purge is never undone, whatever is lost: it has a log of its
+//! The heads could also tell of their neighbours, so that less would have to be doubted. But a
+//! sector that is lost takes several small records at once, so doubt would still be needed, and it
+//! is cheap: it costs a validation.
+//!
+//! What nobody can tell is lost unnoticed: the end of a segment without even a trailer, be it that
+//! it was not synced when the power failed or that its very last head is damaged. What stands there
+//! is like what an earlier life left. A purge is never undone, whatever is lost: it has a log of its
 //! own.
 
 use std::collections::HashSet;

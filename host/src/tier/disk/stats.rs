@@ -21,6 +21,10 @@ pub struct Stats {
     pub read_errors: Counter,
     /// Reads that took too long, or were refused because the device hangs.
     pub timeouts: Counter,
+    /// Lookups for which the device soon brought what they waited for where they were.
+    pub awaited: Counter,
+    /// Those for which it did not, which a thread then read.
+    pub awaited_in_vain: Counter,
     /// Records that did not pass a check.
     pub corrupt: Counter,
     /// Bytes of content that were stored.
@@ -81,6 +85,16 @@ impl Stats {
             ),
             count("read_errors", "Failed reads.", &self.read_errors),
             count("read_timeouts", "Reads that took too long.", &self.timeouts),
+            count(
+                "reads_awaited",
+                "Lookups that the device answered before a thread was asked to read.",
+                &self.awaited,
+            ),
+            count(
+                "reads_awaited_in_vain",
+                "Lookups that waited for the device and then asked a thread to read.",
+                &self.awaited_in_vain,
+            ),
             count(
                 "corrupt",
                 "Records that did not pass a check.",

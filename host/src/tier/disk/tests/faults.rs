@@ -127,6 +127,42 @@ fn reads_that_fail_are_no_misses_and_are_told() {
 }
 
 #[test]
+fn what_the_device_brings_soon_is_read_without_a_thread_and_is_a_good_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let device = Device::sound();
+    let tier = open_on(dir.path(), 8 * MIB, &device).unwrap();
+    run(async {
+        tier.put(&small("k", 1, 1_000), BORN).await;
+        tier.put(&large("l", 2, 400_000), BORN).await;
+        tier.settle().await;
+        let Ok(Some(found)) = tier.get(view("l")).await else {
+            panic!("it is there")
+        };
+        let FoundBody::Kept(kept) = found.body else {
+            panic!("it is large")
+        };
+        let awaited = || {
+            let stats = tier.stats();
+            (stats.awaited.get(), stats.awaited_in_vain.get())
+        };
+        assert_eq!(awaited(), (0, 1), "nothing came");
+        // Every read by a thread fails.
+        device.fail(Call::Read, Errno::IO);
+        for _ in 0..3 {
+            assert!(kept.read(0).await.is_err());
+        }
+        assert!(matches!(tier.health(), Health::Degraded(_)));
+        // The one that goes to a thread since asking was in vain.
+        assert!(tier.get(view("k")).await.is_err());
+        device.bring_by(2);
+        assert_eq!(tier.which("k").await, Some(1));
+        assert_eq!(awaited(), (1, 1));
+        assert_eq!(tier.health(), Health::Online);
+    });
+    tier.stop();
+}
+
+#[test]
 fn a_device_that_hangs_keeps_nobody_longer_than_the_deadline() {
     let dir = tempfile::tempdir().unwrap();
     let device = Device::sound();
