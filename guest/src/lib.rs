@@ -53,8 +53,8 @@
 //! One crate may export several hooks, each once. What the host promises and expects is written in
 //! the WIT files of the package `larder:policy`; this crate adds types to it and nothing else.
 //!
-//! The feature `allocator`, on by default, makes its allocator the one of the component, which answers
-//! small calls in two thirds of the time. A crate that brings its own turns it off.
+//! The feature `allocator`, on by default, makes its allocator the one of the component: small calls
+//! take four tenths fewer instructions with it. A crate that brings its own turns it off.
 //!
 //! A panic is a trap: the host answers by its own rule, counts a fault and makes a new instance.
 //! A policy has no clock, no randomness and no way out; the time is an argument where it matters.
