@@ -69,21 +69,14 @@ impl DiskTier {
                 shared.index.remove_at(hash, place);
                 continue;
             };
-            let read = match shared.read_cached(hash, located, &segment, key.bytes) {
+            let here = shared.read_here(hash, located, &segment, key.bytes);
+            let read = match here.await {
                 Ok(read) => Ok(read),
                 Err(buffer) => {
-                    let soon = shared.read_soon(buffer, hash, located, &segment, key.bytes);
-                    match soon.await {
-                        Ok(read) => Ok(read),
-                        Err(buffer) => {
-                            let (reader, key) = (Arc::clone(shared), Box::from(key.bytes));
-                            let read = move || {
-                                let key: Box<[u8]> = key;
-                                reader.read_into(buffer, hash, located, &segment, Some(&key))
-                            };
-                            shared.readers.run(read).await
-                        }
-                    }
+                    let (reader, key) = (Arc::clone(shared), Box::<[u8]>::from(key.bytes));
+                    let read =
+                        move || reader.read_into(buffer, hash, located, &segment, Some(&key));
+                    shared.readers.run(read).await
                 }
             };
             match read {
@@ -130,9 +123,24 @@ impl Shared {
         }
     }
 
-    /// Reads what `located` says that there is in `segment`, under `key`, if the system has it in
-    /// memory. Otherwise it gives the buffer back for a thread that waits for the device, which has
-    /// begun to read by then: the system asks it for what it does not have.
+    /// Reads what `located` says that there is in `segment`, under `key`, without a thread, if the
+    /// system has it in memory or the device soon brings it. Otherwise it gives the buffer back.
+    async fn read_here(
+        self: &Arc<Self>,
+        hash: Hash,
+        located: Located,
+        segment: &Segment,
+        key: &[u8],
+    ) -> Result<Read, Vec<u8>> {
+        match self.read_cached(hash, located, segment, key) {
+            Ok(read) => Ok(read),
+            Err(buffer) => self.read_soon(buffer, hash, located, segment, key).await,
+        }
+    }
+
+    /// The same, of what the system has in memory only. Otherwise it gives the buffer back for who
+    /// waits for the device, which has begun to read by then: the system asks it for what it does
+    /// not have.
     fn read_cached(
         self: &Arc<Self>,
         hash: Hash,
