@@ -2,11 +2,12 @@
 //!
 //! The task that fetches holds the [`Pilot`]; clients hold [`Reader`]s. Bytes go to every reader as
 //! they arrive. A flight that will be stored keeps all of its pieces; one that will not keeps a
-//! window, the fastest reader sets the pace, and a reader that falls out of the window is told so.
+//! [`window`], the fastest reader sets the pace, and a reader that falls out of the window is told so.
 //!
 //! Readers and pilot may live on different threads; the state is behind one short mutex.
 
-use std::collections::VecDeque;
+mod window;
+
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
@@ -18,12 +19,14 @@ use crate::entry::{CacheKey, Entry, SiteId, Tag};
 use crate::rfc9111::content_range::ContentRange;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use window::{Next, Place, Window};
 
 /// Bytes a flight keeps that no tier will store.
 pub const WINDOW: u64 = 8 << 20;
 
-/// Bytes a flight keeps that only the request which started it may read.
-const WINDOW_ALONE: u64 = 256 << 10;
+/// Bytes such a flight is ahead of its fastest reader, unless all of its content fits the window; and
+/// all it keeps where only the request which started it may read.
+const AHEAD: u64 = 256 << 10;
 
 /// What became of the request to the origin.
 #[derive(Clone, Debug)]
@@ -139,19 +142,12 @@ pub struct Flight {
 #[derive(Debug, Default)]
 struct State {
     landing: Option<Landing>,
-    pieces: VecDeque<Bytes>,
-    /// Number of the first piece kept, counted from zero.
-    first: u64,
-    /// Bytes in the pieces that are kept.
-    kept: u64,
-    /// Bytes that have arrived.
-    arrived: u64,
+    window: Window,
     end: Option<End>,
+    /// Those aboard and those who may come aboard.
     readers: usize,
     /// Of them, those who wait for the landing and have not started the flight.
     joined: usize,
-    /// Number of the piece that the fastest reader takes next.
-    fastest: u64,
     /// Wakers since the last change, which took all before it.
     waiting: Vec<Waker>,
     changes: u64,
@@ -248,28 +244,19 @@ impl Flight {
 
     /// Bytes that have arrived.
     pub fn arrived(&self) -> u64 {
-        self.lock().arrived
+        self.lock().window.arrived()
     }
 
     /// A reader from the first byte, while the first byte is still kept.
     pub fn board(self: &Arc<Self>) -> Option<Reader> {
         let mut state = self.lock();
-        (state.first == 0).then(|| {
-            state.readers += 1;
-            Reader {
-                flight: Arc::clone(self),
-                next: 0,
-                position: 0,
-                place: None,
-            }
+        let place = state.window.board()?;
+        state.readers += 1;
+        Some(Reader {
+            flight: Arc::clone(self),
+            place,
+            waiting: None,
         })
-    }
-
-    fn leave(&self) {
-        let mut state = self.lock();
-        state.readers = state.readers.saturating_sub(1);
-        // The fastest may have left: the pilot has to look again.
-        state.wake_pilot();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -290,11 +277,22 @@ impl State {
         }
     }
 
-    /// Bytes to keep once no tier is to store what arrives.
-    fn window(&self) -> u64 {
+    /// One reader less, or one less who may become one.
+    fn leave(&mut self) {
+        self.readers = self.readers.saturating_sub(1);
+        // The fastest may have left: the pilot has to look again.
+        self.wake_pilot();
+    }
+
+    /// Bytes to keep once no tier is to store what arrives, and how many of them the fastest reader
+    /// may have yet to take.
+    fn limits(&self) -> (u64, u64) {
         match &self.landing {
-            Some(Landing::Response(head)) if head.shared == Shared::No => WINDOW_ALONE,
-            _ => WINDOW,
+            Some(Landing::Response(head)) if head.shared == Shared::No => (AHEAD, AHEAD),
+            Some(Landing::Response(head)) if head.length.is_some_and(|all| all <= WINDOW) => {
+                (WINDOW, WINDOW)
+            }
+            _ => (WINDOW, AHEAD),
         }
     }
 
@@ -332,11 +330,7 @@ impl Pilot {
 
     /// Hands `piece` to every reader.
     pub fn push(&self, piece: Bytes) {
-        self.change(|state| {
-            state.kept = state.kept.saturating_add(length(&piece));
-            state.arrived = state.arrived.saturating_add(length(&piece));
-            state.pieces.push_back(piece);
-        });
+        self.change(|state| state.window.push(piece));
     }
 
     /// The body is whole.
@@ -346,7 +340,7 @@ impl Pilot {
 
     /// The pieces so far, whole only once the origin's body has ended.
     pub fn pieces(&self) -> Vec<Bytes> {
-        self.flight.lock().pieces.iter().cloned().collect()
+        self.flight.lock().window.pieces().cloned().collect()
     }
 
     /// From now on only a window is kept. Waits until it has room, or until nobody reads.
@@ -359,16 +353,8 @@ impl Pilot {
             if state.readers == 0 {
                 return Poll::Ready(Room::Deserted);
             }
-            // The window slides over what the fastest reader has taken.
-            let window = state.window();
-            while state.kept > window && state.first < state.fastest {
-                let Some(piece) = state.pieces.pop_front() else {
-                    break;
-                };
-                state.kept = state.kept.saturating_sub(length(&piece));
-                state.first += 1;
-            }
-            if state.kept <= window {
+            let (most, ahead) = state.limits();
+            if state.window.slide(most, ahead) {
                 return Poll::Ready(Room::Yes);
             }
             state.pilot = Some(cx.waker().clone());
@@ -380,14 +366,8 @@ impl Pilot {
     /// Makes room in the window without waiting for readers, of whom none is left.
     pub fn shed(&self) {
         let mut state = self.flight.lock();
-        let window = state.window();
-        while state.kept > window {
-            let Some(piece) = state.pieces.pop_front() else {
-                break;
-            };
-            state.kept = state.kept.saturating_sub(length(&piece));
-            state.first += 1;
-        }
+        let (most, _) = state.limits();
+        state.window.shed(most);
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -427,9 +407,9 @@ pub enum Room {
 #[derive(Debug)]
 pub struct Reader {
     flight: Arc<Flight>,
-    next: u64,
-    position: u64,
-    place: Option<(u64, usize)>,
+    place: Place,
+    /// Where its waker is.
+    waiting: Option<(u64, usize)>,
 }
 
 /// What a reader finds next.
@@ -448,33 +428,26 @@ pub enum Read {
 impl Reader {
     /// Bytes read so far.
     pub fn position(&self) -> u64 {
-        self.position
+        self.place.position
     }
 
     /// The next piece, once there is one.
     pub fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Read> {
         let mut state = self.flight.lock();
-        let Some(index) = self.next.checked_sub(state.first) else {
-            return Poll::Ready(Read::Lagging);
-        };
-        let piece = usize::try_from(index)
-            .ok()
-            .and_then(|index| state.pieces.get(index))
-            .cloned();
-        if let Some(piece) = piece {
-            self.next += 1;
-            self.position = self.position.saturating_add(length(&piece));
-            if self.next > state.fastest {
-                state.fastest = self.next;
-                state.wake_pilot();
-            }
-            return Poll::Ready(Read::Piece(piece));
+        let (next, leads) = state.window.take(&mut self.place);
+        if leads {
+            state.wake_pilot();
+        }
+        match next {
+            Next::Piece(piece) => return Poll::Ready(Read::Piece(piece)),
+            Next::Lost => return Poll::Ready(Read::Lagging),
+            Next::End => {}
         }
         match state.end {
             Some(End::Complete) => Poll::Ready(Read::End),
             Some(End::Broken) => Poll::Ready(Read::Broken),
             None => {
-                state.wait(&mut self.place, cx);
+                state.wait(&mut self.waiting, cx);
                 Poll::Pending
             }
         }
@@ -483,7 +456,9 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.flight.leave();
+        let mut state = self.flight.lock();
+        state.window.leave(&self.place);
+        state.leave();
     }
 }
 
@@ -497,16 +472,10 @@ pub struct Interest {
 
 impl Drop for Interest {
     fn drop(&mut self) {
-        if self.joined {
-            let mut state = self.flight.lock();
-            state.joined = state.joined.saturating_sub(1);
-        }
-        self.flight.leave();
+        let mut state = self.flight.lock();
+        state.joined = state.joined.saturating_sub(usize::from(self.joined));
+        state.leave();
     }
-}
-
-fn length(piece: &Bytes) -> u64 {
-    u64::try_from(piece.len()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

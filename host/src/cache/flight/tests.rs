@@ -66,25 +66,92 @@ fn a_dropped_pilot_breaks_the_flight() {
     ));
 }
 
+/// Announces content of `length` bytes that others may have too.
+fn land(pilot: &Pilot, length: Option<u64>) {
+    let key = KeyHasher::default().key(b"k").to_key();
+    pilot.land(Landing::Response(Arc::new(Head {
+        status: StatusCode::OK,
+        answered: StatusCode::OK,
+        part: None,
+        headers: HeaderMap::new(),
+        withheld: HeaderMap::new(),
+        length,
+        age: 0,
+        ttl: 60,
+        shared: Shared::With {
+            nominated: Vec::new(),
+            key,
+        },
+        stored: false,
+    })));
+}
+
+fn takes(reader: &mut Reader) -> bool {
+    matches!(read(reader), Poll::Ready(Read::Piece(_)))
+}
+
 #[test]
-fn the_window_follows_the_fastest_and_drops_the_slowest() {
+fn the_fastest_reader_sets_the_pace_and_the_slowest_is_left_behind() {
     let (flight, pilot) = flight();
+    land(&pilot, Some(1 << 30));
     let (mut fast, mut slow) = (flight.board().expect("kept"), flight.board().expect("kept"));
-    let piece = Bytes::from(vec![0; 1 << 20]);
-    for _ in 0..9 {
-        assert_eq!(room(&pilot), Poll::Ready(Room::Yes));
+    let piece = Bytes::from(vec![0; 128 << 10]);
+    // 8 MiB for those who are yet to come.
+    for _ in 0..64 {
         pilot.push(piece.clone());
+        assert!(takes(&mut fast));
+        assert_eq!(room(&pilot), Poll::Ready(Room::Yes));
     }
-    assert_eq!(room(&pilot), Poll::Pending, "9 MiB wait for a reader");
-    assert!(matches!(read(&mut fast), Poll::Ready(Read::Piece(_))));
-    assert_eq!(
-        room(&pilot),
+    assert!(flight.board().is_some(), "the first byte is there");
+    for ahead in [
         Poll::Ready(Room::Yes),
-        "the fast reader made room"
-    );
+        Poll::Ready(Room::Yes),
+        Poll::Pending,
+    ] {
+        pilot.push(piece.clone());
+        assert_eq!(room(&pilot), ahead, "256 KiB ahead of the fastest reader");
+    }
+    assert!(takes(&mut fast));
+    assert_eq!(room(&pilot), Poll::Ready(Room::Yes));
     assert_eq!(read(&mut slow), Poll::Ready(Read::Lagging));
     assert!(flight.board().is_none(), "the first byte is gone");
     drop(fast);
     drop(slow);
     assert_eq!(room(&pilot), Poll::Ready(Room::Deserted));
+}
+
+#[test]
+fn who_is_left_sets_the_pace_when_the_fastest_leaves() {
+    let (flight, pilot) = flight();
+    land(&pilot, None);
+    let (mut fast, mut slow) = (flight.board().expect("kept"), flight.board().expect("kept"));
+    let piece = Bytes::from(vec![0; 1 << 20]);
+    for _ in 0..8 {
+        pilot.push(piece.clone());
+        assert!(takes(&mut fast));
+    }
+    assert_eq!(room(&pilot), Poll::Ready(Room::Yes));
+    drop(fast);
+    assert_eq!(room(&pilot), Poll::Pending);
+    for taken in 0..8 {
+        assert_eq!(room(&pilot), Poll::Pending, "{taken} taken");
+        assert!(takes(&mut slow));
+    }
+    assert_eq!(room(&pilot), Poll::Ready(Room::Yes));
+}
+
+#[test]
+fn what_fits_the_window_is_taken_from_the_origin_at_once() {
+    let (flight, pilot) = flight();
+    land(&pilot, Some(8 << 20));
+    let mut slow = flight.board().expect("kept");
+    for _ in 0..8 {
+        assert_eq!(room(&pilot), Poll::Ready(Room::Yes));
+        pilot.push(Bytes::from(vec![0; 1 << 20]));
+    }
+    pilot.complete();
+    for _ in 0..8 {
+        assert!(takes(&mut slow));
+    }
+    assert_eq!(read(&mut slow), Poll::Ready(Read::End));
 }
