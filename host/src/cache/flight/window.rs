@@ -238,7 +238,7 @@ mod tests {
                             usize::try_from(place.next).ok().filter(|next| *next >= first)
                         });
                         let fastest = places().max().unwrap_or(first);
-                        let bytes = |from: usize| all[from..].iter().sum::<usize>() as u64;
+                        let bytes = |from: usize| u64::try_from(all[from..].iter().sum::<usize>()).expect("few");
                         let mut keep = first;
                         while keep < fastest
                             && (bytes(keep) > MOST || (keep > 0 && places().all(|at| at != keep)))
