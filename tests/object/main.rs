@@ -22,3 +22,4 @@ mod kinds;
 mod moto;
 mod proxy;
 mod served;
+mod times;

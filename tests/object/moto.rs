@@ -12,6 +12,8 @@ use std::sync::{OnceLock, mpsc};
 use larder::tier::object::{Deadlines, Environment, Settings};
 
 use crate::support::PATIENCE;
+use crate::support::edge::Setup;
+use crate::support::origin::Origin;
 
 /// A service, which ends with the process that started it.
 pub(crate) struct Moto {
@@ -26,6 +28,15 @@ pub(crate) fn start() -> Option<&'static Moto> {
         say_skipped(NONE);
     }
     moto.as_ref()
+}
+
+/// A service of its own.
+pub(crate) fn start_alone() -> Option<Moto> {
+    let moto = run(&[]);
+    if moto.is_none() {
+        say_skipped(NONE);
+    }
+    moto
 }
 
 /// A service of its own that speaks TLS, with the certificate in `NAME.pem` and `NAME.key` of
@@ -106,20 +117,53 @@ fn end_with_us(child: &Child) {
 
 /// Makes the bucket `name`.
 pub(crate) fn bucket(moto: &Moto, name: &str) {
+    call(moto, &format!("PUT /{name}"), "", "");
+}
+
+/// One request to the service, with further field lines. The content of its answer.
+#[track_caller]
+fn call(moto: &Moto, line: &str, fields: &str, content: &str) -> String {
     let request = format!(
-        "PUT /{name} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-        moto.address
+        "{line} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n{fields}Connection: close\r\n\r\n\
+         {content}",
+        moto.address,
+        content.len()
     );
     let mut stream = TcpStream::connect(moto.address).expect("moto");
     stream.write_all(request.as_bytes()).expect("sent");
     let answer = std::io::read_to_string(stream).expect("an answer");
     assert!(answer.contains(" 200 "), "{answer}");
+    answer
+}
+
+/// Credentials that may do, as `policy` says, and from now on nobody may do anything without any.
+pub(crate) fn user(moto: &Moto, policy: &serde_json::Value) -> (String, String) {
+    // Who does this is not looked at, but to tell which service is meant.
+    let fields = "Content-Type: application/x-www-form-urlencoded\r\n\
+        Authorization: AWS4-HMAC-SHA256 Credential=root/20260101/us-east-1/iam/aws4_request, \
+        SignedHeaders=host, Signature=none\r\n";
+    let act = |action: &str| {
+        let content = format!("Version=2010-05-08&UserName=edge&Action={action}");
+        call(moto, "POST /", fields, &content)
+    };
+    act("CreateUser");
+    let escaped = |text: String, byte| text + &format!("%{byte:02X}");
+    let policy = policy.to_string().bytes().fold(String::new(), escaped);
+    act(&format!(
+        "PutUserPolicy&PolicyName=edge&PolicyDocument={policy}"
+    ));
+    let keys = act("CreateAccessKey");
+    let value = |name: &str| {
+        let (_, rest) = keys.split_once(&format!("<{name}>")).expect("a key");
+        rest.split('<').next().unwrap_or_default().to_owned()
+    };
+    call(moto, "POST /moto-api/reset-auth", "", "0");
+    (value("AccessKeyId"), value("SecretAccessKey"))
 }
 
 /// What opens `bucket` by way of `address`. How fast the service is, which shares this machine with
 /// others, is not what is tested: whoever tests a deadline sets it.
 pub(crate) fn settings(address: SocketAddr, bucket: &str) -> Settings {
-    let endpoint = format!("http://{address}");
     Settings {
         deadlines: Deadlines {
             connect: PATIENCE,
@@ -127,13 +171,40 @@ pub(crate) fn settings(address: SocketAddr, bucket: &str) -> Settings {
             chunk: PATIENCE,
             ..Deadlines::default()
         },
-        environment: Environment::of([
-            ("AWS_ACCESS_KEY_ID", "key"),
-            ("AWS_SECRET_ACCESS_KEY", "secret"),
-            ("AWS_REGION", "us-east-1"),
-            ("AWS_ENDPOINT_URL", &endpoint),
-            ("AWS_ALLOW_HTTP", "true"),
-        ]),
+        environment: environment(address, ("key", "secret")),
         ..Settings::new(format!("s3://{bucket}/edge/one"))
     }
+}
+
+/// What tells a tier how to reach `address`, and with which credentials.
+pub(crate) fn environment(address: SocketAddr, credentials: (&str, &str)) -> Environment {
+    let variables = variables(address, credentials);
+    Environment::of(
+        variables
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str())),
+    )
+}
+
+fn variables(address: SocketAddr, (key, secret): (&str, &str)) -> [(&'static str, String); 5] {
+    [
+        ("AWS_ACCESS_KEY_ID", key.to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", secret.to_owned()),
+        ("AWS_REGION", "us-east-1".to_owned()),
+        ("AWS_ENDPOINT_URL", format!("http://{address}")),
+        ("AWS_ALLOW_HTTP", "true".to_owned()),
+    ]
+}
+
+/// What starts an edge before `origin` that keeps entries at `url`, by way of `address`.
+pub(crate) fn edge(
+    origin: &Origin,
+    url: &str,
+    address: SocketAddr,
+    credentials: (&str, &str),
+) -> Setup {
+    let setup = Setup::before(origin).flag("--object-store", url);
+    variables(address, credentials)
+        .iter()
+        .fold(setup, |setup, (name, value)| setup.env(name, value))
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::moto::{self, Moto};
 use crate::proxy::{Fault, Proxy};
-use crate::support::edge::{Edge, Setup};
+use crate::support::edge::Edge;
 use crate::support::eventually;
 use crate::truth::knob;
 use crate::world::World;
@@ -19,14 +19,9 @@ const QUEUE: u64 = 64 << 20;
 fn edge(moto: &Moto, world: &World) -> (Edge, Proxy) {
     moto::bucket(moto, "served");
     let proxy = Proxy::before(moto.address);
-    let setup = Setup::before(world.origin())
+    let (url, credentials) = ("s3://served/edge", ("key", "secret"));
+    let setup = moto::edge(world.origin(), url, proxy.address, credentials)
         .flag("--memory", "6MiB")
-        .flag("--object-store", "s3://served/edge")
-        .env("AWS_ACCESS_KEY_ID", "key")
-        .env("AWS_SECRET_ACCESS_KEY", "secret")
-        .env("AWS_REGION", "us-east-1")
-        .env("AWS_ENDPOINT_URL", &format!("http://{}", proxy.address))
-        .env("AWS_ALLOW_HTTP", "true")
         .set("object_store.timeout", "500ms");
     (setup.start(), proxy)
 }

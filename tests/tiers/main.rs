@@ -23,6 +23,7 @@ mod purge;
 mod receipts;
 mod scenarios;
 mod stored;
+mod times;
 mod told;
 mod truth;
 mod world;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::entry::{Entry, KeyView};
+use crate::metrics::Histogram;
 use crate::tier::Usage;
 use crate::tier::envelope::{Born, Envelope};
 use crate::tier::eviction::Reinsertion;
@@ -42,6 +43,7 @@ pub(super) struct FakeTier {
     pub(super) manner: Mutex<Manner>,
     held: Mutex<HashMap<Box<[u8]>, (Arc<Entry>, Born)>>,
     pub(super) lookups: AtomicU64,
+    write_time: Histogram,
     /// Where the next put says that it has come, and is told to go on; it does so by itself later.
     pub(super) gate: Mutex<Option<(SyncSender<()>, Receiver<()>)>>,
 }
@@ -53,6 +55,7 @@ impl FakeTier {
             manner: Mutex::new(manner),
             held: Mutex::default(),
             lookups: AtomicU64::new(0),
+            write_time: Histogram::default(),
             gate: Mutex::default(),
         })
     }
@@ -193,6 +196,10 @@ impl SlowTier for FakeTier {
 
     fn figures(&self) -> Vec<Figure> {
         Vec::new()
+    }
+
+    fn write_time(&self) -> &Histogram {
+        &self.write_time
     }
 
     fn evictions(&self) -> Vec<(&'static str, u64)> {

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::entry::{Entry, KeyHasher, KeyView};
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Histogram};
 use crate::tier::envelope::{Born, Envelope, Kind};
 use crate::tier::found::Found;
 use crate::tier::slow::{SlowTier, Writer, Written};
@@ -77,6 +77,29 @@ pub struct Counts {
     pub write_failures: Counter,
     /// Of `writes`, those that came from a slower tier.
     pub backfills: Counter,
+    /// How long the `hits` took.
+    pub hit_time: Histogram,
+    /// How long the `misses` took: nothing, where the tier knew without being asked.
+    pub miss_time: Histogram,
+    /// How long the `errors` took.
+    pub error_time: Histogram,
+}
+
+impl Counts {
+    fn hit(&self, took: Duration) {
+        self.hits.increment();
+        self.hit_time.observe(took);
+    }
+
+    fn miss(&self, took: Duration) {
+        self.misses.increment();
+        self.miss_time.observe(took);
+    }
+
+    fn error(&self, took: Duration) {
+        self.errors.increment();
+        self.error_time.observe(took);
+    }
 }
 
 /// Content on its way into a tier.
@@ -188,7 +211,7 @@ impl Lower {
         let Some(stage) = stage.filter(|_| may_hold) else {
             self.tiers
                 .iter()
-                .for_each(|member| member.counts.misses.increment());
+                .for_each(|member| member.counts.miss(Duration::ZERO));
             return None;
         };
         let found = loop {
@@ -212,27 +235,29 @@ impl Lower {
         let purge = self.purges.latest();
         for (position, member) in self.tiers.iter().enumerate() {
             if !member.tier.may_hold(key) {
-                member.counts.misses.increment();
+                member.counts.miss(Duration::ZERO);
                 continue;
             }
+            let began = clock::instant();
             let looked = tokio::time::timeout(member.deadline, member.tier.get(key)).await;
+            let took = began.elapsed();
             let found = match looked {
                 Ok(Ok(found)) => found,
                 Ok(Err(error)) => {
-                    member.counts.errors.increment();
+                    member.counts.error(took);
                     tracing::debug!(tier = member.tier.name(), %error, "a lookup failed");
                     continue;
                 }
                 Err(_) => {
-                    member.counts.errors.increment();
+                    member.counts.error(took);
                     continue;
                 }
             };
             let Some(found) = found.and_then(|found| self.standing(hasher, found)) else {
-                member.counts.misses.increment();
+                member.counts.miss(took);
                 continue;
             };
-            member.counts.hits.increment();
+            member.counts.hit(took);
             let born = found.envelope.born;
             return Some(Recalled {
                 entry: Arc::new(found.into_entry(hasher)),

@@ -74,6 +74,31 @@ impl Control {
         for (name, figures) in figures {
             expose(out, name, &figures);
         }
+        self.tier_times(out);
+    }
+
+    /// What was waited for below memory; in memory nothing is.
+    fn tier_times(&self, out: &mut Exposition) {
+        let members = self.edge.cache.lower.members();
+        let name = "larder_tier_lookup_duration_seconds";
+        out.histograms(name, "Time that a lookup was waited for, by outcome.");
+        for member in members {
+            let counts = &member.counts;
+            for (outcome, times) in [
+                ("hit", &counts.hit_time),
+                ("miss", &counts.miss_time),
+                ("error", &counts.error_time),
+            ] {
+                let labels = [("tier", member.tier.name()), ("outcome", outcome)];
+                out.histogram(name, &labels, times);
+            }
+        }
+        let name = "larder_tier_write_duration_seconds";
+        out.histograms(name, "Time that a write to the device or the store took.");
+        for member in members {
+            let labels = [("tier", member.tier.name())];
+            out.histogram(name, &labels, member.tier.write_time());
+        }
     }
 
     /// How each tier is, in chain order.

@@ -15,6 +15,7 @@ use super::envelope::{Born, Envelope};
 use super::eviction::Reinsertion;
 use super::found::Found;
 use crate::entry::{Entry, KeyView};
+use crate::metrics::Histogram;
 
 /// The answer to a call, once it is there.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -61,6 +62,10 @@ pub trait SlowTier: Debug + Send + Sync {
 
     /// Counts and sizes of its own, beside those that every tier has.
     fn figures(&self) -> Vec<Figure>;
+
+    /// How long writes to the device or the service took that succeeded, of one entry or of several
+    /// at once, without what they waited for their turn.
+    fn write_time(&self) -> &Histogram;
 
     /// Entries that left it, by reason.
     fn evictions(&self) -> Vec<(&'static str, u64)>;

@@ -22,6 +22,7 @@ use super::pieces::{checksums, digest, lots};
 use super::queue::{Claim, Item, Lot, Queued};
 use super::segment::{Floors, Segment};
 use super::{Shared, random};
+use crate::clock;
 use crate::entry::Entry;
 use crate::tier::envelope::{Born, Envelope};
 
@@ -373,6 +374,7 @@ impl Log {
         let segment = Arc::clone(&current.segment);
         let from = current.at - batch.bytes;
         let io = self.shared.io.as_ref();
+        let began = clock::instant();
         if let Err(error) = write_all(io, &segment.file, &batch.parts, from) {
             for staged in &batch.staged {
                 if let Right::Claim(claim) = staged.right {
@@ -381,6 +383,7 @@ impl Log {
             }
             return Err(self.failed(&error));
         }
+        self.shared.stats.write_time.observe(began.elapsed());
         self.shared.stats.bytes_written.add(batch.bytes);
         if self.failures > 0 {
             self.failures = 0;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Histogram};
 use crate::tier::slow::{Figure, Health};
 
 /// What the tier counts.
@@ -39,6 +39,8 @@ pub struct Stats {
     pub reclaimed: Counter,
     /// Entries that left, by reason.
     pub evicted: Evicted,
+    /// How long the device took to be given a batch of records.
+    pub write_time: Histogram,
 }
 
 /// Entries that left the tier.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{DiskTier, Writer};
 use crate::entry::{Entry, KeyView};
+use crate::metrics::Histogram;
 use crate::tier::Usage;
 use crate::tier::envelope::{Born, Envelope};
 use crate::tier::eviction::Reinsertion;
@@ -63,6 +64,10 @@ impl SlowTier for DiskTier {
 
     fn figures(&self) -> Vec<Figure> {
         self.figures()
+    }
+
+    fn write_time(&self) -> &Histogram {
+        &self.shared.stats.write_time
     }
 
     fn evictions(&self) -> Vec<(&'static str, u64)> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Dropped, Health, Mode, ObjectTier, Outcome, Request, Unavailable};
 use crate::entry::{Entry, KeyView};
+use crate::metrics::Histogram;
 use crate::tier::Usage;
 use crate::tier::envelope::Born;
 use crate::tier::eviction::Reinsertion;
@@ -115,6 +116,10 @@ impl SlowTier for ObjectTier {
         ];
         figures.extend(self.figures_of_work());
         figures
+    }
+
+    fn write_time(&self) -> &Histogram {
+        &self.stats().write_time
     }
 
     fn evictions(&self) -> Vec<(&'static str, u64)> {
