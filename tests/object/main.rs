@@ -20,6 +20,8 @@ mod edge;
 mod faults;
 mod kinds;
 mod moto;
+mod prefix;
 mod proxy;
+mod requests;
 mod served;
 mod times;

@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     Unconditional,
     /// Writes are denied.
     ReadOnly,
+    /// What is not below this place, or a list of it, is denied.
+    Outside(&'static str),
 }
 
 #[derive(Debug)]
@@ -47,6 +49,8 @@ struct Shared {
     upstream: SocketAddr,
     fault: Mutex<Fault>,
     requests: AtomicU64,
+    asked: Mutex<Vec<String>>,
+    denied: AtomicU64,
 }
 
 /// A request or an answer: its first line, its fields, its content.
@@ -64,6 +68,8 @@ impl Proxy {
             upstream,
             fault: Mutex::new(Fault::None),
             requests: AtomicU64::new(0),
+            asked: Mutex::default(),
+            denied: AtomicU64::new(0),
         });
         let serving = Arc::clone(&shared);
         thread::spawn(move || {
@@ -83,6 +89,16 @@ impl Proxy {
     pub(crate) fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::Relaxed)
     }
+
+    /// Their request lines, without the version.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.shared.asked.lock().unwrap().clone()
+    }
+
+    /// Those of them that were denied, here or behind it.
+    pub(crate) fn denied(&self) -> u64 {
+        self.shared.denied.load(Ordering::Relaxed)
+    }
 }
 
 impl Shared {
@@ -90,6 +106,7 @@ impl Shared {
         let mut reader = BufReader::new(client);
         while let Some(request) = Message::read(&mut reader, false) {
             let number = self.requests.fetch_add(1, Ordering::Relaxed);
+            self.asked.lock().unwrap().push(request.line());
             if self.answer(request, client, number).is_none() {
                 break;
             }
@@ -118,6 +135,10 @@ impl Shared {
                 return Message::plain(429, &field).write(client);
             }
             Fault::ReadOnly if !reads => return Message::plain(403, "").write(client),
+            Fault::Outside(place) if !is_below(place, &request.line()) => {
+                self.denied.fetch_add(1, Ordering::Relaxed);
+                return Message::plain(403, "").write(client);
+            }
             Fault::Unconditional => {
                 let conditional = |field: &String| field.to_lowercase().starts_with("if-");
                 request.fields.retain(|field| !conditional(field));
@@ -125,6 +146,8 @@ impl Shared {
             _ => {}
         }
         let mut answer = self.forward(request)?;
+        let denied = answer.first.split(' ').nth(1) == Some("403");
+        self.denied.fetch_add(u64::from(denied), Ordering::Relaxed);
         let (length, listing) = (answer.content.len(), answer.content.starts_with(b"<?xml"));
         if reads && length > 0 && !listing {
             match fault {
@@ -155,7 +178,34 @@ impl Shared {
     }
 }
 
+/// Whether the request with this line names an object below `place`, a bucket and a prefix, or lists
+/// such objects.
+fn is_below(place: &str, line: &str) -> bool {
+    let target = line.split(' ').nth(1).unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+    let below = |name: &str| {
+        let rest = name.strip_prefix(prefix);
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    };
+    let object = path.strip_prefix(&format!("/{bucket}")).unwrap_or_default();
+    match object.trim_start_matches('/') {
+        "" => {
+            let mut parameters = query.split('&');
+            let listed = parameters.find_map(|parameter| parameter.strip_prefix("prefix="));
+            listed.is_some_and(|listed| below(&listed.replace("%2F", "/")))
+        }
+        object => below(object),
+    }
+}
+
 impl Message {
+    /// The method and the target.
+    fn line(&self) -> String {
+        let line = self.first.rsplit_once(' ');
+        line.map_or_else(String::new, |(line, _)| line.to_owned())
+    }
+
     /// Reads one; content without a length goes `to_the_end`, or is none.
     fn read(reader: &mut impl BufRead, to_the_end: bool) -> Option<Self> {
         let mut line = || {

@@ -143,8 +143,11 @@ fn s3(
     environment: &Environment,
     connector: Connector,
 ) -> object_store::Result<Arc<dyn ObjectStore>> {
+    // Objects are deleted one by one, and a request that names its object is one that rules for a
+    // prefix can judge by its path alone. Not every service knows the other form.
     let mut builder = AmazonS3Builder::new()
         .with_client_options(ClientOptions::new())
+        .with_disable_bulk_delete(true)
         .with_retry(no_retries());
     for (name, value) in environment.below("AWS_") {
         if let Ok(key) = FromStr::from_str(&name) {
