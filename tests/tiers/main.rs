@@ -21,6 +21,7 @@ mod outlast;
 mod power;
 mod purge;
 mod receipts;
+mod replay;
 mod scenarios;
 mod stored;
 mod times;

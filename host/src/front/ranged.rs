@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, EXPIRES};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
@@ -16,6 +16,7 @@ use super::shown::Shown;
 use super::slices::{Segment, StoredSlices};
 use crate::clock::Moment;
 use crate::entry::{Entry, PartialResponse, StoredBody};
+use crate::rfc9111::targeted;
 
 /// The status and the content of an answer to ranges; its fields are filled in.
 #[derive(Debug)]
@@ -54,7 +55,12 @@ impl Ranged {
             }
             RangeAnswer::Unsatisfiable => {
                 headers.insert(CONTENT_RANGE, range::unsatisfied_field(complete?)?);
-                headers.remove(CONTENT_TYPE);
+                // A lifetime is that of the content. With one, a cache downstream may store this
+                // answer, and answer those with it who ask for the whole (RFC 9111 3).
+                let lifetimes = targeted::FIELDS.into_iter().chain([CACHE_CONTROL, EXPIRES]);
+                for name in lifetimes.chain([CONTENT_TYPE]) {
+                    headers.remove(name);
+                }
                 (StatusCode::RANGE_NOT_SATISFIABLE, Vec::new())
             }
         };
