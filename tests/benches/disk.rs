@@ -270,7 +270,7 @@ fn large(dir: &Path) {
         std::fs::remove_dir_all(dir).ok();
         let before = processor();
         let ours = fill_and_sync(dir, count, length);
-        let nanos = (processor() - before).as_nanos() / u128::from(count);
+        let nanos = processor().saturating_sub(before).as_nanos() / u128::from(count);
         let written = fio(dir, &["--rw=write", "--bs=1m", "--end_fsync=1", &total], 47);
         let nanos = u64::try_from(nanos).expect("as long nothing takes");
         filled.add((ours, nanos), written.map(|kib| kib / 1_024));

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use crate::entry::{CacheKey, Content, Entry, KeyHasher, KeyView, Nominations, SiteId, Tag};
+use crate::metrics::Histogram;
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, thread};
 use crate::tier::Usage;
 use crate::tier::envelope::{Born, Envelope};
@@ -67,6 +68,7 @@ pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
 pub(crate) struct Map {
     name: &'static str,
     held: Mutex<HashMap<Box<[u8]>, (Arc<Entry>, Born)>>,
+    write_time: Histogram,
 }
 
 impl Map {
@@ -74,6 +76,7 @@ impl Map {
         Arc::new(Self {
             name,
             held: Mutex::new(HashMap::new()),
+            write_time: Histogram::default(),
         })
     }
 
@@ -157,6 +160,10 @@ impl SlowTier for Map {
 
     fn figures(&self) -> Vec<Figure> {
         Vec::new()
+    }
+
+    fn write_time(&self) -> &Histogram {
+        &self.write_time
     }
 
     fn evictions(&self) -> Vec<(&'static str, u64)> {

@@ -8,7 +8,6 @@ use super::form::{self, Place, Unusable};
 use super::names::Name;
 use super::remote::Fault;
 use super::{Inner, Mode, Unavailable};
-use crate::clock;
 use crate::entry::Unreadable;
 use crate::tier::found::{Found, FoundBody};
 
@@ -18,16 +17,14 @@ pub(super) async fn get(
     name: Name,
     key: Box<[u8]>,
 ) -> Result<Option<Found>, Unavailable> {
-    let began = clock::instant();
     let found = find(&inner, name, &key).await;
-    let (stats, time) = (&inner.remote.stats, began.elapsed());
-    let (count, times) = match &found {
-        Ok(Some(_)) => (&stats.hits, &stats.hit_time),
-        Ok(None) => (&stats.misses, &stats.miss_time),
-        Err(_) => (&stats.errors, &stats.error_time),
+    let stats = &inner.remote.stats;
+    let count = match &found {
+        Ok(Some(_)) => &stats.hits,
+        Ok(None) => &stats.misses,
+        Err(_) => &stats.errors,
     };
     count.increment();
-    times.observe(time);
     found
 }
 

@@ -182,12 +182,6 @@ pub struct Stats {
     pub removal_failures: Count,
     /// Objects that no entry had, and were deleted.
     pub swept: Count,
-    /// How long lookups took that found the entry.
-    pub hit_time: Histogram,
-    /// How long lookups took that found none.
-    pub miss_time: Histogram,
-    /// How long lookups took that failed.
-    pub error_time: Histogram,
     /// How long uploads took that succeeded, without the time in the queue.
     pub write_time: Histogram,
     /// The latest error of the store.
