@@ -8,6 +8,8 @@
 //! leaves room for the rest; what nobody waits for has at most a quarter. Waiting is bounded in
 //! number, and in time by whoever waits.
 
+mod line;
+
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
@@ -15,6 +17,7 @@ use std::task::{Poll, Waker};
 use crate::entry::SiteId;
 use crate::metrics::Counter;
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use line::Line;
 
 /// Fetches that wait for a place of one origin, at most.
 const WAITING_MAX: usize = 10_000;
@@ -64,7 +67,9 @@ struct State {
 #[derive(Debug, Default)]
 struct Origin {
     running: usize,
-    waiting: [VecDeque<Arc<Mutex<Ticket>>>; Priority::ALL.len()],
+    waiting: [Line; Priority::ALL.len()],
+    /// Whether it is among those who take turns.
+    has_turn: [bool; Priority::ALL.len()],
 }
 
 #[derive(Debug, Default)]
@@ -199,17 +204,17 @@ impl Drop for Leaving<'_> {
             return;
         };
         let granted = {
-            let mut ticket = lock(&ticket);
-            matches!(
-                std::mem::replace(&mut *ticket, Ticket::Left),
-                Ticket::Granted
-            )
+            let mut state = lock(&self.hydration.state);
+            let left = std::mem::replace(&mut *lock(&ticket), Ticket::Left);
+            let granted = matches!(left, Ticket::Granted);
+            if !granted {
+                state.leave(self.site, self.priority);
+            }
+            granted
         };
         if granted {
             // The place came just as nobody wanted it any more.
             drop(self.hydration.place(self.site, self.priority));
-        } else {
-            lock(&self.hydration.state).waiting -= 1;
         }
     }
 }
@@ -246,11 +251,11 @@ impl State {
     }
 
     fn has_waiting(&self, site: SiteId, priority: Priority) -> bool {
-        let queue = |origin: &Origin| {
-            let queue = origin.waiting.get(priority.index());
-            queue.is_some_and(|queue| !queue.is_empty())
+        let line = |origin: &Origin| {
+            let line = origin.waiting.get(priority.index());
+            line.is_some_and(|line| !line.is_empty())
         };
-        self.origins.get(&site).is_some_and(queue)
+        self.origins.get(&site).is_some_and(line)
     }
 
     fn start(&mut self, site: SiteId, priority: Priority) {
@@ -270,8 +275,7 @@ impl State {
 
     /// Forgets an origin that has nothing to do.
     fn tidy(&mut self, site: SiteId) {
-        let idle =
-            |origin: &Origin| origin.running == 0 && origin.waiting.iter().all(VecDeque::is_empty);
+        let idle = |origin: &Origin| origin.running == 0 && !origin.has_turn.contains(&true);
         if self.origins.get(&site).is_some_and(idle) {
             self.origins.remove(&site);
         }
@@ -279,19 +283,28 @@ impl State {
 
     fn queue(&mut self, site: SiteId, priority: Priority) -> Option<Arc<Mutex<Ticket>>> {
         let origin = self.origins.entry(site).or_default();
-        let queue = origin.waiting.get_mut(priority.index())?;
-        if queue.len() >= WAITING_MAX {
+        let line = origin.waiting.get_mut(priority.index())?;
+        if line.len() >= WAITING_MAX {
             return None;
         }
-        let ticket = Arc::new(Mutex::default());
-        queue.push_back(Arc::clone(&ticket));
-        if queue.len() == 1
+        let ticket = line.push();
+        if let Some(has_turn) = origin.has_turn.get_mut(priority.index())
+            && !std::mem::replace(has_turn, true)
             && let Some(turns) = self.turns.get_mut(priority.index())
         {
             turns.push_back(site);
         }
         self.waiting += 1;
         Some(ticket)
+    }
+
+    /// Somebody who waits has left.
+    fn leave(&mut self, site: SiteId, priority: Priority) {
+        self.waiting -= 1;
+        let origin = self.origins.get_mut(&site);
+        if let Some(line) = origin.and_then(|origin| origin.waiting.get_mut(priority.index())) {
+            line.leave();
+        }
     }
 
     /// Gives a place to whose turn it is, who is `woken` then. False if nobody may run.
@@ -304,41 +317,40 @@ impl State {
                     break;
                 };
                 let runs = self.may_run(site, priority);
-                let ticket = runs.then(|| self.pop(site, priority)).flatten();
-                if self.has_waiting(site, priority)
-                    && let Some(turns) = self.turns.get_mut(priority.index())
-                {
-                    turns.push_back(site);
+                let granted = runs.then(|| self.grant(site, priority)).flatten();
+                let is_granted = granted.is_some();
+                if is_granted {
+                    self.waiting -= 1;
+                    self.start(site, priority);
                 }
-                let Some(ticket) = ticket else { continue };
-                let mut ticket = lock(&ticket);
-                match std::mem::replace(&mut *ticket, Ticket::Granted) {
-                    Ticket::Left => {
-                        // It is counted no more; the next one may have the place.
-                        *ticket = Ticket::Left;
-                        self.tidy(site);
-                        return true;
-                    }
-                    Ticket::Waiting(waker) => {
-                        self.waiting -= 1;
-                        self.start(site, priority);
-                        woken.push(waker);
-                        return true;
-                    }
-                    Ticket::New | Ticket::Granted => {
-                        self.waiting -= 1;
-                        self.start(site, priority);
-                        return true;
-                    }
+                if let Some(Ticket::Waiting(waker)) = granted {
+                    woken.push(waker);
+                }
+                self.turn_is_over(site, priority);
+                if is_granted {
+                    return true;
                 }
             }
         }
         false
     }
 
-    fn pop(&mut self, site: SiteId, priority: Priority) -> Option<Arc<Mutex<Ticket>>> {
+    fn grant(&mut self, site: SiteId, priority: Priority) -> Option<Ticket> {
         let origin = self.origins.get_mut(&site)?;
-        origin.waiting.get_mut(priority.index())?.pop_front()
+        origin.waiting.get_mut(priority.index())?.grant()
+    }
+
+    /// An origin has another turn behind the others if more of its fetches wait.
+    fn turn_is_over(&mut self, site: SiteId, priority: Priority) {
+        let goes_on = self.has_waiting(site, priority);
+        let origin = self.origins.get_mut(&site);
+        if let Some(has_turn) = origin.and_then(|it| it.has_turn.get_mut(priority.index())) {
+            *has_turn = goes_on;
+        }
+        match self.turns.get_mut(priority.index()) {
+            Some(turns) if goes_on => turns.push_back(site),
+            _ => self.tidy(site),
+        }
     }
 }
 
@@ -447,7 +459,12 @@ mod tests {
         let refused = enter(&hydration, ONE, Interactive).as_mut().poll(&mut cx);
         assert!(matches!(refused, Poll::Ready(Err(Crowded))));
         assert_eq!(hydration.refused.get(), 1);
-        drop(waiting);
+        // Before anybody has had a turn.
+        drop(waiting.split_off(1));
+        let mut next = enter(&hydration, ONE, Interactive);
+        assert!(poll(&mut next).is_none(), "it waits, and is not refused");
+        assert_eq!(hydration.counts(), (1, 2));
+        drop((waiting, next));
         assert_eq!(hydration.counts(), (1, 0));
         drop(running);
         assert!(poll(&mut enter(&hydration, ONE, Interactive)).is_some());
