@@ -144,8 +144,8 @@ struct State {
     landing: Option<Landing>,
     window: Window,
     end: Option<End>,
-    /// Those aboard and those who may come aboard.
-    readers: usize,
+    /// Those who may come aboard.
+    interested: usize,
     /// Of them, those who wait for the landing and have not started the flight.
     joined: usize,
     /// Wakers since the last change, which took all before it.
@@ -229,7 +229,7 @@ impl Flight {
         if joins.is_some_and(|most| state.joined >= most) {
             return None;
         }
-        state.readers += 1;
+        state.interested += 1;
         state.joined += usize::from(joins.is_some());
         Some(Interest {
             flight: Arc::clone(self),
@@ -251,7 +251,6 @@ impl Flight {
     pub fn board(self: &Arc<Self>) -> Option<Reader> {
         let mut state = self.lock();
         let place = state.window.board()?;
-        state.readers += 1;
         Some(Reader {
             flight: Arc::clone(self),
             place,
@@ -277,11 +276,9 @@ impl State {
         }
     }
 
-    /// One reader less, or one less who may become one.
-    fn leave(&mut self) {
-        self.readers = self.readers.saturating_sub(1);
-        // The fastest may have left: the pilot has to look again.
-        self.wake_pilot();
+    /// Whether nobody can take anything, now or later. Who has fallen out of the window cannot.
+    fn is_deserted(&self) -> bool {
+        self.interested == 0 && self.window.readers() == 0
     }
 
     /// Bytes to keep once no tier is to store what arrives, and how many of them the fastest reader
@@ -343,14 +340,14 @@ impl Pilot {
         self.flight.lock().window.pieces().cloned().collect()
     }
 
-    /// From now on only a window is kept. Waits until it has room, or until nobody reads.
+    /// From now on only a window is kept. Waits until it has room, or until nobody can read.
     ///
     /// # Cancel safety
     /// May be dropped and called again.
     pub async fn room(&self) -> Room {
         poll_fn(|cx| {
             let mut state = self.flight.lock();
-            if state.readers == 0 {
+            if state.is_deserted() {
                 return Poll::Ready(Room::Deserted);
             }
             let (most, ahead) = state.limits();
@@ -399,7 +396,7 @@ impl Drop for Pilot {
 pub enum Room {
     /// There is room for the next piece.
     Yes,
-    /// No reader is left.
+    /// No reader is left whom the next piece could reach.
     Deserted,
 }
 
@@ -458,7 +455,8 @@ impl Drop for Reader {
     fn drop(&mut self) {
         let mut state = self.flight.lock();
         state.window.leave(&self.place);
-        state.leave();
+        // It may have been the fastest: the pilot has to look again.
+        state.wake_pilot();
     }
 }
 
@@ -474,7 +472,8 @@ impl Drop for Interest {
     fn drop(&mut self) {
         let mut state = self.flight.lock();
         state.joined = state.joined.saturating_sub(usize::from(self.joined));
-        state.leave();
+        state.interested = state.interested.saturating_sub(1);
+        state.wake_pilot();
     }
 }
 

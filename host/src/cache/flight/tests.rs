@@ -1,5 +1,7 @@
 //! Flights: who is aboard, what they are handed, and when the pilot is held back.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::entry::KeyHasher;
 
@@ -154,4 +156,98 @@ fn what_fits_the_window_is_taken_from_the_origin_at_once() {
         assert!(takes(&mut slow));
     }
     assert_eq!(read(&mut slow), Poll::Ready(Read::End));
+}
+
+#[test]
+fn who_is_left_behind_does_not_hold_the_pilot_back() {
+    let (flight, pilot) = flight();
+    land(&pilot, None);
+    let (mut fast, mut slow) = (flight.board().expect("kept"), flight.board().expect("kept"));
+    for _ in 0..9 {
+        pilot.push(Bytes::from(vec![0; 1 << 20]));
+        assert!(takes(&mut fast));
+    }
+    assert_eq!(room(&pilot), Poll::Ready(Room::Yes));
+    drop(fast);
+    // The slow one is asked for nothing, for example since its client takes nothing.
+    assert_eq!(room(&pilot), Poll::Ready(Room::Deserted));
+    drop(pilot);
+    assert_eq!(read(&mut slow), Poll::Ready(Read::Lagging));
+}
+
+/// Whether it has been woken since it was last looked at.
+#[derive(Debug, Default)]
+struct Woken(AtomicBool);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Push(usize),
+    Board,
+    Read(usize),
+    Leave(usize),
+    Interest,
+    NoInterest,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => (1..5_usize).prop_map(Step::Push),
+        2 => Just(Step::Board),
+        8 => (0..3_usize).prop_map(Step::Read),
+        1 => (0..3_usize).prop_map(Step::Leave),
+        1 => Just(Step::Interest),
+        1 => Just(Step::NoInterest),
+    ];
+    prop::collection::vec(step, 0..120)
+}
+
+proptest! {
+    /// A pilot that waits and was not woken would find nothing else if it looked again, and there is
+    /// somebody to wait for: whom something is there for, or who may come.
+    #[test]
+    fn a_pilot_is_woken_for_whatever_lets_it_go_on(
+        length in prop::option::of((8_u64 << 20)..(10 << 20)),
+        steps in steps(),
+    ) {
+        let (flight, pilot) = flight();
+        land(&pilot, length);
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let look = || std::pin::pin!(pilot.room()).poll(&mut Context::from_waker(&waker));
+        let (mut readers, mut interests) = (Vec::new(), Vec::new());
+        let mut waits = false;
+        for step in steps {
+            match step {
+                Step::Push(length) if !waits => pilot.push(Bytes::from(vec![0; length << 17])),
+                Step::Board => readers.extend(flight.board().filter(|_| readers.len() < 3)),
+                Step::Read(reader) => {
+                    if let Some(reader) = readers.get_mut(reader) {
+                        drop(read(reader));
+                    }
+                }
+                Step::Leave(reader) if reader < readers.len() => {
+                    drop(readers.swap_remove(reader));
+                }
+                Step::Interest => interests.extend(flight.interest(None)),
+                Step::NoInterest => drop(interests.pop()),
+                Step::Push(_) | Step::Leave(_) => {}
+            }
+            let was_woken = woken.0.swap(false, Ordering::SeqCst);
+            let found = look();
+            if waits && !was_woken {
+                prop_assert_eq!(found, Poll::Pending, "after {:?}", step);
+            }
+            waits = found.is_pending();
+            if waits {
+                let behind = |reader: &Reader| reader.position() < flight.arrived();
+                prop_assert!(!interests.is_empty() || readers.iter().any(behind));
+            }
+        }
+    }
 }

@@ -23,6 +23,8 @@ pub(super) struct Window {
     ahead: u64,
     /// Readers that have taken all pieces.
     at_end: usize,
+    /// Readers whose next piece is kept or yet to come.
+    readers: usize,
 }
 
 #[derive(Debug)]
@@ -57,6 +59,11 @@ impl Window {
         self.arrived
     }
 
+    /// Readers that have not been left behind.
+    pub(super) fn readers(&self) -> usize {
+        self.readers
+    }
+
     /// The pieces that are kept.
     pub(super) fn pieces(&self) -> impl Iterator<Item = &Bytes> {
         self.pieces.iter().map(|kept| &kept.piece)
@@ -75,6 +82,7 @@ impl Window {
     pub(super) fn board(&mut self) -> Option<Place> {
         (self.first == 0).then(|| {
             *self.readers_at(0) += 1;
+            self.readers += 1;
             Place {
                 next: 0,
                 position: 0,
@@ -109,6 +117,7 @@ impl Window {
             return;
         };
         *self.readers_at(index) -= 1;
+        self.readers -= 1;
         // It may have been the fastest.
         while self.fastest > self.first
             && let Ok(fastest) = usize::try_from(self.fastest - self.first)
@@ -146,6 +155,7 @@ impl Window {
         };
         let length = length(&kept.piece);
         self.bytes = self.bytes.saturating_sub(length);
+        self.readers -= kept.readers;
         if self.fastest == self.first {
             self.fastest += 1;
             self.ahead = self.ahead.saturating_sub(length);
@@ -251,6 +261,8 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(window.pieces().count(), all.len() - first);
+                let aboard = readers.iter().filter(|place| usize::try_from(place.next).expect("few") >= first);
+                prop_assert_eq!(window.readers(), aboard.count());
             }
         }
     }
