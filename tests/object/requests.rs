@@ -43,7 +43,12 @@ fn to_put_and_to_look_up_cost_one_request_each_and_no_other() {
             other.len(),
             lines.len()
         );
-        assert_eq!(lines.len().to_string(), (requests + again).to_string());
+        // What is asked for once more may be given up before it is sent.
+        let sent = u64::try_from(lines.len()).expect("few");
+        assert!(
+            (requests..=requests + again).contains(&sent),
+            "{sent} of {requests} and {again}"
+        );
         from + lines.len()
     };
     let retries = stats.retries.get();

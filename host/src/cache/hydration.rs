@@ -203,16 +203,16 @@ impl Drop for Leaving<'_> {
         let Some(ticket) = self.ticket.take() else {
             return;
         };
-        let granted = {
+        // Its waker goes after the lock: with a waker all that its task holds may go.
+        let left = {
             let mut state = lock(&self.hydration.state);
             let left = std::mem::replace(&mut *lock(&ticket), Ticket::Left);
-            let granted = matches!(left, Ticket::Granted);
-            if !granted {
+            if !matches!(left, Ticket::Granted) {
                 state.leave(self.site, self.priority);
             }
-            granted
+            left
         };
-        if granted {
+        if matches!(left, Ticket::Granted) {
             // The place came just as nobody wanted it any more.
             drop(self.hydration.place(self.site, self.priority));
         }
