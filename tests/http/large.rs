@@ -139,6 +139,29 @@ fn a_slow_and_a_late_reader_get_all_of_it_and_hold_nobody_up() {
     assert!((2..=4).contains(&asked), "{asked} fetches");
 }
 
+/// Without a validator nobody can ask for the rest of the same content.
+#[test]
+fn who_could_not_catch_up_has_a_fetch_of_its_own() {
+    let origin = Origin::start();
+    let all = 64 * MIB;
+    let reply = Reply::pattern(all).in_pieces(256 << 10);
+    origin.on("/large", reply.field("Cache-Control", "max-age=600"));
+    let edge = start(&origin);
+    let mut memory = Memory::of(&edge);
+    let [mut fast, mut slow] = [(); 2].map(|()| {
+        let mut client = edge.client();
+        client.read_slowly();
+        client.send(request("GET", "/large", &[], b""));
+        assert_eq!(client.head().status, 200);
+        client
+    });
+    let (mut had_fast, mut had_slow) = (0, 0);
+    read(&mut fast, &mut had_fast, all, &mut memory);
+    read(&mut slow, &mut had_slow, all, &mut memory);
+    assert_eq!(origin.count("/large"), 2);
+    memory.check();
+}
+
 #[test]
 fn an_object_of_unknown_length_streams_through_in_little_memory() {
     let origin = Origin::start();

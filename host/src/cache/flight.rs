@@ -97,6 +97,9 @@ pub struct Head {
     pub shared: Shared,
     /// Whether a tier is to store it.
     pub stored: bool,
+    /// Whether all of it is kept for those aboard, as memory has room for it or it fits the
+    /// [`WINDOW`]. Of content whose length is not known, as far as can be told.
+    pub kept: bool,
 }
 
 /// Who may be answered by a response in flight.
@@ -245,6 +248,16 @@ impl Flight {
     /// Bytes that have arrived.
     pub fn arrived(&self) -> u64 {
         self.lock().window.arrived()
+    }
+
+    /// Whether all of its content has come: to who comes now it is something of the past.
+    pub fn is_over(&self) -> bool {
+        let state = self.lock();
+        let length = match &state.landing {
+            Some(Landing::Response(head)) => head.length,
+            _ => None,
+        };
+        state.end.is_some() || length == Some(state.window.arrived())
     }
 
     /// A reader from the first byte, while the first byte is still kept.

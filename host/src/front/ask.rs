@@ -411,6 +411,7 @@ mod tests {
                 key,
             },
             stored,
+            kept: stored,
         };
         let arrival = Arrival {
             head: &head,

@@ -63,6 +63,11 @@ impl<'a> Sink<'a> {
         self.writer = lower.and_then(|(lower, key)| lower.writer(key, length));
     }
 
+    /// Whether memory has room for all of it, as far as is known.
+    pub(super) fn keeps(&self) -> bool {
+        self.reservation.is_some()
+    }
+
     /// Whether it is stored, if all goes well.
     pub(super) fn stores(&self) -> bool {
         self.reservation.is_some() || self.writer.is_some()

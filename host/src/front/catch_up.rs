@@ -16,6 +16,14 @@ use super::origin::Outgoing;
 use crate::cache::flight::{Failure, Head};
 use crate::rfc9111::content_range::{ContentRange, strong_validator};
 
+/// What tells that content is that of `head`, byte for byte. None if nothing does: who is left behind
+/// gets no more of it.
+pub fn validator<'a>(exchange: &Exchange, head: &'a Head) -> Option<&'a HeaderValue> {
+    let encoded_here =
+        !exchange.site.compress.is_empty() && head.headers.contains_key(CONTENT_ENCODING);
+    strong_validator(&head.headers).filter(|_| !encoded_here)
+}
+
 /// How a reader that the flight left behind gets the rest: by a request of its own for the same
 /// representation. None if there is no way to tell that it is the same, byte for byte.
 pub fn catch_up(exchange: &Exchange, miss: &Miss, head: &Arc<Head>) -> Option<CatchUp> {
@@ -29,12 +37,7 @@ pub fn catch_up(exchange: &Exchange, miss: &Miss, head: &Arc<Head>) -> Option<Ca
         None if head.status == StatusCode::OK => (0, String::new(), head.length),
         None => return None,
     };
-    let encoded_here =
-        !exchange.site.compress.is_empty() && head.headers.contains_key(CONTENT_ENCODING);
-    if encoded_here {
-        return None;
-    }
-    let validator = strong_validator(&head.headers)?.clone();
+    let validator = validator(exchange, head)?.clone();
     let worker = Rc::clone(&exchange.worker);
     let site = Arc::clone(&exchange.site);
     let target = exchange.asked_target().to_owned();

@@ -123,6 +123,7 @@ async fn follow(
     for flights in 0..FLIGHTS_MAX {
         let (flight, mine) = embark(&exchange, &miss, ask, turn);
         let collapsed = mine.is_none();
+        let is_past = collapsed && flight.is_over();
         let joins = collapsed.then_some(exchange.worker.edge.limits.waiters);
         let Some(_interest) = flight.interest(joins) else {
             return refused::crowded(&exchange, miss.reason);
@@ -171,7 +172,7 @@ async fn follow(
                 }
             }
             Landing::Response(head) => {
-                let boarding = board(&exchange, &miss, &mut ask, (&flight, &head), mine);
+                let boarding = board(&exchange, &miss, &mut ask, (&flight, &head, is_past), mine);
                 match boarding {
                     Boarding::Answer(answer) => return *answer,
                     Boarding::Again(turn) => turn,
@@ -223,12 +224,13 @@ enum Boarding {
 }
 
 /// Boards `flight`, which has brought `head`, unless what it carries is of no use to the request;
-/// `mine` if the request began it.
+/// `mine` if the request began it. Of what `is_past`, since all of it had come before the request, only
+/// what need not be validated is of use.
 fn board(
     exchange: &Exchange,
     miss: &Miss,
     ask: &mut Ask,
-    (flight, head): (&Arc<Flight>, &Arc<Head>),
+    (flight, head, is_past): (&Arc<Flight>, &Arc<Head>, bool),
     mine: Option<Reader>,
 ) -> Boarding {
     let collapsed = mine.is_none();
@@ -242,18 +244,22 @@ fn board(
         };
         return Boarding::Answer(Box::new(stale_on_error(exchange, miss, entry, forward)));
     }
-    let seat = mine.map_or_else(|| aboard(exchange, miss, flight, head), Aboard::Yes);
+    let seat = match mine {
+        Some(reader) => Aboard::Yes(reader),
+        None if is_past && head.ttl == 0 => Aboard::Late,
+        None => aboard(exchange, miss, flight, head),
+    };
     let plan = ask::plan(exchange, *ask, flight, head);
     match (seat, plan) {
         (Aboard::NotShared, _) => {
             unshared(exchange, miss, *ask, flight).map_or(Boarding::Alone, Boarding::Again)
         }
-        (Aboard::Yes(_), Plan::Alone) => Boarding::Alone,
         (Aboard::Other(key), _) => Boarding::Again(take_asking(exchange, &key, *ask)),
-        (Aboard::Yes(_) | Aboard::Late, Plan::Ask(next)) => {
+        (Aboard::Yes(_) | Aboard::Late | Aboard::Alone, Plan::Ask(next)) => {
             *ask = next;
             Boarding::Again(take_asking(exchange, &miss.key, *ask))
         }
+        (Aboard::Yes(_), Plan::Alone) | (Aboard::Alone, _) => Boarding::Alone,
         (Aboard::Late, _) => Boarding::Again(exchange.worker.edge.cache.flights.replace(flight)),
         (Aboard::Yes(reader), plan) => {
             let seat = (reader, collapsed);
@@ -371,8 +377,10 @@ fn stored_since(exchange: &Exchange, miss: &Miss) -> Option<Arc<Entry>> {
 /// Whether a request that did not start a flight may be answered by it.
 enum Aboard {
     Yes(Reader),
-    /// Its first bytes are gone.
+    /// Its first bytes are gone, or all of it is past.
     Late,
+    /// Another could not wait for it.
+    Alone,
     /// It brings another variant; this one's is under `key`.
     Other(CacheKey),
     NotShared,
@@ -382,6 +390,8 @@ fn aboard(exchange: &Exchange, miss: &Miss, flight: &Arc<Flight>, head: &Head) -
     match miss.share(exchange, &head.shared) {
         Share::No => Aboard::NotShared,
         Share::Other(key) => Aboard::Other(key),
+        // It would be left behind by faster ones, and have no way to get the rest.
+        Share::Yes if !head.kept && catch_up::validator(exchange, head).is_none() => Aboard::Alone,
         Share::Yes => flight.board().map_or(Aboard::Late, Aboard::Yes),
     }
 }

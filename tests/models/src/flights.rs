@@ -32,6 +32,7 @@ fn head() -> Landing {
         // Of what nobody else reads the least is kept.
         shared: Shared::No,
         stored: false,
+        kept: false,
     }))
 }
 

@@ -85,6 +85,7 @@ fn land(pilot: &Pilot, length: Option<u64>) {
             key,
         },
         stored: false,
+        kept: false,
     })));
 }
 
@@ -140,6 +141,21 @@ fn who_is_left_sets_the_pace_when_the_fastest_leaves() {
         assert!(takes(&mut slow));
     }
     assert_eq!(room(&pilot), Poll::Ready(Room::Yes));
+}
+
+#[test]
+fn a_flight_is_over_when_all_of_its_content_has_come() {
+    for (length, is_over) in [(Some(2), true), (Some(3), false), (None, false)] {
+        let (flight, pilot) = flight();
+        let _reader = flight.board();
+        assert!(!flight.is_over());
+        land(&pilot, length);
+        assert!(!flight.is_over());
+        pilot.push(Bytes::from_static(b"ab"));
+        assert_eq!(flight.is_over(), is_over);
+        pilot.complete();
+        assert!(flight.is_over());
+    }
 }
 
 #[test]

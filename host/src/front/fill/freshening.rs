@@ -174,6 +174,7 @@ impl Fill {
             // It is not stored, so nobody but who asked is answered with it.
             shared: Shared::No,
             stored: false,
+            kept: false,
         })));
         drop(listed);
         pilot.complete();

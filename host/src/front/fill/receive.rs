@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, Response, StatusCode};
 
 use super::part::{Arrived, Brought, Incoming};
 use super::{Fill, Judged, Listed, end_to_end, kept, withhold};
-use crate::cache::flight::{Flight, Head, Landing, Pilot, Shared};
+use crate::cache::flight::{Flight, Head, Landing, Pilot, Shared, WINDOW};
 use crate::cache::stores::StoreOutcome;
 use crate::entry::{CacheKey, StoredHead};
 use crate::front::carry::{HEAD_BYTES, STEP, Sink, carry};
@@ -41,6 +41,7 @@ impl Fill {
         let key = arrived.as_ref().map(|arrived| arrived.key.clone());
         let sink = self.sink(&content, key.as_ref());
         head.stored = sink.stores();
+        head.kept = sink.keeps() || head.length.is_none_or(|length| length <= WINDOW);
         if let Some(arrived) = arrived.as_ref().filter(|_| !head.stored) {
             self.give_up_stale(&arrived.response.headers);
         }
@@ -126,6 +127,7 @@ impl Fill {
                 shared,
                 withheld,
                 stored: false,
+                kept: false,
             },
             arrived: decision.lifetime.map(|lifetime| Arrived {
                 tags: self.of_key(&key, tags),
