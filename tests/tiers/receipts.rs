@@ -90,11 +90,17 @@ fn a_soft_purge_counts_what_lies_on_disk_and_leaves_it() {
 #[test]
 fn what_is_stored_while_a_purge_settles_stays() {
     let edge = edge(Below::Disk);
-    for round in 1..=20 {
-        let made = purge(&edge, &json!({"all": true}));
+    let get_all = || {
         for path in ["/a", "/b", "/c", "/d"] {
             edge.get(path);
         }
+    };
+    // What memory holds is counted at once. On disk what is new may replace what was purged before
+    // the walk comes by, and then nobody counts it.
+    get_all();
+    for round in 1..=20 {
+        let made = purge(&edge, &json!({"all": true}));
+        get_all();
         edge.flush();
         assert_eq!(settled(&edge, &made)["entries"], 4, "round {round}");
         let (_, listed) = edge.admin_get("/v1/entries?tier=disk");
