@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::below::{ALL, Below, count, forget};
 use crate::support::edge::{Ended, Setup};
+use crate::support::eventually;
 use crate::support::origin::Origin;
 use crate::support::reply::Reply;
 
@@ -162,7 +163,7 @@ fn a_reload_changes_the_size_of_the_disk_tier() {
     let said = edge.reload(&config("16MiB"));
     assert!(!said.contains("not reloaded"), "{said}");
     edge.flush();
-    crate::support::eventually("the disk tier to shrink", || {
+    eventually("the disk tier to shrink", || {
         count(&edge, "disk", "capacity") == 16 << 20 && count(&edge, "disk", "bytes") <= 16 << 20
     });
     let newest = edge.get("/59");
@@ -186,11 +187,9 @@ fn readiness_and_the_log_tell_how_each_tier_is() {
             .collect();
         assert_eq!(lines, [&["ready".to_owned()], &*expected].concat());
         for name in [&["memory"], below.names()].concat() {
-            assert!(
-                edge.log().contains(&format!("{name} tier")),
-                "{}",
-                edge.log()
-            );
+            eventually("the log to tell of each tier", || {
+                edge.log().contains(&format!("{name} tier"))
+            });
         }
     }
 }
