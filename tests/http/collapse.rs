@@ -1,6 +1,5 @@
 //! Concurrent requests for one key share one fetch.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use crate::support::client::{Broken, Response};
@@ -366,24 +365,5 @@ fn the_first_byte_is_there_before_the_last_has_left_the_origin() {
             body.extend(more);
         }
         pattern::check(0, &body);
-    }
-}
-
-/// What must be validated before it is used is not used for a request that comes once all of it was
-/// delivered: that is a request after it, not one beside it.
-#[test]
-fn who_comes_after_the_end_does_not_share_the_fetch() {
-    let origin = Origin::start();
-    let asked = AtomicU64::new(0);
-    origin.route("/now", move |_| {
-        let number = asked.fetch_add(1, Ordering::SeqCst);
-        Reply::ok(format!("answer {number}")).field("Cache-Control", "no-cache")
-    });
-    let edge = Setup::before(&origin).start();
-    // Connections are served by threads in turns.
-    let mut clients: Vec<_> = (0..4).map(|_| edge.client()).collect();
-    for (number, at) in (0..if long() { 100_000 } else { 4_000 }).zip((0..4).cycle()) {
-        let answer = clients[at].get("/now");
-        assert_eq!(answer.text(), format!("answer {number}"));
     }
 }

@@ -2,6 +2,7 @@
 //! arrives; without a disk that is the object store.
 
 use crate::below::{ALL, Below, count, forget};
+use crate::inject;
 use crate::support::client::request;
 use crate::support::edge::{Edge, Setup};
 use crate::support::origin::Origin;
@@ -169,5 +170,24 @@ fn what_was_asked_for_earlier_does_not_take_the_place_of_what_was_asked_for_late
         let answer = edge.get("/a");
         assert_eq!((answer.body.len(), origin.total()), (3, 2), "{below:?}");
         assert!(answer.is_hit(), "{below:?}: {}", answer.cache_status());
+    }
+}
+
+/// What must be validated before it is used is not used for a request that comes once all of it was
+/// delivered, although its fetch goes on until the disk has it.
+#[test]
+fn who_comes_while_it_is_written_does_not_share_what_is_past() {
+    if !inject::possible() {
+        return;
+    }
+    let reply = Reply::pattern(3 << 20).field("Cache-Control", "no-cache");
+    let origin = Origin::always(reply.field("ETag", "\"one\""));
+    let mut edge = small(Below::Disk, &origin).start();
+    edge.stop();
+    edge.set_under(&inject::failing("pwritev", "delay_exit=500000"));
+    edge.restart();
+    for asked in 1..=2 {
+        assert_eq!(edge.get("/a").status(), 200);
+        assert_eq!(origin.total(), asked);
     }
 }
