@@ -156,9 +156,9 @@ impl<'a> Departed<'a> {
         }
     }
 
-    fn take(&mut self, resident: Resident) {
-        self.hold.absorb(resident.charge, 1);
-        self.entries.push(resident.entry);
+    fn take(&mut self, entry: Arc<Entry>, charge: u64) {
+        self.hold.absorb(charge, 1);
+        self.entries.push(entry);
     }
 }
 
@@ -224,20 +224,16 @@ impl Locked<'_> {
     pub(super) fn lookup(&mut self, key: KeyView<'_>) -> Option<&Arc<Entry>> {
         let state = &mut *self.state;
         let gauges = &self.shard.gauges;
-        let found = state.residents.find(key.hash);
-        let found = found.and_then(|slot| Some((slot, state.residents.at_mut(slot)?)));
-        let Some((slot, resident)) = found.filter(|(_, it)| it.entry.key.is(key.bytes)) else {
+        let Some((slot, _)) = state.residents.lookup(key) else {
             add(&gauges.misses, 1);
             return None;
         };
         if state.events.recording() == Recording::On {
-            // Another resident's line is not touched for an order that nobody asks for.
-            resident.is_used = true;
+            // Other residents are not touched for an order that nobody asks for.
+            state.residents.mark(slot);
         } else {
             state.accesses = state.accesses.wrapping_add(1);
-            resident.last_access = state.accesses;
-            resident.is_used = false;
-            state.residents.promote(slot);
+            state.residents.access(slot, state.accesses);
         }
         add(&gauges.hits, 1);
         match state.events.hit(slot) {
@@ -245,21 +241,21 @@ impl Locked<'_> {
             Ok(Wake::Yes) => self.wake = Wake::Yes,
             Err(_) => add(&gauges.lost_events, 1),
         }
-        state.residents.at(slot).map(|resident| &resident.entry)
+        state.residents.entry(slot)
     }
 
     /// Reads what a lookup of a key with this hash would, to have it at hand.
     #[inline]
     pub(super) fn touch(&self, hash: u64) -> usize {
-        let resident = self.state.residents.peek(hash);
-        let first = resident.and_then(|it| it.entry.key.view().bytes.first());
+        let slot = self.state.residents.find(hash);
+        let entry = slot.and_then(|slot| self.state.residents.entry(slot));
+        let first = entry.and_then(|it| it.key.view().bytes.first());
         first.map_or(0, |byte| usize::from(*byte))
     }
 
     /// Looks without a trace.
     pub(super) fn peek(&self, key: KeyView<'_>) -> Option<&Arc<Entry>> {
-        let resident = self.state.residents.peek(key.hash)?;
-        resident.entry.key.is(key.bytes).then_some(&resident.entry)
+        self.state.residents.lookup(key).map(|(_, entry)| entry)
     }
 
     /// The budget, in bytes and entries, that an entry with this hash would have when it replaces
@@ -304,25 +300,23 @@ impl Locked<'_> {
         state.accesses = state.accesses.wrapping_add(1);
         state.insertions = state.insertions.wrapping_add(1);
         let newcomer = Resident {
-            entry,
             charge,
             hash,
             inserted: state.insertions,
             last_access: state.accesses,
             site,
             tags,
-            is_used: false,
         };
-        let replaced = state.residents.put(slot, newcomer);
+        let replaced = state.residents.put(slot, entry, newcomer);
         let gauges = &self.shard.gauges;
         departed
             .hold
-            .spend_after(charge, replaced.as_ref().map(|old| old.charge));
+            .spend_after(charge, replaced.as_ref().map(|(_, old)| old.charge));
         add(&gauges.bytes, charge);
         match replaced {
-            Some(old) => {
+            Some((entry, old)) => {
                 sub(&gauges.bytes, old.charge);
-                departed.entries.push(old.entry);
+                departed.entries.push(entry);
             }
             None => add(&gauges.entries, 1),
         }
@@ -388,7 +382,7 @@ impl Locked<'_> {
     /// Takes out the resident in `slot`. Answers its charge and the number of its insertion.
     fn depart(&mut self, slot: u32, tell: Tell, departed: &mut Departed<'_>) -> Option<(u64, u64)> {
         let state = &mut *self.state;
-        let resident = state.residents.take(slot)?;
+        let (entry, resident) = state.residents.take(slot)?;
         let (charge, inserted) = (resident.charge, resident.inserted);
         state.tags.unlink(resident.tags, charge);
         state.sites.leave(resident.site, charge);
@@ -398,7 +392,7 @@ impl Locked<'_> {
         let gauges = &self.shard.gauges;
         sub(&gauges.bytes, charge);
         sub(&gauges.entries, 1);
-        departed.take(resident);
+        departed.take(entry, charge);
         Some((charge, inserted))
     }
 

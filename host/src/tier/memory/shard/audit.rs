@@ -20,13 +20,14 @@ impl Locked<'_> {
             slots += 1;
             assert!(at < self.shard.slots_max, "slot {at} is beyond the limit");
             assert!((1..=state.insertions).contains(&resident.inserted));
-            assert_eq!(resident.entry.key.view().hash, resident.hash);
-            assert_eq!(resident.entry.site, resident.site);
-            bytes += resident.entry.charge();
+            let entry = state.residents.entry(at).unwrap();
+            assert_eq!(entry.key.view().hash, resident.hash);
+            assert_eq!(entry.site, resident.site);
+            bytes += entry.charge();
             let site = sites.entry(resident.site).or_default();
-            *site = (site.0 + 1, site.1 + resident.entry.charge());
-            for (i, tag) in resident.entry.tags.iter().enumerate() {
-                if !resident.entry.tags[..i].contains(tag) {
+            *site = (site.0 + 1, site.1 + entry.charge());
+            for (i, tag) in entry.tags.iter().enumerate() {
+                if !entry.tags[..i].contains(tag) {
                     tags.entry(*tag).or_default().push((resident.inserted, at));
                 }
             }
@@ -43,7 +44,7 @@ impl Locked<'_> {
         let order: Vec<u64> = state
             .residents
             .by_use()
-            .map(|each| each.last_access)
+            .map(|(_, each)| each.last_access)
             .collect();
         assert!(
             order.is_sorted_by(|newer, older| newer > older),
@@ -52,7 +53,7 @@ impl Locked<'_> {
         let mut entries: Vec<_> = state
             .residents
             .by_use()
-            .map(|each| Arc::clone(&each.entry))
+            .map(|(entry, _)| Arc::clone(entry))
             .collect();
         entries.reverse();
         entries
@@ -69,7 +70,7 @@ impl Locked<'_> {
                 carriers,
                 "the slots of {tag:?}, oldest first"
             );
-            let charge = |slot: &u32| state.residents.at(*slot).unwrap().entry.charge();
+            let charge = |slot: &u32| state.residents.entry(*slot).unwrap().charge();
             let bytes: u64 = carriers.iter().map(charge).sum();
             assert_eq!(
                 state.tags.count(tag),

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::walk::Spot;
-use super::{CHUNK, Contents, Departed, Locked, Resident, State};
+use super::{CHUNK, Contents, Departed, Locked, Resident, State, Tell};
 use crate::clock::Moment;
 use crate::entry::{Entry, SiteId, Tag};
 use crate::sync::Arc;
@@ -98,8 +98,9 @@ impl State {
         self.is_of(resident, sweep.part, sweep.horizon)
     }
 
-    /// What the sweeps have still to do to `resident`.
-    fn due(&self, resident: &Resident) -> Option<Manner> {
+    /// What the sweeps have still to do to the resident in `slot`.
+    fn due(&self, slot: u32) -> Option<Manner> {
+        let (resident, entry) = (self.residents.at(slot)?, self.residents.entry(slot)?);
         let mut due = None;
         for sweep in &self.sweeps.pending {
             if due.is_some() && sweep.manner != Manner::Remove || !self.is_covered(resident, sweep)
@@ -110,7 +111,7 @@ impl State {
                 Manner::Remove => return Some(sweep.manner),
                 // What is stale since one of them is stale for all that came later.
                 Manner::Soften(since) => {
-                    due = resident.entry.is_fresh_at(since).then_some(sweep.manner);
+                    due = entry.is_fresh_at(since).then_some(sweep.manner);
                 }
             }
         }
@@ -121,11 +122,17 @@ impl State {
     /// by any of `gone`.
     fn count_without(&self, range: Range<u32>, part: Part, horizon: u64, gone: &[Sweep]) -> Purged {
         let mut counted = Purged::default();
-        for resident in range.filter_map(|slot| self.residents.at(slot)) {
+        for slot in range {
+            let Some(resident) = self.residents.at(slot) else {
+                continue;
+            };
             if self.is_of(resident, part, horizon)
                 && !gone.iter().any(|sweep| self.is_covered(resident, sweep))
             {
-                counted += Purged::of(&resident.entry);
+                counted += Purged {
+                    entries: 1,
+                    bytes: resident.charge,
+                };
             }
         }
         counted
@@ -231,19 +238,11 @@ impl Locked<'_> {
         while looked < SLOTS && departed.entries.len() + fresh.len() < CHUNK {
             let Some(at) = slots.next() else { break };
             looked += 1;
-            let Some(resident) = self.state.residents.at(at) else {
-                continue;
-            };
-            match self.state.due(resident) {
+            match self.state.due(at) {
                 Some(Manner::Remove) => {
-                    let hash = resident.hash;
-                    self.take(hash, departed);
+                    self.depart(at, Tell::Order, departed);
                 }
-                Some(Manner::Soften(since)) => fresh.push(Fresh {
-                    spot: Spot::new(at, resident.inserted),
-                    entry: Arc::clone(&resident.entry),
-                    since,
-                }),
+                Some(Manner::Soften(since)) => fresh.extend(self.fresh(at, since)),
                 None => {}
             }
         }
@@ -256,6 +255,16 @@ impl Locked<'_> {
         }
         self.note_sweeps();
         goes_on
+    }
+
+    /// The resident in `slot`, as one to become stale.
+    fn fresh(&self, slot: u32, since: Moment) -> Option<Fresh> {
+        let residents = &self.state.residents;
+        Some(Fresh {
+            spot: Spot::new(slot, residents.at(slot)?.inserted),
+            entry: Arc::clone(residents.entry(slot)?),
+            since,
+        })
     }
 
     /// Writes the gauges.
@@ -294,7 +303,7 @@ impl Locked<'_> {
 
     #[cold]
     fn owed(&self, hash: u64) -> Option<Manner> {
-        self.state.due(self.state.residents.peek(hash)?)
+        self.state.due(self.state.residents.find(hash)?)
     }
 
     /// Carries the sweeps out on the entry with this hash.
@@ -303,10 +312,10 @@ impl Locked<'_> {
             Some(Manner::Remove) => self.take(hash, departed),
             Some(Manner::Soften(since)) => {
                 if let Some(slot) = self.state.residents.find(hash)
-                    && let Some(resident) = self.state.residents.at_mut(slot)
-                    && let Some(stale) = resident.entry.softened(since)
+                    && let Some(entry) = self.state.residents.entry_mut(slot)
+                    && let Some(stale) = entry.softened(since)
                 {
-                    let fresh = std::mem::replace(&mut resident.entry, Arc::new(stale));
+                    let fresh = std::mem::replace(entry, Arc::new(stale));
                     departed.entries.push(fresh);
                 }
             }

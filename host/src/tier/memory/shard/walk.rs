@@ -135,17 +135,21 @@ impl Locked<'_> {
     pub(in super::super) fn at(&self, spot: Spot) -> Option<&Arc<Entry>> {
         let there = self.state.residents.at(spot.slot)?;
         let same = there.inserted == spot.inserted && !self.is_swept(there.hash);
-        same.then_some(&there.entry)
+        if same {
+            self.state.residents.entry(spot.slot)
+        } else {
+            None
+        }
     }
 
     /// Puts `entry`, which differs only in what nothing here looks at, in place of the one at
     /// `spot`, if that is there still, and leaves that one in `entry`.
     pub(in super::super) fn exchange(&mut self, spot: Spot, entry: &mut Arc<Entry>) {
         if self.at(spot).is_some()
-            && let Some(resident) = self.state.residents.at_mut(spot.slot)
+            && let Some(there) = self.state.residents.entry_mut(spot.slot)
         {
-            debug_assert_eq!(resident.entry.charge(), entry.charge(), "another charge");
-            std::mem::swap(&mut resident.entry, entry);
+            debug_assert_eq!(there.charge(), entry.charge(), "another charge");
+            std::mem::swap(there, entry);
         }
     }
 
@@ -192,15 +196,16 @@ impl Locked<'_> {
     ) -> u32 {
         let until = from.saturating_add(SLOTS);
         for at in from..until.min(self.slots_end()) {
-            let resident = self.state.residents.at(at);
-            if let Some(resident) = resident.filter(|it| it.inserted <= horizon) {
+            let residents = &self.state.residents;
+            let resident = residents.at(at).filter(|it| it.inserted <= horizon);
+            if let Some((resident, entry)) = resident.zip(residents.entry(at)) {
                 into.push(Listed {
-                    is_used: resident.is_used,
+                    is_used: residents.is_marked(at),
                     last_access: resident.last_access,
                     slot: at,
                     hash: resident.hash,
                     size: resident.charge,
-                    lifetime: resident.entry.remaining(now).map(|left| left.as_secs()),
+                    lifetime: entry.remaining(now).map(|left| left.as_secs()),
                 });
             }
         }
