@@ -368,6 +368,25 @@ impl Entry {
         Self::charged(key, site, Box::default(), content, charge)
     }
 
+    /// Becomes what [`Entry::weighing`] would make.
+    #[inline]
+    pub fn reweigh(&mut self, key: CacheKey, site: SiteId, content: Content, charge: u64) {
+        let Self {
+            key: own_key,
+            charge: own_charge,
+            site: own_site,
+            serial,
+            tags,
+            demanded,
+            targeted,
+            content: own_content,
+        } = self;
+        (*own_key, *own_site, *own_charge) = (key, site, charge);
+        (*serial, *tags) = (next_serial(), Box::default());
+        (*demanded, *targeted) = (Demanded::default(), None);
+        *own_content = content;
+    }
+
     /// What an entry with a key of this many bytes, one tag and no fields is charged beyond its
     /// body.
     pub fn bookkeeping(key_bytes: u64) -> u64 {

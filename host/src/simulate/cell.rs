@@ -8,7 +8,7 @@ use super::number::ratio;
 use super::request::{NO_END, Request};
 use crate::clock::{self, Moment};
 use crate::entry::{
-    Content, Entry, KeyView, Lifetime, Nominations, Reuse, SiteId, StoredBody, StoredResponse,
+    Content, Entry, KeyView, Lifetime, Nominations, Reuse, StoredBody, StoredResponse,
 };
 use crate::policy::activation::{Activation, HookSlot};
 use crate::policy::evictor::GuestSource;
@@ -199,8 +199,7 @@ impl Cell {
         // What costs nothing could never leave, so an object without a byte costs one.
         let charge = request.size.saturating_add(bookkeeping).max(1);
         let content = self.content(request);
-        let entry = Arc::new(Entry::weighing(key.to_key(), SiteId(0), content, charge));
-        match self.lockstep.put(&entry) {
+        match self.lockstep.put(key, content, charge) {
             Put::Stored | Put::Superseded => {}
             Put::Rejected(_) => self.too_large += 1,
         }

@@ -24,6 +24,7 @@ mod ordered;
 mod pace;
 mod purge;
 pub mod put;
+mod remains;
 mod residents;
 mod room;
 mod shard;

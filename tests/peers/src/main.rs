@@ -6,7 +6,8 @@
 //! machine only ever takes away. Two kinds of traffic: Zipf(0.99) over ten times as many keys as
 //! fit, and `kv_scarab_recs.csv.zst` in the folder that `LARDER_TRACES` names, at a tenth of its
 //! keys, if there is one. `LARDER_TURNS` says how often each is measured (3). Arguments name those
-//! that are measured: shipped policies, `native`, `moka`, `foyer`, `quick_cache`.
+//! that are measured: shipped policies, `native`, `moka`, `foyer`, `quick_cache`; and traffic, if not
+//! all: `zipf`, `kv_scarab_recs`.
 
 mod caches;
 mod load;
@@ -28,6 +29,8 @@ const MEASURED: [&str; 7] = [
     "foyer",
     "quick_cache",
 ];
+/// What they are asked for, unless arguments name some of it.
+const TRAFFIC: [&str; 2] = ["zipf", "kv_scarab_recs"];
 /// That of the program, for all of them.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -40,13 +43,19 @@ fn main() {
     let turns = turns.and_then(|turns| turns.parse().ok()).unwrap_or(3);
     let engine = larder::policy::engine::engine().expect("an engine");
     let asked: Vec<String> = std::env::args().skip(1).collect();
-    let is_asked = |name: &str| asked.is_empty() || asked.iter().any(|it| it == name);
-    let mut loads = vec![Load::zipf(THREADS)];
+    let is_named = |name: &str| asked.iter().any(|it| it == name);
+    let is_any = |names: &[&str]| names.iter().any(|name| is_named(name));
+    let is_asked = |name: &str, of: &[&str]| is_named(name) || !is_any(of);
+    let mut loads = Vec::new();
+    if is_asked(TRAFFIC[0], &TRAFFIC) {
+        loads.push(Load::zipf(THREADS));
+    }
     match std::env::var_os("LARDER_TRACES") {
-        Some(folder) => {
+        Some(folder) if is_asked(TRAFFIC[1], &TRAFFIC) => {
             let path = std::path::Path::new(&folder).join("kv_scarab_recs.csv.zst");
             loads.push(Load::trace(&path, THREADS));
         }
+        Some(_) => {}
         None => println!("LARDER_TRACES names no folder of traces: kv_scarab_recs is left out"),
     }
     for load in &loads {
@@ -60,7 +69,7 @@ fn main() {
         );
         let mut best: Vec<Figures> = Vec::new();
         for _ in 0..turns {
-            let turn = MEASURED.iter().filter(|name| is_asked(name));
+            let turn = MEASURED.iter().filter(|name| is_asked(name, &MEASURED));
             let turn = turn.map(|name| match *name {
                 "native" => measure::measure(load, &|| Larder::native(load.room)),
                 "moka" => measure::measure(load, &|| Moka::new(load.room)),

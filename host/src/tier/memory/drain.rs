@@ -11,10 +11,10 @@ use std::time::Duration;
 use super::Inner;
 use super::budget::Short;
 use super::ordered::{Answer, Ordered};
-use super::shard::{CHUNK, Departed, Named, touch};
+use super::remains::Remains;
+use super::shard::{CHUNK, Departed, Named};
 use super::signals::{Desired, Marks, Signals};
 use super::stats::EvictionReason;
-use crate::entry::Entry;
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::thread::{self, JoinHandle};
@@ -22,8 +22,6 @@ use crate::tier::eviction::{OrderFault, OrderSource};
 
 /// Entries worth of bytes that victims are asked for at once.
 pub(super) const LOT_ENTRIES: u64 = 64;
-/// Entries that are dropped together in lockstep.
-const BURIED: usize = 32;
 /// The longest that recorded events wait for an order.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -35,8 +33,8 @@ pub(super) struct Worker {
     orders: Vec<Option<Ordered>>,
     /// Swapped with the log of the shard that is drained.
     spare: Vec<u64>,
-    /// Entries that are dropped together, see [`bury`].
-    buried: Vec<Arc<Entry>>,
+    /// Of those that left in lockstep.
+    pub(super) remains: Remains,
 }
 
 /// Tells those who wait that the thread has ended, however it did.
@@ -83,7 +81,7 @@ impl Worker {
             generation: 0,
             orders,
             spare: Vec::new(),
-            buried: Vec::new(),
+            remains: Remains::default(),
         }
     }
 
@@ -375,7 +373,7 @@ impl Worker {
             }
             self.inner.unlock(shard);
             if !self.inner.pace.frees_at_once() {
-                bury(departed, &mut self.buried);
+                self.remains.keep(departed);
             }
         }
         ordered.asked = Some(ordered.horizon);
@@ -423,15 +421,5 @@ impl Worker {
             .counters
             .evicted(reason, freed.entries, freed.bytes);
         freed
-    }
-}
-
-/// Gives the budget of `departed` back, and has its entries dropped when there are some more: one
-/// by one, each would have to be waited for.
-fn bury(mut departed: Departed<'_>, buried: &mut Vec<Arc<Entry>>) {
-    buried.extend(departed.entries.drain(..));
-    if buried.len() >= BURIED {
-        touch(buried);
-        buried.clear();
     }
 }

@@ -12,7 +12,7 @@ use super::put::Put;
 use super::shard::Locked;
 use super::stats::Stats;
 use super::{Domain, DomainSettings, Inner};
-use crate::entry::{Entry, KeyView};
+use crate::entry::{Content, Entry, KeyView, SiteId};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::tier::Usage;
@@ -119,9 +119,13 @@ impl Lockstep {
         std::hint::black_box(read);
     }
 
-    /// Stores `entry` in place of an older one of its key, and evicts what must leave for it.
-    pub fn put(&mut self, entry: &Arc<Entry>) -> Put {
-        let put = self.domain.put(entry, None, &|| true);
+    /// Stores an entry of `key` that is charged what the caller says, in place of an older one, and
+    /// evicts what must leave for it.
+    pub fn put(&mut self, key: KeyView<'_>, content: Content, charge: u64) -> Put {
+        let remains = &mut self.worker.remains;
+        let entry = remains.weighing(key.to_key(), SiteId(0), content, charge);
+        let put = self.domain.put(&entry, None, &|| true);
+        drop(entry);
         self.catch_up();
         put
     }

@@ -206,7 +206,8 @@ impl Inner {
     ) -> Placed {
         let hash = entry.key.view().hash;
         let index = self.index(hash);
-        let lifetime = self.signals.is_guided().then(|| self.pace.now());
+        let is_told = self.signals.is_guided() && entry.lifetime().is_some();
+        let lifetime = is_told.then(|| self.pace.now());
         let lifetime = lifetime
             .and_then(|now| entry.remaining(now))
             .map(|left| left.as_secs());
@@ -216,8 +217,8 @@ impl Inner {
                 return Placed::Superseded;
             }
             let wanted = match self.claim(&mut shard, index, entry, departed) {
-                Ok(()) => {
-                    shard.insert(Arc::clone(entry), lifetime, departed);
+                Ok(old) => {
+                    shard.insert(Arc::clone(entry), old, lifetime, departed);
                     self.unlock(shard);
                     self.signals.wake_if_above(&self.budget);
                     return Placed::Stored;
@@ -232,21 +233,22 @@ impl Inner {
     }
 
     /// Makes `departed` hold what `entry` needs beyond what it replaces, evicting from this shard
-    /// only. `Err` says what is missing still.
+    /// only. Answers the slot of what it replaces; `Err` says what is missing still.
     fn claim(
         &self,
         shard: &mut Locked<'_>,
         index: usize,
         entry: &Entry,
         departed: &mut Departed<'_>,
-    ) -> Result<(), Wanted> {
+    ) -> Result<Option<u32>, Wanted> {
         let hash = entry.key.view().hash;
+        let mut old = shard.slot_of(hash);
         loop {
-            let (bytes, entries) = shard.frees(hash);
+            let (bytes, entries) = shard.frees(old);
             let bytes = entry.charge().saturating_sub(bytes);
             let entries = 1_u64.saturating_sub(entries);
             let (short, pays) = match departed.hold.top_up(bytes, entries) {
-                Ok(()) if shard.has_slot(hash) => return Ok(()),
+                Ok(()) if shard.has_slot(old) => return Ok(old),
                 // The budget has room and the shard has no slot: nobody else can help.
                 Ok(()) => (Short::Entries, true),
                 Err(short) => (short, self.pays_itself(index, short)),
@@ -256,7 +258,11 @@ impl Inner {
             } else {
                 None
             } {
-                Some(charge) => self.counters.evicted(self.native_reason(), 1, charge),
+                Some(charge) => {
+                    self.counters.evicted(self.native_reason(), 1, charge);
+                    // That may have been the one.
+                    old = shard.slot_of(hash);
+                }
                 None => {
                     return Err(Wanted {
                         bytes,

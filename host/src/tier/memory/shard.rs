@@ -170,7 +170,7 @@ impl Drop for Departed<'_> {
 
 /// Reads what dropping these is going to read. They are those used the longest time ago, and
 /// memory answers several that ask at once almost as soon as one.
-pub(super) fn touch(entries: &[Arc<Entry>]) {
+fn touch(entries: &[Arc<Entry>]) {
     if entries.len() > 1 {
         let read = entries.iter().fold(0, |read, it| read ^ it.charge());
         std::hint::black_box(read);
@@ -258,37 +258,41 @@ impl Locked<'_> {
         self.state.residents.lookup(key).map(|(_, entry)| entry)
     }
 
-    /// The budget, in bytes and entries, that an entry with this hash would have when it replaces
-    /// what is there.
-    pub(super) fn frees(&self, hash: u64) -> (u64, u64) {
-        self.state
-            .residents
-            .peek(hash)
-            .map_or((0, 0), |old| (old.charge, 1))
+    /// The slot of the resident with this hash.
+    pub(super) fn slot_of(&self, hash: u64) -> Option<u32> {
+        self.state.residents.find(hash)
     }
 
-    /// Whether there is a slot for an entry with this hash.
-    pub(super) fn has_slot(&self, hash: u64) -> bool {
-        self.state.residents.vacancy().is_some() || self.state.residents.find(hash).is_some()
+    /// The budget, in bytes and entries, that an entry has which replaces the one in `old`.
+    pub(super) fn frees(&self, old: Option<u32>) -> (u64, u64) {
+        let old = old.and_then(|slot| self.state.residents.at(slot));
+        old.map_or((0, 0), |old| (old.charge, 1))
     }
 
-    /// Makes `entry` resident, in place of one with the same hash if there is one. The caller has
-    /// checked [`Self::has_slot`] and holds the budget for what [`Self::frees`] does not cover.
+    /// Whether there is a slot for an entry: that of the one it replaces, or another.
+    pub(super) fn has_slot(&self, old: Option<u32>) -> bool {
+        old.is_some() || self.state.residents.vacancy().is_some()
+    }
+
+    /// Makes `entry` resident, in place of the one with the same hash, in `old`, if there is one. The
+    /// caller has checked [`Self::has_slot`] and holds the budget for what [`Self::frees`] does not
+    /// cover.
     pub(super) fn insert(
         &mut self,
         entry: Arc<Entry>,
+        old: Option<u32>,
         lifetime: Option<u64>,
         departed: &mut Departed<'_>,
     ) {
         let state = &mut *self.state;
         let hash = entry.key.view().hash;
         let charge = entry.charge();
-        let known = state.residents.find(hash);
-        let Some(slot) = known.or(state.residents.vacancy()) else {
+        debug_assert_eq!(old, state.residents.find(hash), "another is replaced");
+        let Some(slot) = old.or(state.residents.vacancy()) else {
             debug_assert!(false, "an insert without a slot");
             return;
         };
-        if let Some(old) = known.and_then(|slot| state.residents.at(slot)) {
+        if let Some(old) = old.and_then(|slot| state.residents.at(slot)) {
             state.tags.unlink(old.tags, old.charge);
             state.sites.leave(old.site, old.charge);
         }

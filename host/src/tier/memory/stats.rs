@@ -177,11 +177,27 @@ impl Counters {
         if entries == 0 {
             return;
         }
-        let counters = EvictionReason::ALL.iter().zip(&self.evictions);
-        for (_, counter) in counters.filter(|(each, _)| **each == reason) {
-            counter.0.add(entries);
-            counter.1.add(bytes);
-        }
+        // In the order of `EvictionReason::ALL`.
+        let [
+            capacity,
+            policy,
+            refused,
+            native_overrun,
+            native_fallback,
+            purged,
+            rejected_put,
+        ] = &self.evictions;
+        let counters = match reason {
+            EvictionReason::Capacity => capacity,
+            EvictionReason::Policy => policy,
+            EvictionReason::Refused => refused,
+            EvictionReason::NativeOverrun => native_overrun,
+            EvictionReason::NativeFallback => native_fallback,
+            EvictionReason::Purged => purged,
+            EvictionReason::RejectedPut => rejected_put,
+        };
+        counters.0.add(entries);
+        counters.1.add(bytes);
     }
 
     /// Reads the counters; those of the shards are left at zero.
@@ -202,6 +218,24 @@ impl Counters {
             shard_resets: self.shard_resets.get(),
             evictions: self.evictions.each_ref().map(evicted),
             ..Stats::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_left_is_counted_under_its_reason() {
+        for reason in EvictionReason::ALL {
+            let counters = Counters::default();
+            counters.evicted(reason, 2, 7);
+            counters.evicted(reason, 0, 9);
+            for (each, evicted) in counters.read().evictions() {
+                let (entries, bytes) = if each == reason { (2, 7) } else { (0, 0) };
+                assert_eq!(evicted, Evicted { entries, bytes }, "{each:?}");
+            }
         }
     }
 }

@@ -39,16 +39,15 @@ impl Bucket {
     /// A bit for each pointer with this mark, and perhaps for some that lead nowhere.
     #[inline]
     fn alike(&self, mark: u32) -> u32 {
-        let alike = self.marks.iter().enumerate().fold(0, |bits, (at, it)| {
-            let bit = u32::from(*it == mark);
-            bits | bit.wrapping_shl(u32::try_from(at).unwrap_or_default())
-        });
-        alike & ALL
+        alike(&self.marks, mark) & ALL
     }
 
-    /// The position of the pointer to `slot`.
+    /// The position of the first pointer to `slot`.
+    #[inline]
     fn position(&self, slot: u32) -> Option<usize> {
-        self.slots.iter().position(|it| *it == slot)
+        let alike = alike(&self.slots, slot);
+        let first = usize::try_from(alike.trailing_zeros()).ok()?;
+        (first < POINTERS).then_some(first)
     }
 
     /// Writes a pointer at `position`.
@@ -180,6 +179,15 @@ impl Table {
         assert_eq!(self.len, len);
         len
     }
+}
+
+/// A bit for each that is `it`: compared at once, without a branch that a CPU could take wrongly.
+#[inline]
+fn alike<const N: usize>(all: &[u32; N], it: u32) -> u32 {
+    all.iter().enumerate().fold(0, |bits, (at, each)| {
+        let bit = u32::from(*each == it);
+        bits | bit.wrapping_shl(u32::try_from(at).unwrap_or_default())
+    })
 }
 
 /// The part of a hash that is kept.

@@ -1,0 +1,99 @@
+//! What is left of entries that left a domain in lockstep: memory for those that come next.
+//!
+//! Nobody holds an entry without contents once it has left, so it can be made anew in its place,
+//! for a part of what it costs to give memory back and to ask for other. Those that left were used
+//! the longest time ago. They are read together before they are used: memory answers several that
+//! ask at once almost as soon as one.
+
+use super::shard::Departed;
+use crate::entry::{CacheKey, Content, Entry, SiteId};
+use crate::sync::Arc;
+
+/// Entries that are read together.
+const READ: usize = 32;
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(super) struct Remains {
+    /// Those that left since some were read last: fewer than are read together, and a few more.
+    unread: Vec<Arc<Entry>>,
+    /// Those that were read, as many at most.
+    read: Vec<Arc<Entry>>,
+}
+
+impl Remains {
+    /// Gives the budget of `departed` back, and keeps its entries.
+    pub(super) fn keep(&mut self, mut departed: Departed<'_>) {
+        self.unread.extend(departed.entries.drain(..));
+        if self.unread.len() >= READ {
+            let is_response = |it: &Entry| u64::from(matches!(it.content, Content::Response(_)));
+            let all = self.unread.iter();
+            let read = all.fold(0, |read, it| read ^ it.charge() ^ is_response(it));
+            std::hint::black_box(read);
+            self.read.clear();
+            std::mem::swap(&mut self.read, &mut self.unread);
+        }
+    }
+
+    /// An entry as [`Entry::weighing`] makes it.
+    pub(super) fn weighing(
+        &mut self,
+        key: CacheKey,
+        site: SiteId,
+        content: Content,
+        charge: u64,
+    ) -> Arc<Entry> {
+        if let Some(mut entry) = self.read.pop()
+            && let Some(there) = Arc::get_mut(&mut entry)
+        {
+            there.reweigh(key, site, content, charge);
+            return entry;
+        }
+        Arc::new(Entry::weighing(key, site, content, charge))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::{KeyHasher, Nominations};
+    use crate::tier::memory::budget::Budget;
+
+    fn parts(key: u64) -> (CacheKey, SiteId, Content, u64) {
+        let content = Content::Nominations(Nominations::default());
+        let bytes = key.to_le_bytes();
+        let key_of = KeyHasher::default().key(&bytes).to_key();
+        (key_of, SiteId(key), content, key)
+    }
+
+    #[test]
+    fn who_comes_takes_the_memory_of_who_left_unless_somebody_holds_it() {
+        let budget = Budget::new(0, 0);
+        let mut remains = Remains::default();
+        let make = |remains: &mut Remains, at| {
+            let (key, site, content, charge) = parts(at);
+            let entry = remains.weighing(key.clone(), site, content, charge);
+            assert_eq!((entry.site, entry.charge()), (site, charge));
+            assert_eq!((&entry.key, entry.tags.len()), (&key, 0));
+            entry
+        };
+        let there: Vec<_> = (0..100).map(|at| make(&mut remains, at)).collect();
+        let held = Arc::clone(&there[99]);
+        let places: Vec<_> = there.iter().map(Arc::as_ptr).collect();
+        let serials: Vec<_> = there.iter().map(|it| it.serial()).collect();
+        for entry in there {
+            let mut departed = Departed::new(&budget);
+            departed.entries.push(entry);
+            remains.keep(departed);
+        }
+        let mut taken = 0;
+        for at in 100..200 {
+            let entry = make(&mut remains, at);
+            assert!(!Arc::ptr_eq(&entry, &held));
+            assert!(!serials.contains(&entry.serial()));
+            taken += usize::from(places.contains(&Arc::as_ptr(&entry)));
+        }
+        assert!(taken >= READ, "{taken} took the memory of another");
+        assert_eq!(held.charge(), 99);
+    }
+}
