@@ -4,16 +4,16 @@
 //! the shard when it was used last (see `ranking`). What repeated use counts for, and whether size
 //! counts at all, is a *rule* (see `rule`), and no rule is right for all traffic: newcomers on
 //! probation save a cache from scans and loops and harm it where all is recent; worth by size
-//! serves the most requests and may serve fewer bytes. So eight rules, LRU among them, are tried
-//! all the time on a sample of the keys, in shadows that hold no contents (see `trial`), and the
-//! one that is best for the objective (see `objective`) ranks the entries.
+//! serves the most requests and may serve fewer bytes. So six rules, one of them close to LRU, are
+//! tried all the time on a sample of the keys, in shadows that hold no contents (see `trial`), and
+//! the one that is best for the objective (see `objective`) ranks the entries.
 //!
 //! Whatever the rule, who left is remembered with its uses until four times the capacity has left
 //! after it (see `memory`), and a newcomer worth less than the victims it needs is refused.
 //!
 //! Parameters: `objective`. `"requests"`: to miss the fewest requests. `"bytes"`: the fewest bytes.
-//! `"balanced"`, the default: the fewest of both, each counted in parts of what LRU would miss, as
-//! long as that costs no bytes against LRU.
+//! `"balanced"`, the default: the fewest of both, each counted in parts of what the rule close to LRU
+//! would miss, and bytes beyond what it would miss five times.
 //!
 //! On disk it keeps what was hit most often since it was written: for its size if it is requests
 //! that count, for the root of its size if both do.

@@ -18,10 +18,11 @@ impl Score {
         self.bytes += f64::from(size_bytes);
     }
 
-    pub(crate) fn halved(self) -> Self {
+    /// This part of it.
+    pub(crate) fn part(self, part: f64) -> Self {
         Self {
-            requests: self.requests / 2.0,
-            bytes: self.bytes / 2.0,
+            requests: self.requests * part,
+            bytes: self.bytes * part,
         }
     }
 }
@@ -33,15 +34,18 @@ pub(crate) enum Objective {
     Requests,
     /// Fewest missed bytes.
     Bytes,
-    /// Fewest of both, each counted in parts of what LRU misses, as long as that costs no bytes
-    /// against LRU.
+    /// Fewest of both, each counted in parts of what the yardstick misses, and bytes beyond its own
+    /// several times.
     Balanced,
 }
 
-/// The rules by index: `0` is LRU.
-const LRU: usize = 0;
+/// The rules by index: `0` is close to LRU.
+const YARDSTICK: usize = 0;
 /// A rule must be better than the one in use by this part to take its place.
 const MARGIN: f64 = 0.005;
+/// How much more than others the bytes count that a rule misses beyond what the yardstick does: few
+/// are worth a little, and a score that stands a little above by chance is none that rules it out.
+const EXCESS: f64 = 4.0;
 
 impl Objective {
     /// Reads the parameter.
@@ -69,30 +73,32 @@ impl Objective {
     /// The rule to begin with.
     pub(crate) const fn first(self) -> usize {
         match self {
-            Self::Requests | Self::Balanced => 6,
-            Self::Bytes => 2,
+            Self::Requests | Self::Balanced => 4,
+            Self::Bytes => 1,
         }
     }
 
     /// The rule to follow, given that `used` was.
     pub(crate) fn best(self, scores: [Score; RULES], used: usize) -> usize {
-        let lru = scores.get(LRU).copied().unwrap_or_default();
+        let yardstick = scores.get(YARDSTICK).copied().unwrap_or_default();
+        let requests = yardstick.requests.max(1.0);
+        let bytes = yardstick.bytes.max(1.0);
         let cost = |rule: usize, score: Score| {
-            let margin = if rule == used { 1.0 - MARGIN } else { 1.0 };
-            let cost = match self {
+            let part = if rule == used { 1.0 - MARGIN } else { 1.0 };
+            let score = score.part(part);
+            match self {
                 Self::Requests => score.requests,
                 Self::Bytes => score.bytes,
-                Self::Balanced if score.bytes * margin > lru.bytes => f64::INFINITY,
                 Self::Balanced => {
-                    score.requests / lru.requests.max(1.0) + score.bytes / lru.bytes.max(1.0)
+                    let excess = (score.bytes - yardstick.bytes).max(0.0);
+                    score.requests / requests + (score.bytes + EXCESS * excess) / bytes
                 }
-            };
-            cost * margin
+            }
         };
         let costs = (0..)
             .zip(scores)
             .map(|(rule, score)| (rule, cost(rule, score)));
         let best = costs.min_by(|(_, a), (_, b)| a.total_cmp(b));
-        best.map_or(LRU, |(rule, _)| rule)
+        best.map_or(YARDSTICK, |(rule, _)| rule)
     }
 }

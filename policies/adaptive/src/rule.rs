@@ -17,9 +17,8 @@ pub(crate) enum BySize {
 /// What repeated use of an entry counts for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum ByUse {
-    /// Nothing: only the latest use matters, as in LRU.
-    Latest,
-    /// Little: this part of a newcomer more each time the number of uses doubles.
+    /// Little: this part of a newcomer more each time the number of uses doubles. The latest use
+    /// matters most, as in LRU.
     Doubling(f64),
     /// Every use counts, as in LFU with ageing.
     Each,
@@ -50,7 +49,7 @@ impl Worth {
     pub(crate) const EQUAL: Self = Self {
         rule: Rule {
             by_size: BySize::Not,
-            by_use: ByUse::Latest,
+            by_use: ByUse::Doubling(0.0),
             span: 0,
         },
         unit_bytes: 1.0,
@@ -60,7 +59,6 @@ impl Worth {
     pub(crate) fn ticks(self, uses: u8, size_bytes: u32) -> u64 {
         let uses_count = f64::from(uses);
         let of_use = match self.rule.by_use {
-            ByUse::Latest => 1.0,
             ByUse::Doubling(part) => 1.0 + part * f64::from(uses.max(1).ilog2()),
             ByUse::Each => uses_count,
             ByUse::Probation(part) if uses < 2 => part,

@@ -233,7 +233,7 @@ fn a_ranking_of_many_names_the_same_with_a_finer_wheel() {
     let named = |finest: Fineness| {
         let mut ranking = Ranking::new(100_000, finest);
         let worth = Worth {
-            rule: TRIED[5],
+            rule: TRIED[3],
             unit_bytes: 16.0,
         };
         let state = &mut 7;
@@ -363,9 +363,9 @@ fn the_unit_follows_the_mean_in_large_steps() {
 #[test]
 fn the_objective_decides_which_rule_is_best() {
     let score = |requests, bytes| Score { requests, bytes };
-    let lru = score(100.0, 100.0);
+    let yardstick = score(100.0, 100.0);
     let check = |objective: Objective, used, changed: &[(usize, Score)], expected| {
-        let mut scores = [lru; RULES];
+        let mut scores = [yardstick; RULES];
         for (rule, score) in changed {
             scores[*rule] = *score;
         }
@@ -385,13 +385,17 @@ fn the_objective_decides_which_rule_is_best() {
     // A tenth of the requests is worth as much as a tenth of the bytes.
     let alike = [(5, score(70.0, 100.0)), (2, score(85.0, 80.0))];
     check(Objective::Balanced, 0, &alike, 2);
+    // Bytes beyond the yardstick's are worth several times as much, and a few of them are worth
+    // many requests.
+    check(Objective::Balanced, 0, &[(5, score(90.0, 101.0))], 5);
+    check(Objective::Balanced, 0, &[(5, score(90.0, 103.0))], 0);
     // By less than the margin nothing changes.
     let hardly = [(4, score(99.8, 99.8))];
     for objective in [Objective::Requests, Objective::Bytes, Objective::Balanced] {
         check(objective, 3, &hardly, 3);
     }
-    check(Objective::Balanced, 6, &[(6, score(90.0, 100.4))], 6);
-    check(Objective::Balanced, 0, &[(6, score(90.0, 100.4))], 0);
+    check(Objective::Balanced, 5, &[(5, score(90.0, 102.3))], 5);
+    check(Objective::Balanced, 0, &[(5, score(90.0, 102.3))], 0);
 }
 
 /// Numbers below `below` that look random and are the same in every run.

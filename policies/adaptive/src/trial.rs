@@ -17,31 +17,32 @@ use crate::rule::{BySize, ByUse, Rule, Worth};
 use crate::wheel::Fineness;
 
 /// Entries of the shard that the sample stands for: more, and the sample is halved. A part of those
-/// that the shard may have, so that the shadows' memory is a part of its own.
-const SAMPLE_MAX: u32 = 2048;
-const SAMPLE_MIN: u32 = 128;
-const SAMPLE_PART: u32 = 32;
-/// Entries that a shadow may hold, for each of the sample. It may hold many if its rule keeps small
-/// ones.
-const SHADOW_OF_SAMPLE: u32 = 2;
-/// Keys that are in any of the shadows, for each of the sample.
-const KEYS_OF_SAMPLE: u32 = 3;
+/// that the shard may have, so that the shadows' memory is a part of its own; but what a few keys
+/// tell is mostly chance, so a small shard affords a larger part.
+const SAMPLE_MAX: u32 = 3072;
+const SAMPLE_MIN: u32 = 512;
+const SAMPLE_PART: u32 = 20;
+/// Keys that are in any of the shadows, for each of the sample: a rule that keeps small ones holds
+/// more of them.
+const KEYS_OF_SAMPLE: u32 = 2;
 /// Sampled requests between two looks at the scores.
 const LOOK_EVERY: u32 = 384;
 /// Sampled requests after which an older one counts half.
-const HALF_LIFE: u32 = 16_384;
+const HALF_LIFE: u32 = 8192;
 
 /// How many rules are tried.
 pub(crate) const RULES: usize = TRIED.len();
-/// The rules that are tried. The first is the yardstick of the others.
-pub(crate) const TRIED: [Rule; 8] = [
-    rule(BySize::Not, ByUse::Latest, 4),
+/// The rules that are tried. The first, close to LRU, is the yardstick of the others.
+///
+/// They are few, as each one more makes the choice among those that are nearly as good more a matter
+/// of chance, and all of them have to share the memory that there is for a sample. LRU itself is
+/// not one of them: where it does well the first does as well, and elsewhere better.
+pub(crate) const TRIED: [Rule; 6] = [
     rule(BySize::Not, ByUse::Doubling(0.3), 4),
-    rule(BySize::Not, ByUse::Probation(0.3), 4),
-    rule(BySize::Not, ByUse::Probation(0.05), 4),
+    rule(BySize::Not, ByUse::Probation(0.2), 4),
     rule(BySize::Not, ByUse::Probation(0.01), 1),
     rule(BySize::Fully, ByUse::Each, 4),
-    rule(BySize::Fully, ByUse::Probation(0.1), 4),
+    rule(BySize::Fully, ByUse::Probation(0.2), 4),
     rule(BySize::Fully, ByUse::Probation(0.01), 1),
 ];
 
@@ -118,16 +119,11 @@ impl Trial {
         if self.requests >= HALF_LIFE {
             self.requests /= 2;
             for shadow in &mut self.shadows {
-                shadow.score = shadow.score.halved();
+                shadow.score = shadow.score.part(0.5);
             }
         }
-        let entries_max = self.sample_max * SHADOW_OF_SAMPLE;
-        let is_full = |shadow: &Shadow| shadow.ranking.len() >= entries_max;
-        if self.halvings < u32::BITS
-            && (shard.residents >> self.halvings > self.sample_max
-                || self.numbers.is_full()
-                || self.shadows.iter().any(is_full))
-        {
+        let is_large = shard.residents >> self.halvings > self.sample_max;
+        if self.halvings < u32::BITS && (is_large || self.numbers.is_full()) {
             self.halvings += 1;
             self.halve();
         }
