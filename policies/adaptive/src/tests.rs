@@ -13,8 +13,8 @@ use super::memory::{Left, Memory, SPAN_MAX};
 use super::objective::{Objective, Score};
 use super::queues::Queues;
 use super::ranking::{Key, Ranking};
-use super::rule::{Unit, Worth};
-use super::trial::{RULES, TRIED};
+use super::rule::{BySize, Unit, Worth};
+use super::trial::{self, RULES, TRIED, Trial};
 use super::wheel::{Fineness, Wheel};
 
 const LIMITS: Limits = Limits {
@@ -467,6 +467,43 @@ fn the_objective_trades_requests_for_bytes() {
         by_bytes.1 * 10 < by_requests.1 * 9,
         "{by_requests:?} {by_bytes:?}"
     );
+}
+
+#[test]
+fn other_samples_of_the_same_traffic_choose_alike() {
+    let chosen = |objective, seed: u32| {
+        let mut trial = Trial::new(objective, 60_000);
+        let shard = trial::Shard {
+            residents: 20_000,
+            capacity_bytes: 2_000_000,
+            unit_bytes: 128.0,
+        };
+        let state = &mut 7;
+        for _ in 0..150_000 {
+            // Three times as many requests for each of 1,600 large objects as for each of 80,000
+            // small ones.
+            let (key, size_bytes) = match u32::try_from(random(state, 84_800)).unwrap() {
+                draw @ 0..4_800 => (draw / 3, 2_000),
+                key => (key, 40),
+            };
+            // Other hashes of the keys are another sample.
+            let key = Key {
+                hash: hash(key + 100_000 * seed),
+                size_bytes,
+            };
+            trial.request(key, shard);
+        }
+        assert!(
+            trial.numbers() <= 60_000 / 21 * 3 / 2,
+            "{}",
+            trial.numbers()
+        );
+        trial.rule().by_size
+    };
+    for seed in 0..8 {
+        assert_eq!(chosen(Objective::Requests, seed), BySize::Fully, "{seed}");
+        assert_eq!(chosen(Objective::Bytes, seed), BySize::Not, "{seed}");
+    }
 }
 
 #[test]

@@ -21,12 +21,12 @@ use crate::wheel::Fineness;
 /// tell is mostly chance, so a small shard affords a larger part.
 const SAMPLE_MAX: u32 = 3072;
 const SAMPLE_MIN: u32 = 512;
-const SAMPLE_PART: u32 = 20;
-/// Keys that are in any of the shadows, for each of the sample: a rule that keeps small ones holds
-/// more of them.
-const KEYS_OF_SAMPLE: u32 = 2;
+const SAMPLE_PART: u32 = 21;
+/// Keys that are in any of the shadows, for each two of the sample: rules do not hold the same ones,
+/// and one that keeps small ones holds more.
+const KEYS_OF_TWO: u32 = 3;
 /// Sampled requests between two looks at the scores.
-const LOOK_EVERY: u32 = 384;
+const LOOK_EVERY: u32 = 256;
 /// Sampled requests after which an older one counts half.
 const HALF_LIFE: u32 = 8192;
 
@@ -42,7 +42,7 @@ pub(crate) const TRIED: [Rule; 6] = [
     rule(BySize::Not, ByUse::Probation(0.2), 4),
     rule(BySize::Not, ByUse::Probation(0.01), 1),
     rule(BySize::Fully, ByUse::Each, 4),
-    rule(BySize::Fully, ByUse::Probation(0.2), 4),
+    rule(BySize::Fully, ByUse::Probation(0.1), 4),
     rule(BySize::Fully, ByUse::Probation(0.01), 1),
 ];
 
@@ -81,10 +81,11 @@ pub(crate) struct Trial {
 impl Trial {
     pub(crate) fn new(objective: Objective, max_entries: u32) -> Self {
         let sample_max = (max_entries / SAMPLE_PART).clamp(SAMPLE_MIN, SAMPLE_MAX);
+        let keys_max = sample_max * KEYS_OF_TWO / 2;
         Self {
             objective,
-            shadows: TRIED.map(|rule| Shadow::new(rule, sample_max)),
-            numbers: Numbers::new(sample_max * KEYS_OF_SAMPLE),
+            shadows: TRIED.map(|rule| Shadow::new(rule, keys_max)),
+            numbers: Numbers::new(keys_max),
             sample_max,
             best: objective.first(),
             halvings: 0,
@@ -97,6 +98,12 @@ impl Trial {
         self.shadows
             .get(self.best)
             .map_or(TRIED[0], |shadow| shadow.rule)
+    }
+
+    /// Numbers of keys in the shadows.
+    #[cfg(test)]
+    pub(crate) fn numbers(&self) -> u32 {
+        self.numbers.end()
     }
 
     /// Takes note of a request to the `shard`.
@@ -179,10 +186,10 @@ struct Shadow {
 }
 
 impl Shadow {
-    fn new(rule: Rule, sample_max: u32) -> Self {
+    fn new(rule: Rule, keys_max: u32) -> Self {
         Self {
             rule,
-            ranking: Ranking::new(sample_max * KEYS_OF_SAMPLE, Fineness::Small),
+            ranking: Ranking::new(keys_max, Fineness::Small),
             score: Score::default(),
             left: Vec::new(),
         }
