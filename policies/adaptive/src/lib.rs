@@ -20,9 +20,9 @@
 //!
 //! Keeps 46 bytes for each entry, ghosts included, or 57 where most leave by purges, and some KB for
 //! its wheels: 38, and up to 300 for queues that hold little, in shards of more than 4,096 entries.
-//! The shadows keep 26 for each of their entries and 190 for each key that any of them holds: each
-//! has up to a 32nd of the entries that the shard may have, or 2,048 in shards of more than 65,536,
-//! and never more than twice that, and all of them together up to three times that many keys.
+//! The shadows keep 26 for each of their entries and 150 for each key that any of them holds: each
+//! has a sample of up to a 21st of the entries that the shard may have, or 3,072 in shards of more
+//! than 64,512, but 512 in small ones, and all of them together hold up to half as many keys more.
 //!
 //! An event costs the same however many entries there are. A shadow costs less than the shard itself,
 //! as the shadows look a key up together, so that a shard of fewer entries than the sample costs a few

@@ -42,7 +42,7 @@ pub(crate) const TRIED: [Rule; 6] = [
     rule(BySize::Not, ByUse::Probation(0.2), 4),
     rule(BySize::Not, ByUse::Probation(0.01), 1),
     rule(BySize::Fully, ByUse::Each, 4),
-    rule(BySize::Fully, ByUse::Probation(0.1), 4),
+    rule(BySize::Fully, ByUse::Probation(0.2), 4),
     rule(BySize::Fully, ByUse::Probation(0.01), 1),
 ];
 
