@@ -50,13 +50,14 @@ fn main() {
     if is_asked(TRAFFIC[0], &TRAFFIC) {
         loads.push(Load::zipf(THREADS));
     }
-    match std::env::var_os("LARDER_TRACES") {
-        Some(folder) if is_asked(TRAFFIC[1], &TRAFFIC) => {
-            let path = std::path::Path::new(&folder).join("kv_scarab_recs.csv.zst");
-            loads.push(Load::trace(&path, THREADS));
+    if is_asked(TRAFFIC[1], &TRAFFIC) {
+        match std::env::var_os("LARDER_TRACES") {
+            Some(folder) => {
+                let path = std::path::Path::new(&folder).join("kv_scarab_recs.csv.zst");
+                loads.push(Load::trace(&path, THREADS));
+            }
+            None => println!("LARDER_TRACES names no folder of traces: kv_scarab_recs is left out"),
         }
-        Some(_) => {}
-        None => println!("LARDER_TRACES names no folder of traces: kv_scarab_recs is left out"),
     }
     for load in &loads {
         println!(
