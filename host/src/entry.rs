@@ -1,7 +1,7 @@
 //! What a tier holds: entries, their keys and their tags.
 //!
-//! An [`Entry`] never changes once it is built; freshening a response builds a new entry that
-//! shares the body. Cloning a body or handing it to a client copies no byte of it.
+//! An [`Entry`] that somebody else may hold never changes; freshening a response builds a new entry
+//! that shares the body. Cloning a body or handing it to a client copies no byte of it.
 
 pub mod body;
 pub mod kept;

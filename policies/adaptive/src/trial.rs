@@ -3,7 +3,8 @@
 //! A rule is tried in a shadow: a cache without contents that is as much smaller than the shard as
 //! the sample is smaller than the traffic. Keys are sampled by their hash, so that all requests for
 //! a sampled key count (Waldspurger, Park, Garthwaite and Ahmad, FAST 2015), and all shadows see
-//! the same ones, so that what chance adds to one it adds to all. A small shard is not sampled.
+//! the same ones, so that what chance adds to one it adds to all. In a small shard most keys are
+//! sampled, or all of them. A sample that was halved stays so.
 //!
 //! Shadows hold much the same keys. So a key has one number in all of them (see `numbers`) and is
 //! looked up once for all.
@@ -27,8 +28,8 @@ const SAMPLE_PART: u32 = 21;
 const KEYS_OF_TWO: u32 = 3;
 /// Sampled requests between two looks at the scores.
 const LOOK_EVERY: u32 = 256;
-/// Sampled requests after which an older one counts half.
-const HALF_LIFE: u32 = 8192;
+/// Sampled requests that scores are of, at most: then all of them count half.
+const SCORED_MAX: u32 = 8192;
 
 /// How many rules are tried.
 pub(crate) const RULES: usize = TRIED.len();
@@ -36,7 +37,7 @@ pub(crate) const RULES: usize = TRIED.len();
 ///
 /// They are few, as each one more makes the choice among those that are nearly as good more a matter
 /// of chance, and all of them have to share the memory that there is for a sample. LRU itself is
-/// not one of them: where it does well the first does as well, and elsewhere better.
+/// not one of them: where it does well the first does nearly as well, and elsewhere better.
 pub(crate) const TRIED: [Rule; 6] = [
     rule(BySize::Not, ByUse::Doubling(0.3), 4),
     rule(BySize::Not, ByUse::Probation(0.2), 4),
@@ -123,14 +124,15 @@ impl Trial {
             let scores = self.shadows.each_ref().map(|shadow| shadow.score);
             self.best = self.objective.best(scores, self.best);
         }
-        if self.requests >= HALF_LIFE {
+        if self.requests >= SCORED_MAX {
             self.requests /= 2;
             for shadow in &mut self.shadows {
                 shadow.score = shadow.score.part(0.5);
             }
         }
-        let is_large = shard.residents >> self.halvings > self.sample_max;
-        if self.halvings < u32::BITS && (is_large || self.numbers.is_full()) {
+        if self.halvings < u32::BITS
+            && (shard.residents >> self.halvings > self.sample_max || self.numbers.is_full())
+        {
             self.halvings += 1;
             self.halve();
         }

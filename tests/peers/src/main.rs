@@ -30,7 +30,9 @@ const MEASURED: [&str; 7] = [
     "quick_cache",
 ];
 /// What they are asked for, unless arguments name some of it.
-const TRAFFIC: [&str; 2] = ["zipf", "kv_scarab_recs"];
+const TRAFFIC: [&str; 2] = [ZIPF, TRACE];
+const ZIPF: &str = "zipf";
+const TRACE: &str = "kv_scarab_recs";
 /// That of the program, for all of them.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -43,14 +45,22 @@ fn main() {
     let turns = turns.and_then(|turns| turns.parse().ok()).unwrap_or(3);
     let engine = larder::policy::engine::engine().expect("an engine");
     let asked: Vec<String> = std::env::args().skip(1).collect();
+    let known = MEASURED.iter().chain(&TRAFFIC);
+    if let Some(name) = asked.iter().find(|name| known.clone().all(|it| it != name)) {
+        eprintln!(
+            "{name}: neither a cache nor traffic: {:?}",
+            known.collect::<Vec<_>>()
+        );
+        std::process::exit(2);
+    }
     let is_named = |name: &str| asked.iter().any(|it| it == name);
     let is_any = |names: &[&str]| names.iter().any(|name| is_named(name));
     let is_asked = |name: &str, of: &[&str]| is_named(name) || !is_any(of);
     let mut loads = Vec::new();
-    if is_asked(TRAFFIC[0], &TRAFFIC) {
+    if is_asked(ZIPF, &TRAFFIC) {
         loads.push(Load::zipf(THREADS));
     }
-    if is_asked(TRAFFIC[1], &TRAFFIC) {
+    if is_asked(TRACE, &TRAFFIC) {
         match std::env::var_os("LARDER_TRACES") {
             Some(folder) => {
                 let path = std::path::Path::new(&folder).join("kv_scarab_recs.csv.zst");

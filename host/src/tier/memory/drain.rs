@@ -33,7 +33,7 @@ pub(super) struct Worker {
     orders: Vec<Option<Ordered>>,
     /// Swapped with the log of the shard that is drained.
     spare: Vec<u64>,
-    /// Of those that left in lockstep.
+    /// Of those that orders named in lockstep.
     pub(super) remains: Remains,
 }
 

@@ -119,8 +119,8 @@ impl Lockstep {
         std::hint::black_box(read);
     }
 
-    /// Stores an entry of `key` that is charged what the caller says, in place of an older one, and
-    /// evicts what must leave for it.
+    /// Stores an entry of `key`, of site 0, that is charged what the caller says, in place of an
+    /// older one, and evicts what must leave for it.
     pub fn put(&mut self, key: KeyView<'_>, content: Content, charge: u64) -> Put {
         let remains = &mut self.worker.remains;
         let entry = remains.weighing(key.to_key(), SiteId(0), content, charge);

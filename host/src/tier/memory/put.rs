@@ -206,8 +206,8 @@ impl Inner {
     ) -> Placed {
         let hash = entry.key.view().hash;
         let index = self.index(hash);
-        let is_told = self.signals.is_guided() && entry.lifetime().is_some();
-        let lifetime = is_told.then(|| self.pace.now());
+        let tells = self.signals.is_guided() && entry.lifetime().is_some();
+        let lifetime = tells.then(|| self.pace.now());
         let lifetime = lifetime
             .and_then(|now| entry.remaining(now))
             .map(|left| left.as_secs());

@@ -1,9 +1,9 @@
-//! What is left of entries that left a domain in lockstep: memory for those that come next.
+//! What is left of entries that a guest order named in lockstep: memory for those that come next.
 //!
-//! Nobody holds an entry without contents once it has left, so it can be made anew in its place,
-//! for a part of what it costs to give memory back and to ask for other. Those that left were used
-//! the longest time ago. They are read together before they are used: memory answers several that
-//! ask at once almost as soon as one.
+//! Nobody holds an entry without contents once it has left, as a rule, so another can be made in its
+//! place, for a part of what it costs to give memory back and to ask for other. Those that left were
+//! used the longest time ago. They are read together before they are used: memory answers several
+//! that ask at once almost as soon as one.
 
 use super::shard::Departed;
 use crate::entry::{CacheKey, Content, Entry, SiteId};
@@ -77,23 +77,28 @@ mod tests {
             assert_eq!((&entry.key, entry.tags.len()), (&key, 0));
             entry
         };
-        let there: Vec<_> = (0..100).map(|at| make(&mut remains, at)).collect();
-        let held = Arc::clone(&there[99]);
+        let there: Vec<_> = (0..64).map(|at| make(&mut remains, at)).collect();
         let places: Vec<_> = there.iter().map(Arc::as_ptr).collect();
         let serials: Vec<_> = there.iter().map(|it| it.serial()).collect();
-        for entry in there {
+        let held = Arc::clone(&there[63]);
+        let mut there = there.into_iter();
+        let mut leave = |remains: &mut Remains| {
             let mut departed = Departed::new(&budget);
-            departed.entries.push(entry);
+            departed.entries.extend(there.next());
             remains.keep(departed);
-        }
-        let mut taken = 0;
-        for at in 100..200 {
-            let entry = make(&mut remains, at);
-            assert!(!Arc::ptr_eq(&entry, &held));
-            assert!(!serials.contains(&entry.serial()));
-            taken += usize::from(places.contains(&Arc::as_ptr(&entry)));
-        }
-        assert!(taken >= READ, "{taken} took the memory of another");
-        assert_eq!(held.charge(), 99);
+        };
+        (0..READ - 1).for_each(|_| leave(&mut remains));
+        assert!(remains.read.is_empty(), "too few left to be read");
+        (0..READ + 1).for_each(|_| leave(&mut remains));
+        assert_eq!((remains.read.len(), remains.unread.len()), (READ, 0));
+        // The first of them finds the memory of the one that is held, and asks for other.
+        let come: Vec<_> = (100..140).map(|at| make(&mut remains, at)).collect();
+        assert!(remains.read.is_empty());
+        assert!(come.iter().all(|it| !Arc::ptr_eq(it, &held)));
+        assert!(come.iter().all(|it| !serials.contains(&it.serial())));
+        let taken: Vec<_> = come[1..READ].iter().map(Arc::as_ptr).collect();
+        let left: Vec<_> = places[READ..63].iter().rev().copied().collect();
+        assert_eq!(taken, left);
+        assert_eq!(held.charge(), 63);
     }
 }

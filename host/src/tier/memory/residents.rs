@@ -10,7 +10,7 @@
 //! that leaves undone only: a hit then just marks the resident, and one that is found marked at the
 //! old end has another round. Entries and marks lie apart from what else is known, eight entries in
 //! a cache line and 64 marks in a word, so that such a hit reads next to nothing but its bucket of the
-//! table and its entry, and writes nothing if it is not the first.
+//! table and its entry, and writes nothing here if it is not the first.
 
 mod table;
 

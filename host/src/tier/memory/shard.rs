@@ -361,8 +361,12 @@ impl Locked<'_> {
     /// Reads what [`Self::evict_named`] is going to read of these slots. Memory answers several that
     /// ask at once almost as soon as one, and the lock is held the shorter.
     pub(super) fn touch_slots(&self, slots: &[u32]) {
-        let charge = |slot: &u32| self.state.residents.at(*slot).map_or(0, |it| it.charge);
-        std::hint::black_box(slots.iter().fold(0, |read, slot| read ^ charge(slot)));
+        let residents = &self.state.residents;
+        let read = slots.iter().fold(0, |read, slot| {
+            let charge = residents.at(*slot).map_or(0, |it| it.charge);
+            read ^ charge ^ u64::from(residents.entry(*slot).is_some())
+        });
+        std::hint::black_box(read);
     }
 
     /// Evicts the resident that an order named by its slot, unless the slot changed hands after

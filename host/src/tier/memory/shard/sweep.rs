@@ -100,7 +100,7 @@ impl State {
 
     /// What the sweeps have still to do to the resident in `slot`.
     fn due(&self, slot: u32) -> Option<Manner> {
-        let (resident, entry) = (self.residents.at(slot)?, self.residents.entry(slot)?);
+        let resident = self.residents.at(slot)?;
         let mut due = None;
         for sweep in &self.sweeps.pending {
             if due.is_some() && sweep.manner != Manner::Remove || !self.is_covered(resident, sweep)
@@ -111,7 +111,8 @@ impl State {
                 Manner::Remove => return Some(sweep.manner),
                 // What is stale since one of them is stale for all that came later.
                 Manner::Soften(since) => {
-                    due = entry.is_fresh_at(since).then_some(sweep.manner);
+                    let is_fresh = self.residents.entry(slot)?.is_fresh_at(since);
+                    due = is_fresh.then_some(sweep.manner);
                 }
             }
         }

@@ -125,8 +125,7 @@ impl Locked<'_> {
 
     /// Where the entry of exactly this key is.
     pub(in super::super) fn spot_of(&self, key: KeyView<'_>) -> Option<Spot> {
-        self.peek(key)?;
-        let slot = self.state.residents.find(key.hash)?;
+        let (slot, _) = self.state.residents.lookup(key)?;
         let inserted = self.state.residents.at(slot)?.inserted;
         Some(Spot { slot, inserted })
     }
