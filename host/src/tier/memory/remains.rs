@@ -89,7 +89,7 @@ mod tests {
         };
         (0..READ - 1).for_each(|_| leave(&mut remains));
         assert!(remains.read.is_empty(), "too few left to be read");
-        (0..READ + 1).for_each(|_| leave(&mut remains));
+        (0..=READ).for_each(|_| leave(&mut remains));
         assert_eq!((remains.read.len(), remains.unread.len()), (READ, 0));
         // The first of them finds the memory of the one that is held, and asks for other.
         let come: Vec<_> = (100..140).map(|at| make(&mut remains, at)).collect();
