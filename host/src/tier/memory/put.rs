@@ -206,11 +206,9 @@ impl Inner {
     ) -> Placed {
         let hash = entry.key.view().hash;
         let index = self.index(hash);
-        let tells = self.signals.is_guided() && entry.lifetime().is_some();
-        let lifetime = tells.then(|| self.pace.now());
-        let lifetime = lifetime
-            .and_then(|now| entry.remaining(now))
-            .map(|left| left.as_secs());
+        // The clock is read only for what an order is told.
+        let lifetime = entry.lifetime().filter(|_| self.signals.is_guided());
+        let lifetime = lifetime.map(|it| it.remaining(self.pace.now()).as_secs());
         loop {
             let mut shard = self.lock_of(hash);
             if !may_store(&shard) {

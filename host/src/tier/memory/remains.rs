@@ -5,7 +5,7 @@
 //! used the longest time ago. They are read together before they are used: memory answers several
 //! that ask at once almost as soon as one.
 
-use super::shard::Departed;
+use super::shard::{Departed, touch};
 use crate::entry::{CacheKey, Content, Entry, SiteId};
 use crate::sync::Arc;
 
@@ -26,10 +26,7 @@ impl Remains {
     pub(super) fn keep(&mut self, mut departed: Departed<'_>) {
         self.unread.extend(departed.entries.drain(..));
         if self.unread.len() >= READ {
-            let is_response = |it: &Entry| u64::from(matches!(it.content, Content::Response(_)));
-            let all = self.unread.iter();
-            let read = all.fold(0, |read, it| read ^ it.charge() ^ is_response(it));
-            std::hint::black_box(read);
+            touch(&self.unread);
             self.read.clear();
             std::mem::swap(&mut self.read, &mut self.unread);
         }

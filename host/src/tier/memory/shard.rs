@@ -18,7 +18,7 @@ use super::budget::{Budget, Hold};
 use super::events::{EventLog, Recording, Wake};
 use super::residents::{Resident, Residents};
 use super::tags::TagIndex;
-use crate::entry::{Entry, KeyView};
+use crate::entry::{Content, Entry, KeyView};
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sites::Sites;
@@ -168,11 +168,14 @@ impl Drop for Departed<'_> {
     }
 }
 
-/// Reads what dropping these is going to read. They are those used the longest time ago, and
-/// memory answers several that ask at once almost as soon as one.
-fn touch(entries: &[Arc<Entry>]) {
+/// Reads what dropping these, or making others in their place, is going to read. They are those used
+/// the longest time ago, and memory answers several that ask at once almost as soon as one.
+pub(super) fn touch(entries: &[Arc<Entry>]) {
     if entries.len() > 1 {
-        let read = entries.iter().fold(0, |read, it| read ^ it.charge());
+        let is_response = |it: &Entry| u64::from(matches!(it.content, Content::Response(_)));
+        let read = entries
+            .iter()
+            .fold(0, |read, it| read ^ it.charge() ^ is_response(it));
         std::hint::black_box(read);
     }
 }
@@ -244,7 +247,7 @@ impl Locked<'_> {
         state.residents.entry(slot)
     }
 
-    /// Reads what a lookup of a key with this hash would, to have it at hand.
+    /// Reads what a lookup of a key with this hash may read, to have it at hand.
     #[inline]
     pub(super) fn touch(&self, hash: u64) -> usize {
         let slot = self.state.residents.find(hash);
