@@ -187,6 +187,32 @@ fn no_source_has_a_second_name_for_the_root() {
     }
 }
 
+/// Workspaces beside the main one have lock files that nothing in the main one reads. One that lacks a
+/// dependency of the host is refused by `--locked`.
+#[test]
+fn lock_files_know_the_dependencies_of_the_host() {
+    let manifest = fs::read_to_string(root().join("host/Cargo.toml")).unwrap();
+    let (_, rest) = manifest.split_once("\n[dependencies]\n").unwrap();
+    let (own, _) = rest.split_once("\n[").unwrap();
+    for lock in [
+        "Cargo.lock",
+        "tests/fuzz/Cargo.lock",
+        "tests/peers/Cargo.lock",
+    ] {
+        let text = fs::read_to_string(root().join(lock)).unwrap();
+        let (_, rest) = text.split_once("\nname = \"larder\"\n").unwrap();
+        let (host, _) = rest.split_once("\n]\n").unwrap();
+        let known: BTreeSet<&str> = host
+            .lines()
+            .filter_map(|line| line.strip_prefix(" \"")?.split([' ', '"']).next())
+            .collect();
+        for dependency in own.lines().filter_map(|line| line.split('.').next()) {
+            let is_known = dependency.is_empty() || known.contains(dependency);
+            assert!(is_known, "{lock} lacks {dependency}: run cargo there");
+        }
+    }
+}
+
 #[test]
 fn names_are_read_off_the_code() {
     let source = "use crate::tier::x; // crate::no\nlet y = crate::entry::Z; $crate::w; crate::Top";
