@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, StatusCode};
 use siphasher::sip::SipHasher13;
+use smallvec::SmallVec;
 
 pub use body::StoredBody;
 pub use kept::{Kept, Unreadable};
@@ -96,17 +97,26 @@ impl KeyView<'_> {
     pub fn to_key(self) -> CacheKey {
         CacheKey {
             hash: self.hash,
-            bytes: self.bytes.into(),
+            bytes: SmallVec::from_slice(self.bytes),
         }
     }
 }
+
+/// Bytes of a key that lie beside its hash: with the counts of the `Arc` of an entry two cache lines.
+/// Most keys are no longer, so comparing one reads no memory that depends on other memory.
+const KEY_BESIDE: usize = 96;
 
 /// An owned cache key and its hash.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CacheKey {
     hash: u64,
-    bytes: Box<[u8]>,
+    bytes: SmallVec<[u8; KEY_BESIDE]>,
 }
+
+const _: () = assert!(
+    size_of::<CacheKey>() + 2 * size_of::<usize>() == 128,
+    "a key and two counts in three cache lines"
+);
 
 impl CacheKey {
     /// The key, borrowed.
@@ -117,11 +127,17 @@ impl CacheKey {
         }
     }
 
+    /// Whether its hash is this one.
+    #[inline]
+    pub fn has_hash(&self, hash: u64) -> bool {
+        self.hash == hash
+    }
+
     /// Whether it is the key of these bytes.
     #[inline]
     pub fn is(&self, bytes: &[u8]) -> bool {
         // No bytes lie nowhere, and to compare nothing there takes some CPUs longer than anything.
-        self.bytes.len() == bytes.len() && (bytes.is_empty() || *self.bytes == *bytes)
+        self.bytes.len() == bytes.len() && (bytes.is_empty() || self.bytes.as_slice() == bytes)
     }
 }
 
@@ -392,7 +408,7 @@ impl Entry {
     pub fn bookkeeping(key_bytes: u64) -> u64 {
         Self::FIXED
             .saturating_add(Self::TAG)
-            .saturating_add(key_bytes)
+            .saturating_add(key_charge(key_bytes))
     }
 
     /// This entry, stale from `now` on: its windows for use while stale begin then, and its
@@ -526,7 +542,7 @@ impl Entry {
     fn measure(&self) -> u64 {
         let tags = bytes_count(self.tags.len()).saturating_mul(Self::TAG);
         let targeted = self.targeted().map_or(0, fields_charge);
-        let fixed = Self::FIXED + bytes_len(&self.key.bytes) + tags;
+        let fixed = Self::FIXED + key_charge(bytes_len(&self.key.bytes)) + tags;
         fixed
             + targeted
             + match &self.content {
@@ -541,6 +557,15 @@ impl Entry {
                     bytes_count(names).saturating_mul(64)
                 }
             }
+    }
+}
+
+/// Bytes that a key costs beyond those that lie in the entry.
+fn key_charge(bytes: u64) -> u64 {
+    if usize::try_from(bytes).is_ok_and(|bytes| bytes <= KEY_BESIDE) {
+        0
+    } else {
+        bytes
     }
 }
 

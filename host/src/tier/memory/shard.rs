@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 
 use super::budget::{Budget, Hold};
 use super::events::{EventLog, Recording, Wake};
-use super::residents::{Resident, Residents};
+use super::residents::{Resident, Residents, Use};
 use super::tags::TagIndex;
 use crate::entry::{Content, Entry, KeyView};
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -227,32 +227,31 @@ impl Locked<'_> {
     pub(super) fn lookup(&mut self, key: KeyView<'_>) -> Option<&Arc<Entry>> {
         let state = &mut *self.state;
         let gauges = &self.shard.gauges;
-        let Some((slot, _)) = state.residents.lookup(key) else {
+        let by = if state.events.recording() == Recording::On {
+            // Other residents are not touched for an order that nobody asks for.
+            Use::Mark
+        } else {
+            state.accesses = state.accesses.wrapping_add(1);
+            Use::Access(state.accesses)
+        };
+        let Some((slot, entry)) = state.residents.hit(key, by) else {
             add(&gauges.misses, 1);
             return None;
         };
-        if state.events.recording() == Recording::On {
-            // Other residents are not touched for an order that nobody asks for.
-            state.residents.mark(slot);
-        } else {
-            state.accesses = state.accesses.wrapping_add(1);
-            state.residents.access(slot, state.accesses);
-        }
         add(&gauges.hits, 1);
         match state.events.hit(slot) {
             Ok(Wake::No) => {}
             Ok(Wake::Yes) => self.wake = Wake::Yes,
             Err(_) => add(&gauges.lost_events, 1),
         }
-        state.residents.entry(slot)
+        Some(entry)
     }
 
     /// Reads what a lookup of a key with this hash may read, to have it at hand.
     #[inline]
     pub(super) fn touch(&self, hash: u64) -> usize {
-        let slot = self.state.residents.find(hash);
-        let entry = slot.and_then(|slot| self.state.residents.entry(slot));
-        let first = entry.and_then(|it| it.key.view().bytes.first());
+        let found = self.state.residents.find(hash);
+        let first = found.and_then(|(_, it)| it.key.view().bytes.first());
         first.map_or(0, |byte| usize::from(*byte))
     }
 
@@ -263,7 +262,7 @@ impl Locked<'_> {
 
     /// The slot of the resident with this hash.
     pub(super) fn slot_of(&self, hash: u64) -> Option<u32> {
-        self.state.residents.find(hash)
+        self.state.residents.find(hash).map(|(slot, _)| slot)
     }
 
     /// The budget, in bytes and entries, that an entry has which replaces the one in `old`.
@@ -290,7 +289,11 @@ impl Locked<'_> {
         let state = &mut *self.state;
         let hash = entry.key.view().hash;
         let charge = entry.charge();
-        debug_assert_eq!(old, state.residents.find(hash), "another is replaced");
+        debug_assert_eq!(
+            old,
+            state.residents.find(hash).map(|(slot, _)| slot),
+            "another is replaced"
+        );
         let Some(slot) = old.or(state.residents.vacancy()) else {
             debug_assert!(false, "an insert without a slot");
             return;
@@ -338,7 +341,7 @@ impl Locked<'_> {
 
     /// Removes whatever has this hash.
     pub(super) fn take(&mut self, hash: u64, departed: &mut Departed<'_>) {
-        if let Some(slot) = self.state.residents.find(hash) {
+        if let Some(slot) = self.slot_of(hash) {
             self.depart(slot, Tell::Order, departed);
         }
     }
@@ -364,12 +367,7 @@ impl Locked<'_> {
     /// Reads what [`Self::evict_named`] is going to read of these slots. Memory answers several that
     /// ask at once almost as soon as one, and the lock is held the shorter.
     pub(super) fn touch_slots(&self, slots: &[u32]) {
-        let residents = &self.state.residents;
-        let read = slots.iter().fold(0, |read, slot| {
-            let charge = residents.at(*slot).map_or(0, |it| it.charge);
-            read ^ charge ^ u64::from(residents.entry(*slot).is_some())
-        });
-        std::hint::black_box(read);
+        self.state.residents.touch(slots);
     }
 
     /// Evicts the resident that an order named by its slot, unless the slot changed hands after

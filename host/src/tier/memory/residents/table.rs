@@ -1,88 +1,100 @@
-//! Where a resident is: from a hash to a slot, by one cache line.
+//! Where a resident is: from a hash to a slot, and to what is looked for, by two cache lines.
 //!
-//! A bucket is a cache line of seven pointers, and of how many that belong to it, or to one before
-//! it, had to go further. A lookup reads the line that its hash names and goes on to the next only
-//! if something went on there, so that what is not there is known by one line, too. Taking a
-//! pointer out takes back what it left on its way: there are no tombstones, and no table that has
-//! to be made again because of them.
+//! A bucket is a pair of cache lines with seven places, and how many of those that belong to it, or
+//! to one before it, had to go further. A lookup reads the marks of the bucket that its hash names
+//! and goes on to the next only if something went on there, so that what is not there is known by
+//! one line. The first line has the marks, and most of what they stand for, too: nothing that is
+//! read before what is looked for depends on another line. Taking something out takes back what it
+//! left on its way: there are no tombstones, and no table that has to be made again because of them.
 //!
-//! Doubling splits each bucket into two, one half a table apart. All is read and written in order.
+//! Buckets are in the order of the hashes, however many there are, so a table that grows is read and
+//! written in order.
 
 use super::NONE;
 
-/// Pointers of a bucket.
-const POINTERS: usize = 7;
-/// A bit for each of them.
-const ALL: u32 = (1 << POINTERS) - 1;
+/// Places of a bucket.
+const PLACES: usize = 7;
 
-/// How a hash leads to a slot. A part of the hash is kept beside the slot, so that neither a probe
-/// that fails nor a table that grows reads any resident.
-#[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-struct Bucket {
-    /// Of each pointer, and one that is nobody's.
-    marks: [u32; POINTERS + 1],
-    slots: [u32; POINTERS],
-    /// Pointers that went past this bucket, as it was full.
+/// How a hash leads to a slot, and to what is looked for. A part of the hash is kept beside it, so
+/// that neither a probe that fails nor a table that grows reads any resident.
+#[derive(Debug)]
+#[repr(C, align(128))]
+struct Bucket<T> {
+    marks: [u32; PLACES],
+    /// How many went past this bucket, as it was full.
     passed: u32,
+    values: [Option<T>; PLACES],
+    slots: [u32; PLACES],
 }
 
-const _: () = assert!(size_of::<Bucket>() == 64, "a bucket in two cache lines");
+const _: () = assert!(
+    size_of::<Bucket<Box<u8>>>() == 128,
+    "a bucket in three cache lines"
+);
 
-impl Bucket {
+impl<T> Bucket<T> {
     const EMPTY: Self = Self {
-        marks: [0; POINTERS + 1],
-        slots: [NONE; POINTERS],
+        marks: [0; PLACES],
         passed: 0,
+        values: [const { None }; PLACES],
+        slots: [NONE; PLACES],
     };
 
-    /// A bit for each pointer with this mark, and perhaps for some that lead nowhere.
+    /// The positions with this mark, and perhaps of some where nothing is.
     #[inline]
-    fn alike(&self, mark: u32) -> u32 {
-        alike(&self.marks, mark) & ALL
+    fn alike(&self, mark: u32) -> impl Iterator<Item = usize> {
+        let mut alike = alike(&self.marks, mark);
+        std::iter::from_fn(move || {
+            let first = usize::try_from(alike.trailing_zeros()).ok()?;
+            alike &= alike.wrapping_sub(1);
+            (first < PLACES).then_some(first)
+        })
     }
 
-    /// The position of the first pointer to `slot`.
+    /// The position of `slot`; of [`NONE`], the first that is free.
     #[inline]
     fn position(&self, slot: u32) -> Option<usize> {
-        let alike = alike(&self.slots, slot);
-        let first = usize::try_from(alike.trailing_zeros()).ok()?;
-        (first < POINTERS).then_some(first)
+        let first = usize::try_from(alike(&self.slots, slot).trailing_zeros()).ok()?;
+        (first < PLACES).then_some(first)
     }
 
-    /// Writes a pointer at `position`.
-    fn set(&mut self, position: usize, mark: u32, slot: u32) {
-        if let (Some(old_mark), Some(old_slot)) =
-            (self.marks.get_mut(position), self.slots.get_mut(position))
-        {
-            (*old_mark, *old_slot) = (mark, slot);
+    /// Has `value` at `position`, and answers what was there.
+    fn set(&mut self, position: usize, mark: u32, slot: u32, value: Option<T>) -> Option<T> {
+        *self.marks.get_mut(position)? = mark;
+        *self.slots.get_mut(position)? = slot;
+        std::mem::replace(self.values.get_mut(position)?, value)
+    }
+}
+
+/// See the module's documentation. Slots differ.
+#[derive(Debug)]
+pub(super) struct Table<T> {
+    buckets: Vec<Bucket<T>>,
+    len: usize,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self {
+            buckets: Vec::new(),
+            len: 0,
         }
     }
 }
 
-/// See the module's documentation. No two pointers lead to one slot.
-#[derive(Debug, Default)]
-pub(super) struct Table {
-    /// None, or a power of two of them.
-    buckets: Vec<Bucket>,
-    len: usize,
-}
-
-impl Table {
-    /// The slot that `is_it` knows for its own, of those with the mark of `hash`.
+impl<T> Table<T> {
+    /// What `is_it` knows for its own, of that with the mark of `hash`, and its slot.
     #[inline]
-    pub(super) fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+    pub(super) fn find(&self, hash: u64, is_it: impl Fn(&T) -> bool) -> Option<(u32, &T)> {
         let mark = mark(hash);
         for at in self.way(mark) {
             let bucket = self.buckets.get(at)?;
-            let mut alike = bucket.alike(mark);
-            while alike != 0 {
-                let position = usize::try_from(alike.trailing_zeros()).unwrap_or(POINTERS);
-                let slot = bucket.slots.get(position).copied().unwrap_or(NONE);
-                if is_it(slot) {
-                    return Some(slot);
+            for position in bucket.alike(mark) {
+                if let Some(Some(value)) = bucket.values.get(position)
+                    && is_it(value)
+                {
+                    return Some((*bucket.slots.get(position)?, value));
                 }
-                alike &= alike.wrapping_sub(1);
             }
             if bucket.passed == 0 {
                 return None;
@@ -91,53 +103,73 @@ impl Table {
         None
     }
 
-    /// Adds a pointer to `slot`, which none leads to yet.
-    pub(super) fn insert(&mut self, hash: u64, slot: u32) {
-        // Six of seven: hardly a lookup in ten reads a second line then.
-        if self.len >= self.buckets.len().saturating_mul(POINTERS - 1) {
-            self.double();
+    /// What is in `slot`, of this hash.
+    pub(super) fn get(&self, hash: u64, slot: u32) -> Option<&T> {
+        let (at, position) = self.place(hash, slot)?;
+        self.buckets.get(at)?.values.get(position)?.as_ref()
+    }
+
+    /// The same, to put another of its hash in its place.
+    pub(super) fn get_mut(&mut self, hash: u64, slot: u32) -> Option<&mut T> {
+        let (at, position) = self.place(hash, slot)?;
+        self.buckets.get_mut(at)?.values.get_mut(position)?.as_mut()
+    }
+
+    /// Adds what is in `slot`, which nothing was in.
+    pub(super) fn insert(&mut self, hash: u64, slot: u32, value: T) {
+        // Six of seven: hardly a lookup in ten goes on to a second bucket then.
+        if self.len >= self.buckets.len().saturating_mul(PLACES - 1) {
+            self.grow();
         }
-        self.add(mark(hash), slot);
+        self.add(mark(hash), slot, value);
         self.len = self.len.saturating_add(1);
     }
 
-    /// Takes out the pointer to `slot`, of a resident with this hash.
-    pub(super) fn remove(&mut self, hash: u64, slot: u32) {
-        let way = self.way(mark(hash));
-        let found = way.clone().enumerate().find_map(|(passed, at)| {
-            let position = self.buckets.get(at)?.position(slot)?;
-            Some((passed, at, position))
-        });
-        let Some((passed, at, position)) = found else {
-            debug_assert!(false, "nothing leads to slot {slot}");
-            return;
-        };
-        for passed in way.take(passed) {
+    /// Takes out what is in `slot`, of this hash.
+    pub(super) fn remove(&mut self, hash: u64, slot: u32) -> Option<T> {
+        let place = self.place(hash, slot);
+        debug_assert!(place.is_some(), "nothing is in slot {slot}");
+        let (at, position) = place?;
+        for passed in self.way(mark(hash)).take_while(|passed| *passed != at) {
             if let Some(bucket) = self.buckets.get_mut(passed) {
                 bucket.passed = bucket.passed.saturating_sub(1);
             }
         }
-        if let Some(bucket) = self.buckets.get_mut(at) {
-            bucket.set(position, 0, NONE);
-        }
         self.len = self.len.saturating_sub(1);
+        self.buckets.get_mut(at)?.set(position, 0, NONE, None)
     }
 
-    /// The buckets that a pointer with this mark may be in, the one it belongs to first.
+    /// Reads what it takes to take out something of this hash.
     #[inline]
-    fn way(&self, mark: u32) -> impl Iterator<Item = usize> + Clone + use<> {
-        let last = self.buckets.len().wrapping_sub(1);
-        let home = usize::try_from(mark).unwrap_or_default();
-        (0..self.buckets.len()).map(move |further| home.wrapping_add(further) & last)
+    pub(super) fn touch(&self, hash: u64) -> u32 {
+        let home = self.way(mark(hash)).next();
+        let bucket = home.and_then(|at| self.buckets.get(at));
+        bucket.map_or(0, |it| it.passed)
     }
 
-    fn add(&mut self, mark: u32, slot: u32) {
+    /// The bucket and position of what is in `slot`, of this hash.
+    fn place(&self, hash: u64, slot: u32) -> Option<(usize, usize)> {
+        let mut way = self.way(mark(hash));
+        way.find_map(|at| Some((at, self.buckets.get(at)?.position(slot)?)))
+    }
+
+    /// The buckets that something with this mark may be in, the one it belongs to first.
+    #[inline]
+    fn way(&self, mark: u32) -> impl Iterator<Item = usize> + use<T> {
+        let count = self.buckets.len();
+        // Buckets share the marks evenly, in order.
+        let home = u64::try_from(count).map_or(0, |count| (u64::from(mark) * count) >> 32);
+        let home = usize::try_from(home).unwrap_or_default();
+        (home..count).chain(0..home)
+    }
+
+    fn add(&mut self, mark: u32, slot: u32, value: T) {
         for at in self.way(mark) {
             let Some(bucket) = self.buckets.get_mut(at) else {
                 break;
             };
             if let Some(free) = bucket.position(NONE) {
-                bucket.set(free, mark, slot);
+                bucket.set(free, mark, slot, Some(value));
                 return;
             }
             bucket.passed = bucket.passed.saturating_add(1);
@@ -145,30 +177,41 @@ impl Table {
         debug_assert!(false, "no room for slot {slot}");
     }
 
-    fn double(&mut self) {
-        let count = self.buckets.len().saturating_mul(2).max(1);
-        let old = std::mem::replace(&mut self.buckets, vec![Bucket::EMPTY; count]);
-        for bucket in old {
-            for (mark, slot) in bucket.marks.into_iter().zip(bucket.slots) {
-                if slot != NONE {
-                    self.add(mark, slot);
+    /// Makes it half as large again: less of it is empty than if it doubled.
+    fn grow(&mut self) {
+        let count = self.buckets.len();
+        let count = count.saturating_add(count / 2).saturating_add(1);
+        let mut grown = Vec::with_capacity(count);
+        grown.resize_with(count, || Bucket::EMPTY);
+        for bucket in std::mem::replace(&mut self.buckets, grown) {
+            let there = bucket.marks.into_iter().zip(bucket.slots);
+            for ((mark, slot), value) in there.zip(bucket.values) {
+                if let Some(value) = value {
+                    self.add(mark, slot, value);
                 }
             }
         }
     }
 
-    /// Pointers, after checking that each is found, and that nothing is said to have passed a
-    /// bucket but what did.
+    /// How many there are, after checking that each is found, and that nothing is said to have
+    /// passed a bucket but what did.
     #[cfg(test)]
     pub(super) fn checked(&self) -> usize {
         let mut passed = vec![0; self.buckets.len()];
         let mut len = 0;
         for (at, bucket) in self.buckets.iter().enumerate() {
-            for (mark, slot) in bucket.marks.into_iter().zip(bucket.slots) {
-                if slot != NONE {
+            for (position, slot) in bucket.slots.into_iter().enumerate() {
+                let value = bucket.values[position].as_ref();
+                assert_eq!(value.is_some(), slot != NONE);
+                if let Some(value) = value {
                     len += 1;
-                    assert_eq!(self.find(mark.into(), |it| it == slot), Some(slot));
-                    for before in self.way(mark).take_while(|before| *before != at) {
+                    let hash = bucket.marks[position].into();
+                    let found = self.find(hash, |it| std::ptr::eq(it, value));
+                    assert_eq!(found.map(|(slot, _)| slot), Some(slot));
+                    let found = self.get(hash, slot);
+                    assert!(found.is_some_and(|it| std::ptr::eq(it, value)));
+                    let way = self.way(bucket.marks[position]);
+                    for before in way.take_while(|before| *before != at) {
                         passed[before] += 1;
                     }
                 }
@@ -204,31 +247,34 @@ mod tests {
     proptest! {
         #[test]
         fn what_was_put_is_found_until_it_is_taken_out(
-            // Few low bits, so that buckets overflow; some hashes that differ beyond their marks.
+            // Few marks close together, so that buckets overflow, also at the end of the table; some
+            // hashes that differ beyond their marks.
             steps in prop::collection::vec((0_u64..40, 0_u64..3, any::<bool>()), 0..400),
         ) {
             let mut table = Table::default();
             let mut there: Vec<(u64, u32)> = Vec::new();
             for (slot, (low, high, puts)) in (0..).zip(steps) {
-                let hash = low << 3 | high << 32;
+                let hash = (0xffff_fff8 - (low << 26)) & 0xffff_ffff | high << 32;
                 match there.iter().position(|(it, _)| *it == hash) {
                     Some(at) if !puts => {
                         let (hash, slot) = there.swap_remove(at);
-                        table.remove(hash, slot);
+                        prop_assert_eq!(table.remove(hash, slot), Some(hash));
                     }
                     None if puts => {
                         there.push((hash, slot));
-                        table.insert(hash, slot);
+                        table.insert(hash, slot, hash);
                     }
                     _ => {}
                 }
                 prop_assert_eq!(table.checked(), there.len());
                 for (hash, slot) in &there {
-                    prop_assert_eq!(table.find(*hash, |it| it == *slot), Some(*slot));
+                    let found = table.find(*hash, |it| it == hash);
+                    prop_assert_eq!(found, Some((*slot, hash)));
+                    prop_assert_eq!(table.get(*hash, *slot), Some(hash));
+                    prop_assert_eq!(table.get_mut(*hash, *slot).copied(), Some(*hash));
                 }
-                let absent = 3 << 32 | low << 3;
-                let is_it = |slot: u32| there.contains(&(absent, slot));
-                prop_assert_eq!(table.find(absent, is_it), None);
+                let absent = hash & 0xffff_ffff | 3 << 32;
+                prop_assert_eq!(table.find(absent, |it| *it == absent), None);
             }
         }
     }
@@ -236,20 +282,23 @@ mod tests {
     #[test]
     fn an_empty_table_has_nothing() {
         let mut table = Table::default();
-        assert_eq!(table.find(7, |_| true), None);
-        table.insert(7, 0);
+        assert_eq!((table.find(7, |()| true), table.get(7, 0)), (None, None));
+        table.insert(7, 0, ());
         table.remove(7, 0);
-        assert_eq!((table.checked(), table.find(7, |it| it == 0)), (0, None));
+        assert_eq!((table.checked(), table.find(7, |()| true)), (0, None));
     }
 
     #[test]
-    fn few_lookups_read_a_second_line() {
+    fn few_lookups_read_a_second_bucket() {
         let mut table = Table::default();
         let hash = |slot: u32| u64::from(slot).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
-        // The fullest that a table of 1,024 buckets gets.
-        (0..6 * 1_024).for_each(|slot| table.insert(hash(slot), slot));
-        assert_eq!(table.buckets.len(), 1_024);
+        let mut slots = 0..;
+        // As full as such a table gets.
+        while table.buckets.len() < 1_000 || table.len < table.buckets.len() * 6 {
+            let slot = slots.next().unwrap();
+            table.insert(hash(slot), slot, ());
+        }
         let passed: u32 = table.buckets.iter().map(|it| it.passed).sum();
-        assert!(passed < 6 * 1_024 / 5, "{passed} steps further");
+        assert!(passed < slots.start / 5, "{passed} steps further");
     }
 }

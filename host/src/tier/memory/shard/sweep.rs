@@ -304,7 +304,7 @@ impl Locked<'_> {
 
     #[cold]
     fn owed(&self, hash: u64) -> Option<Manner> {
-        self.state.due(self.state.residents.find(hash)?)
+        self.state.due(self.slot_of(hash)?)
     }
 
     /// Carries the sweeps out on the entry with this hash.
@@ -312,7 +312,7 @@ impl Locked<'_> {
         match self.owed(hash) {
             Some(Manner::Remove) => self.take(hash, departed),
             Some(Manner::Soften(since)) => {
-                if let Some(slot) = self.state.residents.find(hash)
+                if let Some(slot) = self.slot_of(hash)
                     && let Some(entry) = self.state.residents.entry_mut(slot)
                     && let Some(stale) = entry.softened(since)
                 {
