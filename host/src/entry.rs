@@ -127,6 +127,13 @@ impl CacheKey {
         }
     }
 
+    /// Becomes [an owned copy](KeyView::to_key) of `key`.
+    fn become_key(&mut self, key: KeyView<'_>) {
+        self.hash = key.hash;
+        self.bytes.clear();
+        self.bytes.extend_from_slice(key.bytes);
+    }
+
     /// Whether its hash is this one.
     #[inline]
     pub fn has_hash(&self, hash: u64) -> bool {
@@ -386,7 +393,7 @@ impl Entry {
 
     /// Becomes what [`Entry::weighing`] would make.
     #[inline]
-    pub fn reweigh(&mut self, key: CacheKey, site: SiteId, content: Content, charge: u64) {
+    pub fn reweigh(&mut self, key: KeyView<'_>, site: SiteId, content: Content, charge: u64) {
         let Self {
             key: own_key,
             charge: own_charge,
@@ -397,7 +404,8 @@ impl Entry {
             targeted,
             content: own_content,
         } = self;
-        (*own_key, *own_site, *own_charge) = (key, site, charge);
+        own_key.become_key(key);
+        (*own_site, *own_charge) = (site, charge);
         (*serial, *tags) = (next_serial(), Box::default());
         (*demanded, *targeted) = (Demanded::default(), None);
         *own_content = content;

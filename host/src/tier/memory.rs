@@ -279,18 +279,25 @@ impl Inner {
         &self.shards[index]
     }
 
+    /// Inlined, so that the guard is not handed over through memory.
+    #[inline]
     fn lock(&self, index: usize) -> Locked<'_> {
-        self.shard(index).lock(&self.budget, || {
-            self.counters.shard_resets.increment();
-            let domain = &self.name;
-            tracing::error!(
-                domain,
-                shard = index,
-                "a panic left the shard half changed: emptied"
-            );
-        })
+        self.shard(index)
+            .lock(&self.budget, || self.note_reset(index))
     }
 
+    #[cold]
+    fn note_reset(&self, index: usize) {
+        self.counters.shard_resets.increment();
+        let domain = &self.name;
+        tracing::error!(
+            domain,
+            shard = index,
+            "a panic left the shard half changed: emptied"
+        );
+    }
+
+    #[inline]
     fn unlock(&self, shard: Locked<'_>) {
         if shard.unlock() == Wake::Yes {
             self.signals.wake();

@@ -123,7 +123,7 @@ impl Lockstep {
     /// older one, and evicts what must leave for it.
     pub fn put(&mut self, key: KeyView<'_>, content: Content, charge: u64) -> Put {
         let remains = &mut self.worker.remains;
-        let entry = remains.weighing(key.to_key(), SiteId(0), content, charge);
+        let entry = remains.weighing(key, SiteId(0), content, charge);
         let put = self.domain.put(&entry, None, &|| true);
         drop(entry);
         self.catch_up();

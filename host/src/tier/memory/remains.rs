@@ -6,7 +6,7 @@
 //! that ask at once almost as soon as one.
 
 use super::shard::{Departed, touch};
-use crate::entry::{CacheKey, Content, Entry, SiteId};
+use crate::entry::{Content, Entry, KeyView, SiteId};
 use crate::sync::Arc;
 
 /// Entries that are read together.
@@ -35,7 +35,7 @@ impl Remains {
     /// An entry as [`Entry::weighing`] makes it.
     pub(super) fn weighing(
         &mut self,
-        key: CacheKey,
+        key: KeyView<'_>,
         site: SiteId,
         content: Content,
         charge: u64,
@@ -46,19 +46,20 @@ impl Remains {
             there.reweigh(key, site, content, charge);
             return entry;
         }
-        Arc::new(Entry::weighing(key, site, content, charge))
+        Arc::new(Entry::weighing(key.to_key(), site, content, charge))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::{KeyHasher, Nominations};
+    use crate::entry::{CacheKey, KeyHasher, Nominations};
     use crate::tier::memory::budget::Budget;
 
     fn parts(key: u64) -> (CacheKey, SiteId, Content, u64) {
         let content = Content::Nominations(Nominations::default());
-        let bytes = key.to_le_bytes();
+        // Some lie in the entry, some beside it.
+        let bytes = key.to_le_bytes().repeat(usize::try_from(key % 20).unwrap());
         let key_of = KeyHasher::default().key(&bytes).to_key();
         (key_of, SiteId(key), content, key)
     }
@@ -69,7 +70,7 @@ mod tests {
         let mut remains = Remains::default();
         let make = |remains: &mut Remains, at| {
             let (key, site, content, charge) = parts(at);
-            let entry = remains.weighing(key.clone(), site, content, charge);
+            let entry = remains.weighing(key.view(), site, content, charge);
             assert_eq!((entry.site, entry.charge()), (site, charge));
             assert_eq!((&entry.key, entry.tags.len()), (&key, 0));
             entry

@@ -173,9 +173,9 @@ impl Drop for Departed<'_> {
 pub(super) fn touch(entries: &[Arc<Entry>]) {
     if entries.len() > 1 {
         let is_response = |it: &Entry| u64::from(matches!(it.content, Content::Response(_)));
-        let read = entries
-            .iter()
-            .fold(0, |read, it| read ^ it.charge() ^ is_response(it));
+        let read = entries.iter().fold(0, |read, it| {
+            read ^ it.key.view().hash ^ it.charge() ^ is_response(it)
+        });
         std::hint::black_box(read);
     }
 }
