@@ -102,9 +102,8 @@ impl KeyView<'_> {
     }
 }
 
-/// Bytes of a key that lie beside its hash: with the counts of the `Arc` of an entry two cache lines.
-/// Most keys are no longer, so comparing one reads no memory that depends on other memory.
-const KEY_BESIDE: usize = 96;
+/// Bytes of a key that lie beside its hash. Longer ones lie elsewhere.
+const KEY_BESIDE: usize = 24;
 
 /// An owned cache key and its hash.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -112,11 +111,6 @@ pub struct CacheKey {
     hash: u64,
     bytes: SmallVec<[u8; KEY_BESIDE]>,
 }
-
-const _: () = assert!(
-    size_of::<CacheKey>() + 2 * size_of::<usize>() == 128,
-    "a key and two counts in three cache lines"
-);
 
 impl CacheKey {
     /// The key, borrowed.
@@ -285,8 +279,8 @@ pub enum Content {
 }
 
 /// One entry of a tier.
-// Laid out as written: with the counts of its `Arc`, a lookup reads the key first, which so lie in
-// one cache line.
+// Laid out as written: the counts of its `Arc`, its key and its charge lie in one cache line, and all
+// that is read and written of an entry without content in two.
 #[repr(C)]
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -311,6 +305,11 @@ pub struct Entry {
 /// milliseconds and one more; zero for never.
 #[derive(Debug, Default)]
 struct Demanded(AtomicU64);
+
+const _: () = assert!(
+    2 * size_of::<usize>() + std::mem::offset_of!(Entry, site) == 64,
+    "a key and a charge in two cache lines"
+);
 
 impl Clone for Demanded {
     fn clone(&self) -> Self {

@@ -173,9 +173,9 @@ impl Drop for Departed<'_> {
 pub(super) fn touch(entries: &[Arc<Entry>]) {
     if entries.len() > 1 {
         let is_response = |it: &Entry| u64::from(matches!(it.content, Content::Response(_)));
-        let read = entries.iter().fold(0, |read, it| {
-            read ^ it.key.view().hash ^ it.charge() ^ is_response(it)
-        });
+        let read = entries
+            .iter()
+            .fold(0, |read, it| read ^ it.charge() ^ is_response(it));
         std::hint::black_box(read);
     }
 }
@@ -247,12 +247,10 @@ impl Locked<'_> {
         Some(entry)
     }
 
-    /// Reads what a lookup of a key with this hash may read, to have it at hand.
+    /// Reads what a lookup of a key with this hash, and a put of what it misses, are going to read.
     #[inline]
-    pub(super) fn touch(&self, hash: u64) -> usize {
-        let found = self.state.residents.find(hash);
-        let first = found.and_then(|(_, it)| it.key.view().bytes.first());
-        first.map_or(0, |byte| usize::from(*byte))
+    pub(super) fn touch(&self, hash: u64) {
+        self.state.residents.touch(hash);
     }
 
     /// Looks without a trace.
@@ -367,7 +365,7 @@ impl Locked<'_> {
     /// Reads what [`Self::evict_named`] is going to read of these slots. Memory answers several that
     /// ask at once almost as soon as one, and the lock is held the shorter.
     pub(super) fn touch_slots(&self, slots: &[u32]) {
-        self.state.residents.touch(slots);
+        self.state.residents.touch_slots(slots);
     }
 
     /// Evicts the resident that an order named by its slot, unless the slot changed hands after

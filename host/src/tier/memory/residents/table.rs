@@ -14,17 +14,21 @@ use super::NONE;
 
 /// Places of a bucket.
 const PLACES: usize = 7;
+/// A bit for each of them.
+const ALL: u32 = (1 << PLACES) - 1;
+/// Numbers that are compared at once: one of each place, and one more.
+const LANES: usize = PLACES + 1;
 
 /// How a hash leads to a slot, and to what is looked for. A part of the hash is kept beside it, so
 /// that neither a probe that fails nor a table that grows reads any resident.
 #[derive(Debug)]
 #[repr(C, align(128))]
 struct Bucket<T> {
-    marks: [u32; PLACES],
-    /// How many went past this bucket, as it was full.
-    passed: u32,
+    /// The mark of each place; in the last lane, how many went past this bucket, as it was full.
+    marks: [u32; LANES],
     values: [Option<T>; PLACES],
-    slots: [u32; PLACES],
+    /// The slot of each place; the last lane is nobody's.
+    slots: [u32; LANES],
 }
 
 const _: () = assert!(
@@ -34,28 +38,33 @@ const _: () = assert!(
 
 impl<T> Bucket<T> {
     const EMPTY: Self = Self {
-        marks: [0; PLACES],
-        passed: 0,
+        marks: [0; LANES],
         values: [const { None }; PLACES],
-        slots: [NONE; PLACES],
+        slots: [NONE; LANES],
     };
 
-    /// The positions with this mark, and perhaps of some where nothing is.
+    /// How many went past this bucket.
     #[inline]
-    fn alike(&self, mark: u32) -> impl Iterator<Item = usize> {
-        let mut alike = alike(&self.marks, mark);
-        std::iter::from_fn(move || {
-            let first = usize::try_from(alike.trailing_zeros()).ok()?;
-            alike &= alike.wrapping_sub(1);
-            (first < PLACES).then_some(first)
-        })
+    fn passed(&self) -> u32 {
+        let [.., passed] = self.marks;
+        passed
+    }
+
+    fn passed_mut(&mut self) -> &mut u32 {
+        let [.., passed] = &mut self.marks;
+        passed
+    }
+
+    /// A bit for each position with this mark, and perhaps for some where nothing is.
+    #[inline]
+    fn alike(&self, mark: u32) -> u32 {
+        alike(&self.marks, mark) & ALL
     }
 
     /// The position of `slot`; of [`NONE`], the first that is free.
     #[inline]
     fn position(&self, slot: u32) -> Option<usize> {
-        let first = usize::try_from(alike(&self.slots, slot).trailing_zeros()).ok()?;
-        (first < PLACES).then_some(first)
+        first(alike(&self.slots, slot) & ALL)
     }
 
     /// Has `value` at `position`, and answers what was there.
@@ -89,14 +98,16 @@ impl<T> Table<T> {
         let mark = mark(hash);
         for at in self.way(mark) {
             let bucket = self.buckets.get(at)?;
-            for position in bucket.alike(mark) {
+            let mut alike = bucket.alike(mark);
+            while let Some(position) = first(alike) {
                 if let Some(Some(value)) = bucket.values.get(position)
                     && is_it(value)
                 {
                     return Some((*bucket.slots.get(position)?, value));
                 }
+                alike &= alike.wrapping_sub(1);
             }
-            if bucket.passed == 0 {
+            if bucket.passed() == 0 {
                 return None;
             }
         }
@@ -132,19 +143,19 @@ impl<T> Table<T> {
         let (at, position) = place?;
         for passed in self.way(mark(hash)).take_while(|passed| *passed != at) {
             if let Some(bucket) = self.buckets.get_mut(passed) {
-                bucket.passed = bucket.passed.saturating_sub(1);
+                let passed = bucket.passed_mut();
+                *passed = passed.saturating_sub(1);
             }
         }
         self.len = self.len.saturating_sub(1);
         self.buckets.get_mut(at)?.set(position, 0, NONE, None)
     }
 
-    /// Reads what it takes to take out something of this hash.
+    /// Reads what it takes to add something of this hash, or to take it out.
     #[inline]
     pub(super) fn touch(&self, hash: u64) -> u32 {
-        let home = self.way(mark(hash)).next();
-        let bucket = home.and_then(|at| self.buckets.get(at));
-        bucket.map_or(0, |it| it.passed)
+        let bucket = self.buckets.get(self.home(mark(hash)));
+        bucket.map_or(0, |it| it.passed() ^ it.slots[0])
     }
 
     /// The bucket and position of what is in `slot`, of this hash.
@@ -153,14 +164,18 @@ impl<T> Table<T> {
         way.find_map(|at| Some((at, self.buckets.get(at)?.position(slot)?)))
     }
 
+    /// The bucket that something with this mark belongs to: they share the marks evenly, in order.
+    #[inline]
+    fn home(&self, mark: u32) -> usize {
+        let count = u64::try_from(self.buckets.len()).unwrap_or_default();
+        usize::try_from((u64::from(mark) * count) >> 32).unwrap_or_default()
+    }
+
     /// The buckets that something with this mark may be in, the one it belongs to first.
     #[inline]
     fn way(&self, mark: u32) -> impl Iterator<Item = usize> + use<T> {
-        let count = self.buckets.len();
-        // Buckets share the marks evenly, in order.
-        let home = u64::try_from(count).map_or(0, |count| (u64::from(mark) * count) >> 32);
-        let home = usize::try_from(home).unwrap_or_default();
-        (home..count).chain(0..home)
+        let (home, count) = (self.home(mark), self.buckets.len());
+        (home..home.wrapping_add(count)).map(move |at| if at < count { at } else { at - count })
     }
 
     fn add(&mut self, mark: u32, slot: u32, value: T) {
@@ -172,7 +187,8 @@ impl<T> Table<T> {
                 bucket.set(free, mark, slot, Some(value));
                 return;
             }
-            bucket.passed = bucket.passed.saturating_add(1);
+            let passed = bucket.passed_mut();
+            *passed = passed.saturating_add(1);
         }
         debug_assert!(false, "no room for slot {slot}");
     }
@@ -185,6 +201,7 @@ impl<T> Table<T> {
         grown.resize_with(count, || Bucket::EMPTY);
         for bucket in std::mem::replace(&mut self.buckets, grown) {
             let there = bucket.marks.into_iter().zip(bucket.slots);
+            // The last lane has no value.
             for ((mark, slot), value) in there.zip(bucket.values) {
                 if let Some(value) = value {
                     self.add(mark, slot, value);
@@ -200,7 +217,7 @@ impl<T> Table<T> {
         let mut passed = vec![0; self.buckets.len()];
         let mut len = 0;
         for (at, bucket) in self.buckets.iter().enumerate() {
-            for (position, slot) in bucket.slots.into_iter().enumerate() {
+            for (position, slot) in bucket.slots.into_iter().take(PLACES).enumerate() {
                 let value = bucket.values[position].as_ref();
                 assert_eq!(value.is_some(), slot != NONE);
                 if let Some(value) = value {
@@ -217,7 +234,7 @@ impl<T> Table<T> {
                 }
             }
         }
-        let said: Vec<u32> = self.buckets.iter().map(|it| it.passed).collect();
+        let said: Vec<u32> = self.buckets.iter().map(Bucket::passed).collect();
         assert_eq!(said, passed);
         assert_eq!(self.len, len);
         len
@@ -231,6 +248,13 @@ fn alike<const N: usize>(all: &[u32; N], it: u32) -> u32 {
         let bit = u32::from(*each == it);
         bits | bit.wrapping_shl(u32::try_from(at).unwrap_or_default())
     })
+}
+
+/// The position of the first bit.
+#[inline]
+fn first(bits: u32) -> Option<usize> {
+    let first = usize::try_from(bits.trailing_zeros()).ok()?;
+    (bits != 0).then_some(first)
 }
 
 /// The part of a hash that is kept.
@@ -298,7 +322,7 @@ mod tests {
             let slot = slots.next().unwrap();
             table.insert(hash(slot), slot, ());
         }
-        let passed: u32 = table.buckets.iter().map(|it| it.passed).sum();
+        let passed: u32 = table.buckets.iter().map(Bucket::passed).sum();
         assert!(passed < slots.start / 5, "{passed} steps further");
     }
 }
