@@ -23,11 +23,11 @@ pub mod keying {
     });
 }
 
-/// `larder:policy/eviction` and `larder:policy/room`.
+/// `larder:policy/eviction`, `larder:policy/room` and `larder:policy/newcomer`.
 pub mod eviction {
     wit_bindgen::generate!({
         path: "../wit/policy",
-        world: "eviction-and-room-policy",
+        world: "eviction-in-few-calls-policy",
         pub_export_macro: true,
         export_macro_name: "export_eviction",
         default_bindings_module: "larder_guest::bindings::eviction",

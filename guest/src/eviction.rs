@@ -261,6 +261,55 @@ pub fn make_room<T: Eviction>(
     })
 }
 
+/// Words of events that are handed over without a list, at most.
+pub const FEW_WORDS: usize = 12;
+/// Slots that are, at most.
+pub const FEW_SLOTS: usize = 4;
+
+thread_local! {
+    /// The latest answer without a list, whole. Its memory is used again.
+    static ANSWER: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Answers `make-room-for-one` of the interface `newcomer`: how many slots are named, and the first
+/// of them.
+///
+/// # Panics
+/// `configure` has not been called: the host's fault, and a trap tells it so.
+#[doc(hidden)]
+pub fn make_room_for_one<T: Eviction>(
+    cell: &'static Cell<T>,
+    unix_ms: u64,
+    (count, words): (u32, &[u64; FEW_WORDS]),
+    need_bytes: u64,
+) -> (u32, [u32; FEW_SLOTS]) {
+    let count = usize::try_from(count).unwrap_or(FEW_WORDS).min(FEW_WORDS);
+    let mut victims = Victims::reusing(ANSWER.take(), need_bytes);
+    cell.with_borrow_mut(|policy| {
+        let policy = policy
+            .as_mut()
+            .expect("configure comes before make-room-for-one");
+        apply(policy, unix_ms, &words[..count]);
+        policy.victims(&mut victims);
+    });
+    let slots = victims.into_slots();
+    let mut few = [0; FEW_SLOTS];
+    for (few, slot) in few.iter_mut().zip(&slots) {
+        *few = *slot;
+    }
+    let count = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+    ANSWER.set(slots);
+    (count, few)
+}
+
+/// Answers `rest` of the interface `newcomer`.
+#[doc(hidden)]
+pub fn rest() -> Vec<u32> {
+    let mut slots = ANSWER.take();
+    slots.drain(..slots.len().min(FEW_SLOTS));
+    slots
+}
+
 fn named<T: Eviction>(policy: &mut T, need_bytes: u64) -> Vec<u32> {
     thread_local! {
         /// Victims of the latest call. It mostly takes as many again, and an answer that has just
@@ -328,6 +377,33 @@ macro_rules! eviction {
                     need: u64,
                 ) -> ::std::vec::Vec<u32> {
                     $crate::eviction::make_room(&POLICY, now, &events, need)
+                }
+            }
+
+            impl generated::exports::larder::policy::newcomer::Guest for Component {
+                fn make_room_for_one(
+                    now: u64,
+                    events: generated::exports::larder::policy::newcomer::FewWords,
+                    need: u64,
+                ) -> generated::exports::larder::policy::newcomer::FewSlots {
+                    let e = events;
+                    let words = [
+                        e.w1, e.w2, e.w3, e.w4, e.w5, e.w6, e.w7, e.w8, e.w9, e.w10, e.w11, e.w12,
+                    ];
+                    let told = (e.count, &words);
+                    let (count, [s1, s2, s3, s4]) =
+                        $crate::eviction::make_room_for_one(&POLICY, now, told, need);
+                    generated::exports::larder::policy::newcomer::FewSlots {
+                        count,
+                        s1,
+                        s2,
+                        s3,
+                        s4,
+                    }
+                }
+
+                fn rest() -> ::std::vec::Vec<u32> {
+                    $crate::eviction::rest()
                 }
             }
 

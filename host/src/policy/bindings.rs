@@ -10,4 +10,4 @@ wasmtime::component::bindgen!({
     ownership: Borrowing { duplicate_if_necessary: true },
 });
 
-pub use exports::larder::policy::{eviction, freshness, keying, reinsertion, room};
+pub use exports::larder::policy::{eviction, freshness, keying, newcomer, reinsertion, room};

@@ -3,8 +3,8 @@
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Engine, Store};
 
-use super::bindings::{eviction, freshness, keying, reinsertion, room};
-use super::hook::{Hook, REINSERTION, ROOM};
+use super::bindings::{eviction, freshness, keying, newcomer, reinsertion, room};
+use super::hook::{Hook, NEWCOMER, REINSERTION, ROOM};
 use super::sandbox::{Fault, Limits, Sandbox, State};
 
 /// A compiled component with its hooks looked up. Function types are checked when a hook is first
@@ -16,6 +16,7 @@ pub struct Policy {
     eviction: Option<eviction::GuestIndices>,
     reinsertion: Option<reinsertion::GuestIndices>,
     room: Option<room::GuestIndices>,
+    newcomer: Option<newcomer::GuestIndices>,
 }
 
 /// The functions of an eviction instance.
@@ -24,6 +25,8 @@ pub struct Evictor {
     pub eviction: eviction::Guest,
     /// Those that tell and ask at once, if it has them.
     pub room: Option<room::Guest>,
+    /// Those that do so without lists, if it has them.
+    pub newcomer: Option<newcomer::Guest>,
 }
 
 impl std::fmt::Debug for Policy {
@@ -59,6 +62,10 @@ impl Policy {
             room: component
                 .get_export_index(None, ROOM)
                 .map(|_| room::GuestIndices::new(&pre))
+                .transpose()?,
+            newcomer: component
+                .get_export_index(None, NEWCOMER)
+                .map(|_| newcomer::GuestIndices::new(&pre))
                 .transpose()?,
             pre,
         })
@@ -122,9 +129,12 @@ impl Policy {
     pub fn eviction(&self, limits: Limits) -> Result<(Sandbox, Evictor), Fault> {
         self.load(limits, self.eviction.as_ref(), |hook, store, at| {
             let room = self.room.as_ref().map(|room| room.load(&mut *store, at));
+            let newcomer = self.newcomer.as_ref();
+            let newcomer = newcomer.map(|newcomer| newcomer.load(&mut *store, at));
             Ok(Evictor {
                 eviction: hook.load(store, at)?,
                 room: room.transpose()?,
+                newcomer: newcomer.transpose()?,
             })
         })
     }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::activation::{Activation, HookSlot};
+use super::bindings::newcomer::{FewSlots, FewWords};
 use super::component::Evictor;
 use super::sandbox::{Fault, Limits, Sandbox};
 use crate::clock;
@@ -154,6 +155,44 @@ fn failed(slot: &HookSlot, activation: &Activation, fault: &Fault) -> OrderFault
     OrderFault(fault.to_string())
 }
 
+/// These words without a list, if they are few.
+fn few_words(words: &[u64]) -> Option<FewWords> {
+    let mut few = [0; 12];
+    few.get_mut(..words.len())?.copy_from_slice(words);
+    let [w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12] = few;
+    Some(FewWords {
+        count: u32::try_from(words.len()).ok()?,
+        w1,
+        w2,
+        w3,
+        w4,
+        w5,
+        w6,
+        w7,
+        w8,
+        w9,
+        w10,
+        w11,
+        w12,
+    })
+}
+
+/// The slots that an answer without a list has itself, and whether they are all.
+fn first_slots(named: FewSlots) -> (Vec<u32>, bool) {
+    let FewSlots {
+        count,
+        s1,
+        s2,
+        s3,
+        s4,
+    } = named;
+    let mut slots = vec![s1, s2, s3, s4];
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    let are_all = count <= slots.len();
+    slots.truncate(count);
+    (slots, are_all)
+}
+
 impl EvictionOrder for GuestOrder {
     fn observe(&mut self, now_ms: u64, events: &[u64]) -> Result<(), OrderFault> {
         self.hands_over(events);
@@ -178,11 +217,27 @@ impl EvictionOrder for GuestOrder {
         }
         self.hands_over(events);
         self.decides();
-        self.call(|sandbox, Evictor { eviction, room }| match room {
-            Some(room) => sandbox.call(|store| room.call_make_room(store, now_ms, events, need)),
-            None => {
-                sandbox.call(|store| eviction.call_observe(store, now_ms, events))?;
-                sandbox.call(|store| eviction.call_victims(store, need))
+        self.call(|sandbox, guest| {
+            if let Some(newcomer) = &guest.newcomer
+                && let Some(few) = few_words(events)
+            {
+                let named = sandbox.call(|store| {
+                    newcomer.call_make_room_for_one(&mut *store, now_ms, few, need)
+                })?;
+                let (mut slots, are_all) = first_slots(named);
+                if !are_all {
+                    slots.extend(sandbox.call(|store| newcomer.call_rest(store))?);
+                }
+                return Ok(slots);
+            }
+            match &guest.room {
+                Some(room) => {
+                    sandbox.call(|store| room.call_make_room(store, now_ms, events, need))
+                }
+                None => {
+                    sandbox.call(|store| guest.eviction.call_observe(store, now_ms, events))?;
+                    sandbox.call(|store| guest.eviction.call_victims(store, need))
+                }
             }
         })
     }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::fixtures::{compile_bomb, exporting, policy, wasm};
 use super::*;
-use crate::policy::hook::{REINSERTION, ROOM};
+use crate::policy::hook::{NEWCOMER, REINSERTION, ROOM};
 
 const KEYING: &str = "larder:policy/keying@0.1.0";
 
@@ -150,7 +150,7 @@ fn what_is_of_use_beside_eviction_comes_with_it() {
         let twice = exporting(&[eviction, beside, &again], "");
         check(&twice, "bad_export", 422, &[&again, "once"]);
     }
-    let all = exporting(&[eviction, REINSERTION, ROOM], "");
+    let all = exporting(&[eviction, REINSERTION, ROOM, NEWCOMER], "");
     assert_eq!(inspect(&all, &Limits::default()).unwrap(), [Hook::Eviction]);
 }
 
