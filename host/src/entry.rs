@@ -407,7 +407,11 @@ impl Entry {
         (*own_site, *own_charge) = (site, charge);
         (*serial, *tags) = (next_serial(), Box::default());
         (*demanded, *targeted) = (Demanded::default(), None);
-        *own_content = content;
+        match (own_content, content) {
+            // As large as any content is, most of it is not touched.
+            (Content::Nominations(own), Content::Nominations(nominations)) => *own = nominations,
+            (own, content) => *own = content,
+        }
     }
 
     /// What an entry with a key of this many bytes, one tag and no fields is charged beyond its

@@ -17,6 +17,12 @@ const MEMORY_MIN: u64 = 4 << 20;
 /// Bytes of memory an instance may use for each entry of its shard.
 const MEMORY_PER_ENTRY: u64 = 128;
 
+/// Words that are handed over without a list, at most.
+const FEW_WORDS: usize = 12;
+/// Slots that an answer without a list has itself.
+#[cfg(test)]
+const FEW_SLOTS: usize = 4;
+
 /// A call that hands over fewer words than these costs little more than reading the clock twice.
 const SMALL_WORDS: usize = 64;
 /// Of such calls one in so many is timed, and counted so many times. Odd, as calls of two kinds
@@ -157,7 +163,7 @@ fn failed(slot: &HookSlot, activation: &Activation, fault: &Fault) -> OrderFault
 
 /// These words without a list, if they are few.
 fn few_words(words: &[u64]) -> Option<FewWords> {
-    let mut few = [0; 12];
+    let mut few = [0; FEW_WORDS];
     few.get_mut(..words.len())?.copy_from_slice(words);
     let [w1, w2, w3, w4, w5, w6, w7, w8, w9, w10, w11, w12] = few;
     Some(FewWords {
@@ -255,3 +261,6 @@ impl EvictionOrder for GuestOrder {
         self.sandbox.memory()
     }
 }
+
+#[cfg(test)]
+mod tests;
