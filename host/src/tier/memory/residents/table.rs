@@ -150,10 +150,10 @@ impl<T> Table<T> {
         Some(value)
     }
 
-    /// Takes out what is at `position` of the bucket that it came to `from` another, or the same:
+    /// Takes out what is at `position` of bucket `at`, where it came past the buckets from `past` on:
     /// its mark, its slot and itself.
-    fn lift(&mut self, (from, at): (usize, usize), position: usize) -> Option<(u32, u32, T)> {
-        for passed in self.from(from).take_while(|passed| *passed != at) {
+    fn lift(&mut self, (past, at): (usize, usize), position: usize) -> Option<(u32, u32, T)> {
+        for passed in self.onwards(past).take_while(|passed| *passed != at) {
             if let Some(bucket) = self.buckets.get_mut(passed) {
                 let passed = bucket.passed_mut();
                 *passed = passed.saturating_sub(1);
@@ -165,19 +165,19 @@ impl<T> Table<T> {
         Some((there.0, there.1, value))
     }
 
-    /// Fills a bucket where there is a place again with what had to go past it, and so on.
+    /// Fills a place that came free with what had to go past it, the place where that was, and so on.
     fn fill(&mut self, mut at: usize) {
-        while self.buckets.get(at).is_some_and(|it| it.passed() > 0) {
+        while let Some(bucket) = self.buckets.get(at)
+            && bucket.passed() > 0
+            && let Some(free) = bucket.position(NONE)
+        {
             let found = self.passer(at);
             debug_assert!(found.is_some(), "nothing went past bucket {at}");
             let Some((from, position)) = found else {
                 return;
             };
-            let Some((mark, slot, value)) = self.lift((at, from), position) else {
-                return;
-            };
-            let bucket = self.buckets.get_mut(at);
-            if let Some((bucket, free)) = bucket.and_then(|it| it.position(NONE).map(|at| (it, at)))
+            if let Some((mark, slot, value)) = self.lift((at, from), position)
+                && let Some(bucket) = self.buckets.get_mut(at)
             {
                 bucket.set(free, mark, slot, Some(value));
             }
@@ -192,7 +192,7 @@ impl<T> Table<T> {
             let wrapped = if to < from { count } else { 0 };
             to.wrapping_add(wrapped).wrapping_sub(from)
         };
-        self.from(passed).skip(1).find_map(|at| {
+        self.onwards(passed).skip(1).find_map(|at| {
             let bucket = self.buckets.get(at)?;
             let there = bucket.marks.iter().zip(&bucket.slots).take(PLACES);
             let past = further(passed, at);
@@ -226,12 +226,12 @@ impl<T> Table<T> {
     /// The buckets that something with this mark may be in, the one it belongs to first.
     #[inline]
     fn way(&self, mark: u32) -> impl Iterator<Item = usize> + use<T> {
-        self.from(self.home(mark))
+        self.onwards(self.home(mark))
     }
 
-    /// All buckets, this one first.
+    /// All buckets, from this one on.
     #[inline]
-    fn from(&self, first: usize) -> impl Iterator<Item = usize> + use<T> {
+    fn onwards(&self, first: usize) -> impl Iterator<Item = usize> + use<T> {
         let count = self.buckets.len();
         (first..first.wrapping_add(count)).map(move |at| if at < count { at } else { at - count })
     }
