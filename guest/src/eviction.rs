@@ -262,8 +262,10 @@ pub fn make_room<T: Eviction>(
 }
 
 /// Words of events that are handed over without a list, at most.
+#[doc(hidden)]
 pub const FEW_WORDS: usize = 12;
 /// Slots that are, at most.
+#[doc(hidden)]
 pub const FEW_SLOTS: usize = 4;
 
 thread_local! {
@@ -283,13 +285,14 @@ pub fn make_room_for_one<T: Eviction>(
     (count, words): (u32, &[u64; FEW_WORDS]),
     need_bytes: u64,
 ) -> (u32, [u32; FEW_SLOTS]) {
-    let count = usize::try_from(count).unwrap_or(FEW_WORDS).min(FEW_WORDS);
+    let count = usize::try_from(count).unwrap_or(FEW_WORDS);
+    let words = words.get(..count).unwrap_or(words);
     let mut victims = Victims::reusing(ANSWER.take(), need_bytes);
     cell.with_borrow_mut(|policy| {
         let policy = policy
             .as_mut()
             .expect("configure comes before make-room-for-one");
-        apply(policy, unix_ms, &words[..count]);
+        apply(policy, unix_ms, words);
         policy.victims(&mut victims);
     });
     let slots = victims.into_slots();

@@ -121,13 +121,6 @@ impl CacheKey {
         }
     }
 
-    /// Becomes [an owned copy](KeyView::to_key) of `key`.
-    fn become_key(&mut self, key: KeyView<'_>) {
-        self.hash = key.hash;
-        self.bytes.clear();
-        self.bytes.extend_from_slice(key.bytes);
-    }
-
     /// Whether its hash is this one.
     #[inline]
     pub fn has_hash(&self, hash: u64) -> bool {
@@ -279,8 +272,8 @@ pub enum Content {
 }
 
 /// One entry of a tier.
-// Laid out as written: the counts of its `Arc`, its key and its charge lie in one cache line, and all
-// that is read and written of an entry without content in two.
+// Laid out as written: the counts of its `Arc`, a short key and its charge lie in one cache line, as
+// the allocator of the program aligns so large a value to one.
 #[repr(C)]
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -403,8 +396,7 @@ impl Entry {
             targeted,
             content: own_content,
         } = self;
-        own_key.become_key(key);
-        (*own_site, *own_charge) = (site, charge);
+        (*own_key, *own_site, *own_charge) = (key.to_key(), site, charge);
         (*serial, *tags) = (next_serial(), Box::default());
         (*demanded, *targeted) = (Demanded::default(), None);
         match (own_content, content) {
@@ -603,6 +595,22 @@ fn bytes_count(count: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_charged_where_it_lies_elsewhere() {
+        let charge = |bytes: usize| {
+            let key = KeyHasher::default().key(&vec![7; bytes]).to_key();
+            assert_eq!(key.bytes.spilled(), bytes > KEY_BESIDE);
+            let content = Content::Nominations(Nominations::default());
+            let entry = Entry::new(key, SiteId(0), vec![Tag(1)], content);
+            assert_eq!(entry.charge(), Entry::bookkeeping(bytes_count(bytes)));
+            entry.charge()
+        };
+        let beside = charge(KEY_BESIDE);
+        assert_eq!(charge(0), beside);
+        assert_eq!(charge(KEY_BESIDE + 1), beside + 25);
+        assert_eq!(charge(1_000), beside + 1_000);
+    }
 
     #[test]
     fn demands_are_granted_once_a_rest() {

@@ -37,6 +37,11 @@ pub(crate) fn apart() -> Vec<u8> {
     build("apart")
 }
 
+/// The fixture `miscounts`: an eviction policy that misuses the call without lists.
+pub(crate) fn miscounts() -> Vec<u8> {
+    build("miscounts")
+}
+
 /// Another version of `rogue`, equal in all it does.
 pub(crate) fn rogue_again(number: u8) -> Vec<u8> {
     let mut wasm = rogue().to_vec();

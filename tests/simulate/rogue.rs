@@ -1,6 +1,6 @@
 //! Policies that fail: the run goes on, and its row says so.
 
-use crate::fixtures::rogue;
+use crate::fixtures::{miscounts, rogue};
 use crate::rig::{count, document, file, generated, larder, path, rows, succeeds};
 
 #[test]
@@ -60,6 +60,43 @@ fn a_policy_that_fails_is_marked_and_the_run_goes_on() {
         err.contains("was taken out of service, and native:lru went on"),
         "{err}"
     );
+}
+
+#[test]
+fn a_policy_that_miscounts_is_marked_and_the_run_goes_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let wasm = dir.path().join("miscounts.wasm");
+    std::fs::write(&wasm, miscounts()).expect("writes");
+    // Many leave for one now and then.
+    let trace = file(generated(
+        "--requests 4000 --objects 300 --sizes uniform:1,100 --seed 8",
+    ));
+    let policies = [
+        ("behave", false),
+        ("one-more", true),
+        ("most", true),
+        ("repeat", true),
+        ("trap-rest", true),
+        ("loop-rest", true),
+        ("long-rest", true),
+    ]
+    .map(|(mode, faults)| (format!("{}?mode={mode}", path(&wasm)), faults));
+    let mut command = larder(&["simulate", "--format", "json", "--trace"]);
+    command.arg(trace.path());
+    for (policy, _) in &policies {
+        command.args(["--policy", policy]);
+    }
+    let (out, err) = succeeds(command.args(["--capacity", "2000"]));
+    let document = document(&out);
+    for (row, (policy, faults)) in rows(&document).iter().zip(&policies) {
+        assert_eq!(row["policy"], **policy);
+        assert_eq!(count(row, "requests"), 4_000, "{row}");
+        assert!(count(row, "peak_bytes") <= 2_000, "{row}");
+        assert!(count(row, "misses") < 4_000, "{row}");
+        assert_eq!(count(row, "faults") > 0, *faults, "{row}");
+        let told = err.contains(&format!("{policy} at 2000 faulted ("));
+        assert_eq!(told, *faults, "{err}");
+    }
 }
 
 #[test]

@@ -20,7 +20,6 @@ const MEMORY_PER_ENTRY: u64 = 128;
 /// Words that are handed over without a list, at most.
 const FEW_WORDS: usize = 12;
 /// Slots that an answer without a list has itself.
-#[cfg(test)]
 const FEW_SLOTS: usize = 4;
 
 /// A call that hands over fewer words than these costs little more than reading the clock twice.
@@ -183,8 +182,8 @@ fn few_words(words: &[u64]) -> Option<FewWords> {
     })
 }
 
-/// The slots that an answer without a list has itself, and whether they are all.
-fn first_slots(named: FewSlots) -> (Vec<u32>, bool) {
+/// The slots that an answer without a list has itself, and how many more there are.
+fn first_slots(named: FewSlots) -> (Vec<u32>, u32) {
     let FewSlots {
         count,
         s1,
@@ -192,11 +191,10 @@ fn first_slots(named: FewSlots) -> (Vec<u32>, bool) {
         s3,
         s4,
     } = named;
-    let mut slots = vec![s1, s2, s3, s4];
-    let count = usize::try_from(count).unwrap_or(usize::MAX);
-    let are_all = count <= slots.len();
-    slots.truncate(count);
-    (slots, are_all)
+    let few: [u32; FEW_SLOTS] = [s1, s2, s3, s4];
+    let here = usize::try_from(count).unwrap_or(FEW_SLOTS).min(FEW_SLOTS);
+    let more = count.saturating_sub(u32::try_from(here).unwrap_or(count));
+    (few.into_iter().take(here).collect(), more)
 }
 
 impl EvictionOrder for GuestOrder {
@@ -230,9 +228,13 @@ impl EvictionOrder for GuestOrder {
                 let named = sandbox.call(|store| {
                     newcomer.call_make_room_for_one(&mut *store, now_ms, few, need)
                 })?;
-                let (mut slots, are_all) = first_slots(named);
-                if !are_all {
-                    slots.extend(sandbox.call(|store| newcomer.call_rest(store))?);
+                let (mut slots, more) = first_slots(named);
+                if more > 0 {
+                    let rest = sandbox.call(|store| newcomer.call_rest(store))?;
+                    if u32::try_from(rest.len()) != Ok(more) {
+                        return Err(Fault::answer("a rest of other length than was counted"));
+                    }
+                    slots.extend(rest);
                 }
                 return Ok(slots);
             }

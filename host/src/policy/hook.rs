@@ -21,7 +21,7 @@ pub const REINSERTION: &str = "larder:policy/reinsertion@0.1.0";
 /// The interface that a policy may export beside eviction, to be told and asked by one call.
 pub const ROOM: &str = "larder:policy/room@0.1.0";
 
-/// The interface that a policy may export beside that one, to be told and asked by one call without
+/// The interface that a policy may export beside eviction, to be told and asked by one call without
 /// lists where there is little to hand over.
 pub const NEWCOMER: &str = "larder:policy/newcomer@0.1.0";
 

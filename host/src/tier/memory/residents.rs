@@ -142,11 +142,14 @@ impl Residents {
         newcomer: Resident,
     ) -> Option<(Arc<Entry>, Resident)> {
         let hash = newcomer.hash;
+        debug_assert!(slot <= self.end(), "no such slot");
         let Some(replaced) = self.places.put(slot, newcomer) else {
             self.table.insert(hash, slot, entry);
             return None;
         };
-        let there = self.table.get_mut(hash, slot)?;
+        let there = self.table.get_mut(hash, slot);
+        debug_assert!(there.is_some(), "a resident without an entry");
+        let there = there?;
         Some((std::mem::replace(there, entry), replaced))
     }
 
