@@ -142,7 +142,10 @@ fn the_shipped_policies_evict_and_keep_what_is_asked_for() {
 fn a_policy_that_exports_eviction_alone_is_told_and_asked_apart() {
     let origin = objects();
     let edge = small(&origin);
-    let label = format!("apart@{}", push_as(&edge, "apart", &fixtures::apart()));
+    let label = format!(
+        "apart@{}",
+        push_as(&edge, "apart", &fixtures::build("apart"))
+    );
     overfill(&edge, "before");
     let (at_hook, before, after) = overfilled_with(&edge, &label, &json!({}));
     assert_eq!(at_hook["active"], label.as_str());

@@ -32,16 +32,6 @@ pub(crate) fn rogue() -> &'static [u8] {
     ROGUE.get_or_init(|| build("rogue"))
 }
 
-/// The fixture `apart`: an eviction policy that exports nothing besides.
-pub(crate) fn apart() -> Vec<u8> {
-    build("apart")
-}
-
-/// The fixture `miscounts`: an eviction policy that misuses the call without lists.
-pub(crate) fn miscounts() -> Vec<u8> {
-    build("miscounts")
-}
-
 /// Another version of `rogue`, equal in all it does.
 pub(crate) fn rogue_again(number: u8) -> Vec<u8> {
     let mut wasm = rogue().to_vec();
@@ -50,7 +40,8 @@ pub(crate) fn rogue_again(number: u8) -> Vec<u8> {
     wasm
 }
 
-fn build(name: &str) -> Vec<u8> {
+/// A fixture by its name.
+pub(crate) fn build(name: &str) -> Vec<u8> {
     let manifest_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
     let dir = manifest_dir.join("../tests/guests").join(name);
     // The command leaves the component beside the sources, where two runs would meet.

@@ -1,6 +1,6 @@
 //! Policies that fail: the run goes on, and its row says so.
 
-use crate::fixtures::{miscounts, rogue};
+use crate::fixtures::{build, rogue};
 use crate::rig::{count, document, file, generated, larder, path, rows, succeeds};
 
 #[test]
@@ -66,7 +66,7 @@ fn a_policy_that_fails_is_marked_and_the_run_goes_on() {
 fn a_policy_that_miscounts_is_marked_and_the_run_goes_on() {
     let dir = tempfile::tempdir().expect("a directory");
     let wasm = dir.path().join("miscounts.wasm");
-    std::fs::write(&wasm, miscounts()).expect("writes");
+    std::fs::write(&wasm, build("miscounts")).expect("writes");
     // Many leave for one now and then.
     let trace = file(generated(
         "--requests 4000 --objects 300 --sizes uniform:1,100 --seed 8",
