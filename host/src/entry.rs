@@ -199,15 +199,15 @@ pub struct Entry {
     pub content: Content,
 }
 
-/// When a request last sent an entry to the origin that could have answered it: a moment in
-/// milliseconds and one more; zero for never.
-#[derive(Debug, Default)]
-struct Demanded(AtomicU64);
-
 const _: () = assert!(
     2 * size_of::<usize>() + std::mem::offset_of!(Entry, site) == 64,
     "a key and a charge in two cache lines"
 );
+
+/// When a request last sent an entry to the origin that could have answered it: a moment in
+/// milliseconds and one more; zero for never.
+#[derive(Debug, Default)]
+struct Demanded(AtomicU64);
 
 impl Clone for Demanded {
     fn clone(&self) -> Self {

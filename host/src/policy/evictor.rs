@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::activation::{Activation, HookSlot};
-use super::bindings::newcomer::{FewSlots, FewWords};
+use super::bindings::newcomer::{self, FewSlots, FewWords};
 use super::component::Evictor;
 use super::sandbox::{Fault, Limits, Sandbox};
 use crate::clock;
@@ -182,6 +182,25 @@ fn few_words(words: &[u64]) -> Option<FewWords> {
     })
 }
 
+/// Tells and asks without lists: when it is, what happened, and bytes.
+fn make_room_for_one(
+    sandbox: &mut Sandbox,
+    newcomer: &newcomer::Guest,
+    (now_ms, events, need): (u64, FewWords, u64),
+) -> Result<Vec<u32>, Fault> {
+    let named =
+        sandbox.call(|store| newcomer.call_make_room_for_one(&mut *store, now_ms, events, need))?;
+    let (mut slots, more) = first_slots(named);
+    if more > 0 {
+        let rest = sandbox.call(|store| newcomer.call_rest(store))?;
+        if u32::try_from(rest.len()) != Ok(more) {
+            return Err(Fault::answer("a rest of other length than was counted"));
+        }
+        slots.extend(rest);
+    }
+    Ok(slots)
+}
+
 /// The slots that an answer without a list has itself, and how many more there are.
 fn first_slots(named: FewSlots) -> (Vec<u32>, u32) {
     let FewSlots {
@@ -222,21 +241,8 @@ impl EvictionOrder for GuestOrder {
         self.hands_over(events);
         self.decides();
         self.call(|sandbox, guest| {
-            if let Some(newcomer) = &guest.newcomer
-                && let Some(few) = few_words(events)
-            {
-                let named = sandbox.call(|store| {
-                    newcomer.call_make_room_for_one(&mut *store, now_ms, few, need)
-                })?;
-                let (mut slots, more) = first_slots(named);
-                if more > 0 {
-                    let rest = sandbox.call(|store| newcomer.call_rest(store))?;
-                    if u32::try_from(rest.len()) != Ok(more) {
-                        return Err(Fault::answer("a rest of other length than was counted"));
-                    }
-                    slots.extend(rest);
-                }
-                return Ok(slots);
+            if let Some((newcomer, few)) = guest.newcomer.as_ref().zip(few_words(events)) {
+                return make_room_for_one(sandbox, newcomer, (now_ms, few, need));
             }
             match &guest.room {
                 Some(room) => {

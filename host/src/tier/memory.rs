@@ -135,9 +135,7 @@ impl Domain {
     pub fn get(&self, key: KeyView<'_>) -> Option<Arc<Entry>> {
         let mut shard = self.inner.lock_of(key.hash);
         let found = shard.lookup(key).map(Arc::clone);
-        if shard.unlock() == Wake::Yes {
-            self.inner.signals.wake();
-        }
+        self.inner.unlock(shard);
         found
     }
 

@@ -4,9 +4,10 @@
 //! Test fixture, made from the interface without the library for policies, which counts well.
 
 mod bindings;
+#[path = "../../apart/src/fifo.rs"]
+mod fifo;
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 
 use bindings::exports::larder::policy::newcomer::{FewSlots, FewWords};
 use bindings::exports::larder::policy::{eviction, newcomer, room};
@@ -37,38 +38,8 @@ enum Mode {
 
 thread_local! {
     static MODE: Cell<Mode> = const { Cell::new(Mode::Behave) };
-    /// Slots and sizes of the residents, the oldest first.
-    static RESIDENTS: RefCell<VecDeque<(u32, u64)>> = const { RefCell::new(VecDeque::new()) };
+    /// What the latest answer had no place for.
     static REST: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
-}
-
-fn take_note(events: &[u64]) {
-    RESIDENTS.with_borrow_mut(|residents| {
-        let mut words = events.iter();
-        while let Some(word) = words.next() {
-            let slot = u32::try_from(word & u64::from(u32::MAX)).unwrap_or_default();
-            if word >> 62 != 0 {
-                residents.retain(|(known, _)| *known != slot);
-            }
-            if word >> 62 == 1 {
-                let size = words.nth(1).copied().unwrap_or_default();
-                residents.push_back((slot, size));
-            }
-        }
-    });
-}
-
-fn named(mut need: u64) -> Vec<u32> {
-    RESIDENTS.with_borrow_mut(|residents| {
-        let mut named = Vec::new();
-        while need > 0
-            && let Some((slot, size)) = residents.pop_front()
-        {
-            need = need.saturating_sub(size);
-            named.push(slot);
-        }
-        named
-    })
 }
 
 impl eviction::Guest for Miscounts {
@@ -87,18 +58,18 @@ impl eviction::Guest for Miscounts {
     }
 
     fn observe(_: u64, events: Vec<u64>) {
-        take_note(&events);
+        fifo::observe(&events);
     }
 
     fn victims(need: u64) -> Vec<u32> {
-        named(need)
+        fifo::victims(need)
     }
 }
 
 impl room::Guest for Miscounts {
     fn make_room(_: u64, events: Vec<u64>, need: u64) -> Vec<u32> {
-        take_note(&events);
-        named(need)
+        fifo::observe(&events);
+        fifo::victims(need)
     }
 }
 
@@ -110,8 +81,8 @@ impl newcomer::Guest for Miscounts {
         ];
         let (told, unused) = words.split_at(usize::try_from(few.count).expect("few"));
         assert!(unused.iter().all(|word| *word == 0), "words that are none");
-        take_note(told);
-        let mut slots = named(need);
+        fifo::observe(told);
+        let mut slots = fifo::victims(need);
         if MODE.get() == Mode::Repeat {
             let first = slots.first().copied().unwrap_or_default();
             slots = vec![first; 4];

@@ -3,8 +3,8 @@
 //! A bucket is a pair of cache lines with seven places, and how many of those that belong to it, or
 //! to one before it, had to go further. A lookup reads the marks of the bucket that its hash names
 //! and goes on to the next only if something went on there, so that what is not there is known by
-//! one line. The first line has the marks, and most of what they stand for, too: nothing that is
-//! read before what is looked for depends on another line. Once something is taken out, what went
+//! one line. The first line has the marks and most of what they stand for, which so is found without
+//! a read that depends on another line. Once something is taken out, what went
 //! past its place comes back to it: there are no tombstones, and however many come and go, all are as
 //! close to where they belong as in a segment that was just made (Knuth, The Art of Computer
 //! Programming, volume 3, 6.4, algorithm R).
@@ -92,7 +92,7 @@ pub(super) type Item<T> = (u32, u32, T);
 pub(super) struct Segment<T, const BUCKETS: usize> {
     buckets: Vec<Bucket<T>>,
     len: usize,
-    /// The first bits of the marks that belong to it, which are all alike.
+    /// How many of the first bits are alike in all marks that belong to it.
     depth: u32,
 }
 
@@ -106,7 +106,7 @@ impl<T, const BUCKETS: usize> Segment<T, BUCKETS> {
         }
     }
 
-    /// The first bits of the marks that belong to it, which are all alike.
+    /// How many of the first bits are alike in all marks that belong to it.
     pub(super) fn depth(&self) -> u32 {
         self.depth
     }
@@ -150,7 +150,7 @@ impl<T, const BUCKETS: usize> Segment<T, BUCKETS> {
         self.is_crowded() && self.buckets.len() >= BUCKETS
     }
 
-    /// Five of seven: hardly a lookup in ten goes on to a second bucket then.
+    /// Five of seven: less than one lookup in five goes on to a second bucket then.
     #[inline]
     fn is_crowded(&self) -> bool {
         self.len >= self.buckets.len().saturating_mul(PLACES - 2)
