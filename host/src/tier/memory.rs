@@ -134,7 +134,7 @@ impl Domain {
     /// Looks up, counts it, and tells the orders.
     pub fn get(&self, key: KeyView<'_>) -> Option<Arc<Entry>> {
         let mut shard = self.inner.lock_of(key.hash);
-        let found = shard.lookup(key).map(Arc::clone);
+        let found = shard.lookup(key, Arc::clone);
         self.inner.unlock(shard);
         found
     }
@@ -187,8 +187,8 @@ impl Domain {
         let mut stats = self.inner.counters.read();
         for shard in &self.inner.shards {
             let read = |gauge: &AtomicU64| gauge.load(Relaxed);
-            stats.hits = stats.hits.saturating_add(read(&shard.gauges.hits));
-            stats.misses = stats.misses.saturating_add(read(&shard.gauges.misses));
+            stats.hits = stats.hits.saturating_add(read(&shard.lookups.hits));
+            stats.misses = stats.misses.saturating_add(read(&shard.lookups.misses));
             stats.lost_events = stats
                 .lost_events
                 .saturating_add(read(&shard.gauges.lost_events));

@@ -4,6 +4,8 @@
 //! inserts and removes are kept until a second bound, and past that the order is declared behind
 //! and has to be made anew. Nothing is recorded for a shard without a guest order.
 
+use std::mem::offset_of;
+
 use crate::tier::eviction::pack;
 
 /// Words that are worth waking the eviction thread for, and the most an order is given at once.
@@ -15,6 +17,7 @@ const WORDS_MAX: usize = 16 * BATCH_WORDS;
 
 /// Whether a log takes events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
 pub(super) enum Recording {
     /// No guest order listens.
     #[default]
@@ -34,37 +37,50 @@ pub(super) enum Wake {
     Yes,
 }
 
-/// The log of one shard.
+/// Hits that wait to be recorded.
+const RECENT: usize = 9;
+
+/// The log of one shard. The latest hits are kept apart from it for a while: in the cache line of the
+/// lock, if this is what the lock is for, so that a hit does not wait for what another CPU has
+/// recorded.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct EventLog {
-    words: Vec<u64>,
     recording: Recording,
+    recent_len: u8,
+    recent: [u32; RECENT],
+    words: Vec<u64>,
 }
+
+const _: () = assert!(
+    offset_of!(EventLog, words) == 40,
+    "with the lock and two counters, a cache line"
+);
 
 impl EventLog {
     /// Starts over: an order is about to be told of the residents.
     pub(super) fn start(&mut self) {
-        self.words.clear();
+        self.clear();
         // Reserved whole, so that no event allocates. Pages that are never written cost nothing.
-        self.words.reserve_exact(WORDS_MAX);
+        self.words.reserve_exact(WORDS_MAX + RECENT);
         self.recording = Recording::On;
     }
 
     /// Stops recording and drops what was recorded.
     pub(super) fn stop(&mut self) {
-        self.words = Vec::new();
-        self.recording = Recording::Off;
+        *self = Self::default();
     }
 
     /// Declares a listening order behind.
     pub(super) fn fall_behind(&mut self) {
         if self.recording == Recording::On {
-            self.words.clear();
+            self.clear();
             self.recording = Recording::Behind;
         }
     }
 
     /// Whether the log takes events.
+    #[inline]
     pub(super) fn recording(&self) -> Recording {
         self.recording
     }
@@ -72,24 +88,29 @@ impl EventLog {
     /// Swaps the recorded events with `spare`, which must be empty.
     pub(super) fn swap(&mut self, spare: &mut Vec<u64>) {
         debug_assert!(spare.is_empty(), "events would be recorded twice");
-        spare.reserve_exact(WORDS_MAX);
+        spare.reserve_exact(WORDS_MAX + RECENT);
+        self.settle();
         std::mem::swap(&mut self.words, spare);
     }
 
     /// Records a hit. `Err` if it was dropped.
+    #[inline]
     pub(super) fn hit(&mut self, slot: u32) -> Result<Wake, Dropped> {
         if self.recording != Recording::On {
             return Ok(Wake::No);
         }
-        if self.words.len() >= HITS_UNTIL {
-            return Err(Dropped);
+        let mut wake = Wake::No;
+        if usize::from(self.recent_len) >= RECENT {
+            if self.words.len() + RECENT > HITS_UNTIL {
+                return Err(Dropped);
+            }
+            wake = self.settle();
         }
-        self.words.push(pack::hit(slot));
-        Ok(if self.words.len() == BATCH_WORDS {
-            Wake::Yes
-        } else {
-            Wake::No
-        })
+        if let Some(recent) = self.recent.get_mut(usize::from(self.recent_len)) {
+            *recent = slot;
+            self.recent_len += 1;
+        }
+        Ok(wake)
     }
 
     /// Records an insert, or a replacement if `slot` is already known.
@@ -113,17 +134,37 @@ impl EventLog {
             return Wake::No;
         }
         let before = self.words.len();
-        let after = before + event.len();
-        if after > WORDS_MAX {
+        let recent = usize::from(self.recent_len);
+        if before + recent + event.len() > WORDS_MAX {
             self.fall_behind();
             return Wake::Yes;
         }
+        self.settle();
         self.words.extend_from_slice(event);
-        if before < BATCH_WORDS && after >= BATCH_WORDS {
+        self.woken(before)
+    }
+
+    /// Records the latest hits, which are no more than there is room for.
+    fn settle(&mut self) -> Wake {
+        let before = self.words.len();
+        let recent = self.recent.iter().take(self.recent_len.into());
+        self.words.extend(recent.map(|slot| pack::hit(*slot)));
+        self.recent_len = 0;
+        self.woken(before)
+    }
+
+    /// Whether what came after the first `before` words made a batch of it.
+    fn woken(&self, before: usize) -> Wake {
+        if before < BATCH_WORDS && self.words.len() >= BATCH_WORDS {
             Wake::Yes
         } else {
             Wake::No
         }
+    }
+
+    fn clear(&mut self) {
+        self.recent_len = 0;
+        self.words.clear();
     }
 }
 
@@ -169,15 +210,16 @@ mod tests {
         assert_eq!(log.hit(1), Ok(Wake::No), "nobody listens");
         assert!(log.words.is_empty());
         log.start();
-        let wakes = (0..HITS_UNTIL)
-            .filter(|_| log.hit(7) == Ok(Wake::Yes))
-            .count();
-        assert_eq!(wakes, 1);
-        assert_eq!(log.hit(7), Err(Dropped));
         let capacity = log.words.capacity();
+        let taken: Vec<Wake> = (0..2 * HITS_UNTIL).map_while(|_| log.hit(7).ok()).collect();
+        assert!((HITS_UNTIL - RECENT..=HITS_UNTIL + RECENT).contains(&taken.len()));
+        assert_eq!(taken.iter().filter(|it| **it == Wake::Yes).count(), 1);
+        assert_eq!(log.hit(7), Err(Dropped));
         while log.words.len() + 3 <= WORDS_MAX {
             assert_eq!(log.insert(7, 1, 2, None), Wake::No);
         }
+        assert!((0..RECENT).all(|_| log.hit(7).is_ok()));
+        log.settle();
         assert_eq!(log.words.capacity(), capacity, "recording never allocates");
         assert_eq!(log.recording(), Recording::On);
         assert_eq!(log.insert(7, 1, 2, None), Wake::Yes);

@@ -95,7 +95,7 @@ impl Lockstep {
     pub fn get<R>(&mut self, key: KeyView<'_>, read: impl FnOnce(&Entry) -> R) -> Option<R> {
         let inner = &*self.domain.inner;
         let mut shard = inner.lock_of(key.hash);
-        let found = shard.lookup(key).map(|entry| read(entry));
+        let found = shard.lookup(key, |entry| entry).map(|entry| read(entry));
         inner.unlock(shard);
         self.catch_up();
         found

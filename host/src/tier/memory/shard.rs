@@ -12,6 +12,8 @@ mod sites;
 pub(super) mod sweep;
 pub(super) mod walk;
 
+use std::borrow::Borrow;
+
 use smallvec::SmallVec;
 
 use super::budget::{Budget, Hold};
@@ -29,6 +31,15 @@ pub(super) const CHUNK: usize = 8;
 /// Slots that one hold of the lock looks at, at most.
 pub(super) const SLOTS: u32 = 512;
 
+/// Lookups of a shard, counted under its lock and read without it.
+#[derive(Debug, Default)]
+pub(super) struct Lookups {
+    /// Those that found an entry.
+    pub(super) hits: AtomicU64,
+    /// Those that did not.
+    pub(super) misses: AtomicU64,
+}
+
 /// Numbers of a shard that are read without its lock and written only under it.
 #[derive(Debug, Default)]
 pub(super) struct Gauges {
@@ -36,10 +47,6 @@ pub(super) struct Gauges {
     pub(super) bytes: AtomicU64,
     /// Residents.
     pub(super) entries: AtomicU64,
-    /// Lookups that found an entry.
-    pub(super) hits: AtomicU64,
-    /// Lookups that did not.
-    pub(super) misses: AtomicU64,
     /// Hits that the log had no room for.
     pub(super) lost_events: AtomicU64,
     /// Purges that have still to be carried out.
@@ -58,15 +65,17 @@ fn sub(gauge: &AtomicU64, less: u64) {
     gauge.store(gauge.load(Relaxed).saturating_sub(less), Relaxed);
 }
 
+/// What the lock is for, in the order in which it is written.
 #[derive(Debug)]
+#[repr(C)]
 struct State {
-    residents: Residents,
-    tags: TagIndex,
-    sites: Sites,
     events: EventLog,
-    sweeps: Sweeps,
     accesses: u64,
     insertions: u64,
+    residents: Residents,
+    sweeps: Sweeps,
+    tags: TagIndex,
+    sites: Sites,
 }
 
 impl State {
@@ -84,9 +93,15 @@ impl State {
 }
 
 /// A shard. Aligned so that two shards never share a cache line.
+///
+/// What one CPU has written another waits for, line by line, and longer than anything else takes in
+/// a lookup. So all that most lookups write here is in the line of the lock, which they have to wait
+/// for anyway, and what only stores write is in others than what lookups read.
 #[derive(Debug)]
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub(super) struct Shard {
+    /// Read without the lock.
+    pub(super) lookups: Lookups,
     state: Mutex<State>,
     /// Read without the lock.
     pub(super) gauges: Gauges,
@@ -98,6 +113,7 @@ impl Shard {
     /// An empty shard.
     pub(super) fn new(slots_max: u32) -> Self {
         Self {
+            lookups: Lookups::default(),
             state: Mutex::new(State::new(slots_max)),
             gauges: Gauges::default(),
             slots_max,
@@ -222,11 +238,16 @@ impl Locked<'_> {
         self.wake
     }
 
-    /// Looks up and counts it. A hash that belongs to another key is a miss.
+    /// Looks up, counts it, and answers what `take` makes of the entry. A hash that belongs to another
+    /// key is a miss.
     #[inline]
-    pub(super) fn lookup(&mut self, key: KeyView<'_>) -> Option<&Arc<Entry>> {
+    pub(super) fn lookup<'a, R: Borrow<Arc<Entry>>>(
+        &'a mut self,
+        key: KeyView<'_>,
+        take: impl Fn(&'a Arc<Entry>) -> R,
+    ) -> Option<R> {
         let state = &mut *self.state;
-        let gauges = &self.shard.gauges;
+        let lookups = &self.shard.lookups;
         let by = if state.events.recording() == Recording::On {
             // Other residents are not touched for an order that nobody asks for.
             Use::Mark
@@ -234,15 +255,15 @@ impl Locked<'_> {
             state.accesses = state.accesses.wrapping_add(1);
             Use::Access(state.accesses)
         };
-        let Some((slot, entry)) = state.residents.hit(key, by) else {
-            add(&gauges.misses, 1);
+        let Some((slot, entry)) = state.residents.hit(key, by, take) else {
+            add(&lookups.misses, 1);
             return None;
         };
-        add(&gauges.hits, 1);
+        add(&lookups.hits, 1);
         match state.events.hit(slot) {
             Ok(Wake::No) => {}
             Ok(Wake::Yes) => self.wake = Wake::Yes,
-            Err(_) => add(&gauges.lost_events, 1),
+            Err(_) => add(&self.shard.gauges.lost_events, 1),
         }
         Some(entry)
     }

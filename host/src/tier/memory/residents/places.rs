@@ -58,17 +58,18 @@ impl Place {
 
 /// A place for each slot up to the highest ever used.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Places {
-    chunks: Vec<Box<Chunk>>,
-    /// Of each chunk, who was used since they came to their place in the order.
-    used: Vec<Marks>,
+    newest: u32,
+    oldest: u32,
     /// One past the highest slot ever used.
     end: u32,
     /// The first place below `end` without a resident.
     free: u32,
-    newest: u32,
-    oldest: u32,
     max: u32,
+    chunks: Vec<Box<Chunk>>,
+    /// Of each chunk, who was used since they came to their place in the order.
+    used: Vec<Marks>,
 }
 
 impl Places {

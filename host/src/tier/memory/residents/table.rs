@@ -39,10 +39,15 @@ impl<T, const BUCKETS: usize> Default for Table<T, BUCKETS> {
 }
 
 impl<T, const BUCKETS: usize> Table<T, BUCKETS> {
-    /// What `is_it` knows for its own, of that with the mark of `hash`, and its slot.
+    /// The first that `take` makes something of, among those with the mark of `hash`: its slot and
+    /// what that is.
     #[inline]
-    pub(super) fn find(&self, hash: u64, is_it: impl Fn(&T) -> bool) -> Option<(u32, &T)> {
-        self.segment(mark(hash))?.find(mark(hash), is_it)
+    pub(super) fn find<'a, R>(
+        &'a self,
+        hash: u64,
+        take: impl Fn(&'a T) -> Option<R>,
+    ) -> Option<(u32, R)> {
+        self.segment(mark(hash))?.find(mark(hash), take)
     }
 
     /// What is in `slot`, of this hash.
@@ -180,13 +185,13 @@ mod tests {
                 }
                 prop_assert_eq!(table.checked(), there.len());
                 for (hash, slot) in &there {
-                    let found = table.find(*hash, |it| it == hash);
+                    let found = table.find(*hash, |it| (it == hash).then_some(it));
                     prop_assert_eq!(found, Some((*slot, hash)));
                     prop_assert_eq!(table.get(*hash, *slot), Some(hash));
                     prop_assert_eq!(table.get_mut(*hash, *slot).copied(), Some(*hash));
                 }
                 let absent = hash & 0xffff_ffff | 3 << 32;
-                prop_assert_eq!(table.find(absent, |it| *it == absent), None);
+                prop_assert_eq!(table.find(absent, |it| (*it == absent).then_some(it)), None);
             }
         }
     }
@@ -194,10 +199,10 @@ mod tests {
     #[test]
     fn an_empty_table_has_nothing() {
         let mut table = Table::<()>::default();
-        assert_eq!((table.find(7, |()| true), table.get(7, 0)), (None, None));
+        assert_eq!((table.find(7, Some), table.get(7, 0)), (None, None));
         table.insert(7, 0, ());
         table.remove(7, 0);
-        assert_eq!((table.checked(), table.find(7, |()| true)), (0, None));
+        assert_eq!((table.checked(), table.find(7, Some)), (0, None));
     }
 
     #[test]

@@ -91,18 +91,24 @@ pub(super) type Item<T> = (u32, u32, T);
 #[derive(Debug)]
 pub(super) struct Segment<T, const BUCKETS: usize> {
     buckets: Vec<Bucket<T>>,
-    len: usize,
     /// How many of the first bits are alike in all marks that belong to it.
     depth: u32,
+    len: Len,
 }
+
+/// How many there are. In a cache line of its own: who looks something up reads the others, and need
+/// not wait for who puts something in.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Len(usize);
 
 impl<T, const BUCKETS: usize> Segment<T, BUCKETS> {
     /// An empty segment, for marks that begin with so many bits that are alike.
     pub(super) fn new(depth: u32) -> Self {
         Self {
             buckets: Vec::new(),
-            len: 0,
             depth,
+            len: Len(0),
         }
     }
 
@@ -111,17 +117,21 @@ impl<T, const BUCKETS: usize> Segment<T, BUCKETS> {
         self.depth
     }
 
-    /// What `is_it` knows for its own, of that with this mark, and its slot.
+    /// The first that `take` makes something of, among those with this mark: its slot and what that is.
     #[inline]
-    pub(super) fn find(&self, mark: u32, is_it: impl Fn(&T) -> bool) -> Option<(u32, &T)> {
+    pub(super) fn find<'a, R>(
+        &'a self,
+        mark: u32,
+        take: impl Fn(&'a T) -> Option<R>,
+    ) -> Option<(u32, R)> {
         for at in self.way(mark) {
             let bucket = self.buckets.get(at)?;
             let mut alike = bucket.alike(mark);
             while let Some(position) = first(alike) {
                 if let Some(Some(value)) = bucket.values.get(position)
-                    && is_it(value)
+                    && let Some(taken) = take(value)
                 {
-                    return Some((*bucket.slots.get(position)?, value));
+                    return Some((*bucket.slots.get(position)?, taken));
                 }
                 alike &= alike.wrapping_sub(1);
             }
@@ -153,7 +163,7 @@ impl<T, const BUCKETS: usize> Segment<T, BUCKETS> {
     /// Five of seven: less than one lookup in five goes on to a second bucket then.
     #[inline]
     fn is_crowded(&self) -> bool {
-        self.len >= self.buckets.len().saturating_mul(PLACES - 2)
+        self.len.0 >= self.buckets.len().saturating_mul(PLACES - 2)
     }
 
     /// Adds what is in `slot`, which nothing was in.
@@ -166,7 +176,7 @@ impl<T, const BUCKETS: usize> Segment<T, BUCKETS> {
             self.rebuild(if is_full { more } else { more.min(BUCKETS) });
         }
         self.add(mark, slot, value);
-        self.len = self.len.saturating_add(1);
+        self.len.0 = self.len.0.saturating_add(1);
     }
 
     /// Keeps what has a mark whose next bit is not set. Answers a segment of all else.
@@ -176,7 +186,7 @@ impl<T, const BUCKETS: usize> Segment<T, BUCKETS> {
         let last = 1_u32.wrapping_shl(32_u32.saturating_sub(self.depth));
         let buckets = std::mem::take(&mut self.buckets);
         let count = buckets.len().saturating_mul(2).div_ceil(3);
-        self.len = 0;
+        self.len = Len(0);
         self.rebuild(count);
         other.rebuild(count);
         for (mark, slot, value) in buckets.into_iter().flat_map(Bucket::items) {
@@ -196,7 +206,7 @@ impl<T, const BUCKETS: usize> Segment<T, BUCKETS> {
         debug_assert!(place.is_some(), "nothing is in slot {slot}");
         let (at, position) = place?;
         let home = self.home(mark);
-        self.len = self.len.saturating_sub(1);
+        self.len.0 = self.len.0.saturating_sub(1);
         let (_, _, value) = self.lift((home, at), position)?;
         self.fill(at);
         Some(value)
@@ -347,7 +357,7 @@ impl<T, const BUCKETS: usize> Segment<T, BUCKETS> {
                 if let Some(value) = value {
                     len += 1;
                     let mark = bucket.marks[position];
-                    let found = self.find(mark, |it| std::ptr::eq(it, value));
+                    let found = self.find(mark, |it| std::ptr::eq(it, value).then_some(it));
                     assert_eq!(found.map(|(slot, _)| slot), Some(slot));
                     let found = self.get(mark, slot);
                     assert!(found.is_some_and(|it| std::ptr::eq(it, value)));
@@ -367,7 +377,7 @@ impl<T, const BUCKETS: usize> Segment<T, BUCKETS> {
                 .all(|it| it.passed() == 0 || is_full(it)),
             "something is further away than it has to be"
         );
-        assert_eq!(self.len, len);
+        assert_eq!(self.len.0, len);
         len
     }
 }
