@@ -177,7 +177,7 @@ impl Control {
             return (Vec::new(), self.after(at));
         };
         let from = Position {
-            shard: usize::try_from(at.major).unwrap_or(usize::MAX),
+            stripe: usize::try_from(at.major).unwrap_or(usize::MAX),
             slot: at.minor,
         };
         let (found, next) = domain.list(from, PAGE);
@@ -187,7 +187,7 @@ impl Control {
         let entries = wanted.filter_map(|entry| self.of_entry(entry)).collect();
         let next = match next {
             Some(next) => Some(At {
-                major: u64::try_from(next.shard).unwrap_or(u64::MAX),
+                major: u64::try_from(next.stripe).unwrap_or(u64::MAX),
                 minor: next.slot,
                 ..at
             }),

@@ -125,7 +125,7 @@ impl Cell {
             name,
             capacity,
             max_entries: u32::try_from(entries).unwrap_or(u32::MAX),
-            shards: Shards::Exactly(manner.shards),
+            shards: Shards::exactly(manner.shards),
         };
         let meant = if manner.as_served {
             Capacity::AsServed

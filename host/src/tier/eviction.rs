@@ -137,6 +137,11 @@ pub mod pack {
         slot_word(slot) | 2 << 62
     }
 
+    /// The first word of an event, about this slot instead.
+    pub const fn about(word: u64, slot: u32) -> u64 {
+        word >> 32 << 32 | slot_word(slot)
+    }
+
     /// An entry that is asked about for reinsertion. Four words.
     pub fn stored(entry: &super::Stored) -> [u64; 4] {
         // All ones means "without end", so a finite lifetime stops one short of it.

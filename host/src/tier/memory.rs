@@ -3,21 +3,22 @@
 //! Synchronous and zero-copy: a hit is one short lock, one table probe and one reference count. A
 //! lookup never does I/O, allocates or waits for a guest; what guest orders must hear is recorded
 //! under the same lock and read by a thread of the domain. Budgets are hard: bytes and entries
-//! are acquired before anything becomes resident. Of two shard locks no thread ever holds both.
+//! are acquired before anything becomes resident. Of two stripe locks no thread ever holds both.
 //!
 //! ```text
-//!   get ── shard ── event log ──┐            Domain ── Budget (bytes, entries: all shards)
-//!   put ── shard ── event log ──┤                 └── shard ── table in LRU order
+//!   get ── stripe ── event log ──┐            Domain ── Budget (bytes, entries: all stripes)
+//!   put ── stripe ── event log ──┤                 └── stripe ── table in LRU order
 //!                               v                           ├─ slots    dense numbers for guests
 //!                       eviction thread                     ├─ tags     what a purge removes
 //!                observe(batch) │ ^ victims                 └─ events   since the last drain
 //!                               v │
-//!                       guest order, one a shard
+//!                       guest order, one a stripe
 //! ```
 
 mod budget;
 mod drain;
 mod events;
+mod layout;
 pub mod listing;
 pub mod lockstep;
 mod ordered;
@@ -27,7 +28,7 @@ pub mod put;
 mod remains;
 mod residents;
 mod room;
-mod shard;
+mod stripe;
 mod signals;
 pub mod stats;
 mod sweep;
@@ -35,13 +36,13 @@ mod tags;
 #[cfg(test)]
 mod tests;
 
-use std::num::NonZeroU32;
-
 use budget::Budget;
 use drain::Worker;
 use events::Wake;
+use layout::Layout;
+pub use layout::Shards;
 use pace::Pace;
-use shard::{Departed, Locked, Shard};
+use stripe::{Departed, Locked, Stripe};
 use signals::Signals;
 use stats::{Counters, EvictionReason, Stats};
 use sweep::Sweeps;
@@ -66,33 +67,6 @@ pub struct DomainSettings {
     pub shards: Shards,
 }
 
-/// Into how many shards a domain is split.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shards {
-    /// As the capacity and the CPUs suggest.
-    Auto,
-    /// This many, rounded up to a power of two.
-    Exactly(NonZeroU32),
-}
-
-impl Shards {
-    fn count(self, capacity: u64) -> u32 {
-        // A shard smaller than this spends more on its order than two threads gain by it.
-        const SHARD_MIN: u64 = 8 << 20;
-        const SHARDS_MAX: u32 = 16;
-        match self {
-            Self::Exactly(count) => count.get().min(1 << 15).next_power_of_two(),
-            Self::Auto => {
-                let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-                let cpus = u32::try_from(cpus).unwrap_or(SHARDS_MAX);
-                let by_size = u32::try_from(capacity / SHARD_MIN).unwrap_or(SHARDS_MAX);
-                let wanted = cpus.saturating_mul(4).min(by_size).clamp(1, SHARDS_MAX);
-                1 << wanted.ilog2()
-            }
-        }
-    }
-}
-
 /// One eviction domain: a share of the memory whose entries compete with each other.
 #[derive(Debug)]
 pub struct Domain {
@@ -105,7 +79,8 @@ pub struct Domain {
 struct Inner {
     name: String,
     budget: Budget,
-    shards: Box<[Shard]>,
+    layout: Layout,
+    stripes: Box<[Stripe]>,
     counters: Counters,
     signals: Signals,
     guest_memory: AtomicU64,
@@ -133,9 +108,9 @@ impl Domain {
 
     /// Looks up, counts it, and tells the orders.
     pub fn get(&self, key: KeyView<'_>) -> Option<Arc<Entry>> {
-        let mut shard = self.inner.lock_of(key.hash);
-        let found = shard.lookup(key, Arc::clone);
-        self.inner.unlock(shard);
+        let mut stripe = self.inner.lock_of(key.hash);
+        let found = stripe.lookup(key, Arc::clone);
+        self.inner.unlock(stripe);
         found
     }
 
@@ -149,7 +124,7 @@ impl Domain {
         self.remove_if(key, &|_| true)
     }
 
-    /// Removes the entry of `key` if `condition`, called under the lock of its shard, holds for
+    /// Removes the entry of `key` if `condition`, called under the lock of its stripe, holds for
     /// it: a decision about an older entry never removes a newer one.
     pub fn remove_if(
         &self,
@@ -157,14 +132,14 @@ impl Domain {
         condition: &dyn Fn(&Arc<Entry>) -> bool,
     ) -> Option<Arc<Entry>> {
         let mut departed = Departed::new(&self.inner.budget);
-        let mut shard = self.inner.lock_of(key.hash);
-        if shard.peek(key).is_some_and(condition) {
-            let charge = shard.remove(key, &mut departed)?;
+        let mut stripe = self.inner.lock_of(key.hash);
+        if stripe.peek(key).is_some_and(condition) {
+            let charge = stripe.remove(key, &mut departed)?;
             self.inner
                 .counters
                 .evicted(EvictionReason::Purged, 1, charge);
         }
-        self.inner.unlock(shard);
+        self.inner.unlock(stripe);
         departed.entries.pop()
     }
 
@@ -185,18 +160,18 @@ impl Domain {
     /// Reads the counters. Takes no lock.
     pub fn stats(&self) -> Stats {
         let mut stats = self.inner.counters.read();
-        for shard in &self.inner.shards {
+        for stripe in &self.inner.stripes {
             let read = |gauge: &AtomicU64| gauge.load(Relaxed);
-            stats.hits = stats.hits.saturating_add(read(&shard.lookups.hits));
-            stats.misses = stats.misses.saturating_add(read(&shard.lookups.misses));
+            stats.hits = stats.hits.saturating_add(read(&stripe.lookups.hits));
+            stats.misses = stats.misses.saturating_add(read(&stripe.lookups.misses));
             stats.lost_events = stats
                 .lost_events
-                .saturating_add(read(&shard.gauges.lost_events));
+                .saturating_add(read(&stripe.gauges.lost_events));
         }
         stats
     }
 
-    /// What one shard may hold, as its order is told.
+    /// What one stripe may hold, as its order is told.
     pub fn shard_limits(&self) -> ShardLimits {
         self.inner.shard_limits()
     }
@@ -248,12 +223,15 @@ impl Drop for Domain {
 
 impl Inner {
     fn new(settings: DomainSettings, pace: Pace) -> Self {
-        let count = settings.shards.count(settings.capacity);
-        let slots_max = slots_max(settings.max_entries, count);
+        let layout = Layout::new(settings.shards, settings.capacity);
+        let slots_max = layout.slots_of_each(settings.max_entries);
         Self {
             name: settings.name,
             budget: Budget::new(settings.capacity, u64::from(settings.max_entries)),
-            shards: (0..count).map(|_| Shard::new(slots_max)).collect(),
+            layout,
+            stripes: (0..layout.stripes())
+                .map(|_| Stripe::new(slots_max))
+                .collect(),
             counters: Counters::default(),
             signals: Signals::default(),
             guest_memory: AtomicU64::new(0),
@@ -262,25 +240,24 @@ impl Inner {
         }
     }
 
-    /// The shard that a key belongs to.
+    /// The stripe that a key belongs to.
+    #[inline]
     fn index(&self, hash: u64) -> usize {
-        // Bits that the tables make nothing of: they use the lower half.
-        let mask = self.shards.len() - 1;
-        usize::try_from(hash >> 32 & 0xffff).unwrap_or(0) & mask
+        self.layout.stripe_of(hash)
     }
 
     #[expect(
         clippy::indexing_slicing,
-        reason = "positions come from `index` and from the shards"
+        reason = "positions come from `index` and from the stripes"
     )]
-    fn shard(&self, index: usize) -> &Shard {
-        &self.shards[index]
+    fn stripe(&self, index: usize) -> &Stripe {
+        &self.stripes[index]
     }
 
     /// Inlined, so that the guard is not handed over through memory.
     #[inline]
     fn lock(&self, index: usize) -> Locked<'_> {
-        self.shard(index)
+        self.stripe(index)
             .lock(&self.budget, || self.note_reset(index))
     }
 
@@ -290,39 +267,26 @@ impl Inner {
         let domain = &self.name;
         tracing::error!(
             domain,
-            shard = index,
-            "a panic left the shard half changed: emptied"
+            stripe = index,
+            "a panic left the stripe half changed: emptied"
         );
     }
 
     #[inline]
-    fn unlock(&self, shard: Locked<'_>) {
-        if shard.unlock() == Wake::Yes {
+    fn unlock(&self, stripe: Locked<'_>) {
+        if stripe.unlock() == Wake::Yes {
             self.signals.wake();
         }
     }
 
     fn shard_limits(&self) -> ShardLimits {
-        let count = u64::try_from(self.shards.len()).unwrap_or(u64::MAX);
-        let max_entries = self.shards.first().map_or(0, |shard| shard.slots_max);
+        let shards = u64::try_from(self.layout.shards()).unwrap_or(u64::MAX);
+        let slots_max = self.stripes.first().map_or(0, |stripe| stripe.slots_max);
         ShardLimits {
-            capacity: self.pace.capacity(&self.budget) / count,
-            max_entries,
+            capacity: self.pace.capacity(&self.budget) / shards,
+            max_entries: slots_max.saturating_mul(self.layout.stripes_of_each()),
         }
     }
-}
-
-/// Slots of one of `count` shards: its share and what chance may put above it.
-fn slots_max(max_entries: u32, count: u32) -> u32 {
-    if count == 1 {
-        return max_entries;
-    }
-    let share = max_entries.div_ceil(count);
-    // The spread of n keys over shards is about the root of n; this is beyond eight times that.
-    share
-        .saturating_add(share / 4)
-        .saturating_add(64)
-        .min(max_entries)
 }
 
 /// Locks a value that is whole between any two instructions, so that a panic elsewhere under the

@@ -26,7 +26,7 @@ pub(crate) fn domain(entries: u32, shards: u32) -> Arc<Domain> {
         name: "model".to_owned(),
         capacity: u64::from(entries) * CHARGE,
         max_entries: entries,
-        shards: Shards::Exactly(shards),
+        shards: Shards::exactly(shards),
     }))
 }
 

@@ -1,18 +1,21 @@
 //! The eviction thread: tells the guest orders what happened, and evicts what they name.
 //!
-//! It works in rounds. A round adopts the wanted orders, tells each shard's order of the events
+//! It works in rounds. A round adopts the wanted orders, tells each stripe's order of the events
 //! recorded since, and, if use is above the high mark, asks for victims in lots until it is at
 //! the low one. Whatever an order does, a round ends: what the order leaves undone is done in
 //! native order.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::Inner;
 use super::budget::Short;
-use super::ordered::{Answer, Ordered};
+use super::layout::Numbering;
+use super::ordered::{Answer, Ordered, Told};
 use super::remains::Remains;
-use super::shard::{CHUNK, Departed, Named};
+use super::stripe::walk::Listed;
+use super::stripe::{CHUNK, Departed, Named};
 use super::signals::{Desired, Marks, Signals};
 use super::stats::EvictionReason;
 use crate::sync::Arc;
@@ -31,8 +34,10 @@ pub(super) struct Worker {
     source: Option<Arc<dyn OrderSource>>,
     generation: u64,
     orders: Vec<Option<Ordered>>,
-    /// Swapped with the log of the shard that is drained.
+    /// Swapped with the log of the stripe that is drained.
     spare: Vec<u64>,
+    /// Slots of one stripe that were named.
+    named: Vec<u32>,
     /// Of those that orders named in lockstep.
     pub(super) remains: Remains,
 }
@@ -46,7 +51,7 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// What left a shard.
+/// What left a stripe.
 #[derive(Clone, Copy, Debug, Default)]
 struct Freed {
     bytes: u64,
@@ -74,13 +79,14 @@ impl Owed {
 impl Worker {
     /// A worker that has done nothing yet.
     pub(super) fn new(inner: Arc<Inner>) -> Self {
-        let orders = inner.shards.iter().map(|_| None).collect();
+        let orders = (0..inner.layout.shards()).map(|_| None).collect();
         Self {
             inner,
             source: None,
             generation: 0,
             orders,
             spare: Vec::new(),
+            named: Vec::new(),
             remains: Remains::default(),
         }
     }
@@ -142,18 +148,18 @@ impl Worker {
             self.source = source;
         }
         let mut memory = 0_u64;
-        for index in 0..self.orders.len() {
+        for shard in 0..self.orders.len() {
             if self.source.is_some() {
-                self.guide(index);
+                self.guide(shard);
             }
         }
         if self.source.is_some() {
             let owed = self.owed();
-            let first = owed.and_then(|owed| self.inner.fullest(owed.short()));
-            for index in 0..self.orders.len() {
+            let first = owed.and_then(|owed| self.inner.fullest_shard(owed.short()));
+            for shard in 0..self.orders.len() {
                 // It is told when it is asked.
-                if Some(index) != first {
-                    self.drain(index);
+                if Some(shard) != first {
+                    self.drain(shard);
                 }
             }
             if let Some(owed) = owed {
@@ -174,41 +180,52 @@ impl Worker {
     /// Drops every order.
     fn become_native(&mut self) {
         self.inner.signals.unguide();
-        for index in 0..self.orders.len() {
-            self.drop_order(index);
+        for shard in 0..self.orders.len() {
+            self.drop_order(shard);
         }
         self.inner.guest_memory.store(0, Relaxed);
     }
 
-    fn drop_order(&mut self, index: usize) {
-        if self.orders.get_mut(index).and_then(Option::take).is_some() {
-            self.inner.lock(index).stop_recording();
+    fn drop_order(&mut self, shard: usize) {
+        if self.orders.get_mut(shard).and_then(Option::take).is_some() {
+            for index in self.inner.layout.stripes_of(shard) {
+                self.inner.lock(index).stop_recording();
+            }
         }
     }
 
-    fn fault(&mut self, index: usize, fault: &OrderFault) {
+    fn fault(&mut self, shard: usize, fault: &OrderFault) {
         let domain = &self.inner.name;
-        tracing::warn!(domain, shard = index, %fault, "an eviction order faulted");
+        tracing::warn!(domain, shard, %fault, "an eviction order faulted");
         self.inner.counters.order_faults.increment();
-        self.drop_order(index);
+        self.drop_order(shard);
     }
 
     /// Makes an order for a shard that has none, and tells it of the residents.
-    fn guide(&mut self, index: usize) {
+    fn guide(&mut self, shard: usize) {
         let Some(source) = &self.source else { return };
-        let Some(place @ None) = self.orders.get_mut(index) else {
+        let Some(place @ None) = self.orders.get_mut(shard) else {
             return;
         };
         match source.order(self.inner.shard_limits()) {
             Ok(order) => {
-                let mut shard = self.inner.lock(index);
-                shard.start_recording();
-                let ordered = Ordered::new(order, shard.horizon());
-                drop(shard);
-                *place = Some(ordered);
+                let layout = self.inner.layout;
+                let numbering = Numbering::new(layout.stripes_of_each());
+                // What is inserted from here on is in the log.
+                let begin = |index| {
+                    let mut stripe = self.inner.lock(index);
+                    stripe.start_recording();
+                    Told {
+                        horizon: stripe.horizon(),
+                        asked: None,
+                        accesses: stripe.accesses(),
+                    }
+                };
+                let told = layout.stripes_of(shard).map(begin).collect();
+                *place = Some(Ordered::new(order, numbering, told));
                 self.inner.signals.guide(self.marks());
-                if let Err(fault) = self.tell_residents(index) {
-                    self.fault(index, &fault);
+                if let Err(fault) = self.tell_residents(shard) {
+                    self.fault(shard, &fault);
                 }
             }
             Err(fault) => {
@@ -221,60 +238,76 @@ impl Worker {
         }
     }
 
-    fn tell_residents(&mut self, index: usize) -> Result<(), OrderFault> {
-        let Some(Some(ordered)) = self.orders.get_mut(index) else {
+    fn tell_residents(&mut self, shard: usize) -> Result<(), OrderFault> {
+        let Some(Some(ordered)) = self.orders.get_mut(shard) else {
             return Ok(());
         };
         let (now, now_ms) = (self.inner.pace.now(), self.inner.pace.unix_ms());
         let mut residents = Vec::new();
-        let mut from = 0;
-        loop {
-            // What is inserted from here on is in the log already.
-            let shard = self.inner.lock(index);
-            if from >= shard.slots_end() {
-                break;
+        let mut listed = Vec::new();
+        let stripes = self.inner.layout.stripes_of(shard);
+        let most = ordered.told.iter().map(|it| it.accesses).max();
+        for ((number, index), told) in (0_u32..).zip(stripes).zip(&ordered.told) {
+            let mut from = 0;
+            loop {
+                let stripe = self.inner.lock(index);
+                if from >= stripe.slots_end() {
+                    break;
+                }
+                from = stripe.list(from, told.horizon, now, &mut listed);
             }
-            from = shard.list(from, ordered.horizon, now, &mut residents);
+            // As if all had been accessed as often as the one that was most often.
+            let behind = most.unwrap_or_default().saturating_sub(told.accesses);
+            residents.extend(listed.drain(..).map(|mut it: Listed| {
+                it.last_access = it.last_access.saturating_add(behind);
+                (it, number)
+            }));
         }
         residents.sort_unstable();
         ordered.tell(now_ms, &residents)
     }
 
     /// Tells a shard's order of what was recorded.
-    fn drain(&mut self, index: usize) {
-        self.take_events(index);
-        let Some(Some(ordered)) = self.orders.get_mut(index) else {
+    fn drain(&mut self, shard: usize) {
+        let noted = self.note(shard);
+        let Some(Some(ordered)) = self.orders.get_mut(shard) else {
             return;
         };
-        let observed = ordered.observe(self.inner.pace.unix_ms(), &self.spare);
-        self.spare.clear();
-        if let Err(fault) = observed {
-            self.fault(index, &fault);
+        let now_ms = self.inner.pace.unix_ms();
+        if let Err(fault) = noted.and_then(|()| ordered.send(now_ms)) {
+            self.fault(shard, &fault);
         }
     }
 
-    /// Takes what was recorded for a shard's order, if it has one: it is in `spare`. An order that
-    /// is behind is made anew, and nothing is left to tell it of.
-    fn take_events(&mut self, index: usize) {
-        let Some(Some(ordered)) = self.orders.get_mut(index) else {
-            return;
-        };
-        let taken = self.inner.lock(index).take_events(&mut self.spare);
-        if let Some(horizon) = taken {
-            ordered.horizon = horizon;
-        } else {
-            self.inner.counters.resyncs.increment();
-            self.drop_order(index);
-            self.guide(index);
+    /// Has a shard's order, if it has one, take note of what was recorded in its stripes. One that is
+    /// behind is made anew, and told of all there is.
+    fn note(&mut self, shard: usize) -> Result<(), OrderFault> {
+        for (number, index) in (0_u32..).zip(self.inner.layout.stripes_of(shard)) {
+            let Some(Some(ordered)) = self.orders.get_mut(shard) else {
+                return Ok(());
+            };
+            let taken = self.inner.lock(index).take_events(&mut self.spare);
+            let Some(horizon) = taken else {
+                self.inner.counters.resyncs.increment();
+                self.drop_order(shard);
+                self.guide(shard);
+                continue;
+            };
+            if let Some(told) = usize::try_from(number)
+                .ok()
+                .and_then(|at| ordered.told.get_mut(at))
+            {
+                told.horizon = horizon;
+            }
+            let noted = ordered.note(self.inner.pace.unix_ms(), number, &self.spare);
+            self.spare.clear();
+            noted?;
         }
+        Ok(())
     }
 
     fn marks(&self) -> Marks {
-        let (bytes, entries) = self.inner.shards.iter().fold((0_u64, 0_u64), |sum, shard| {
-            let gauges = &shard.gauges;
-            let bytes = sum.0.saturating_add(gauges.bytes.load(Relaxed));
-            (bytes, sum.1.saturating_add(gauges.entries.load(Relaxed)))
-        });
+        let (bytes, entries) = self.held_by(0..self.inner.stripes.len());
         let mean = bytes / entries.max(1);
         self.inner.pace.marks(&self.inner.budget, mean)
     }
@@ -293,10 +326,10 @@ impl Worker {
     /// Evicts what is `owed`, and not what comes meanwhile: so the round ends.
     fn shrink(&mut self, mut owed: Owed) {
         while self.source.is_some() && (owed.bytes > 0 || owed.entries > 0) {
-            let Some(index) = self.inner.fullest(owed.short()) else {
+            let Some(shard) = self.inner.fullest_shard(owed.short()) else {
                 return;
             };
-            let freed = self.evict_lot(index, owed);
+            let freed = self.evict_lot(shard, owed);
             if freed.entries == 0 {
                 return;
             }
@@ -305,78 +338,91 @@ impl Worker {
         }
     }
 
+    /// Bytes and entries in these stripes.
+    fn held_by(&self, stripes: Range<usize>) -> (u64, u64) {
+        stripes.fold((0, 0), |(bytes, entries), index| {
+            let gauges = &self.inner.stripe(index).gauges;
+            let bytes = gauges.bytes.load(Relaxed).saturating_add(bytes);
+            (bytes, gauges.entries.load(Relaxed).saturating_add(entries))
+        })
+    }
+
     /// Evicts one lot from a shard: what its order names, and the rest in native order.
-    fn evict_lot(&mut self, index: usize, owed: Owed) -> Freed {
-        let gauges = &self.inner.shard(index).gauges;
-        let bytes = gauges.bytes.load(Relaxed);
-        let mean = (bytes / gauges.entries.load(Relaxed).max(1)).max(1);
-        let owed = match owed.short() {
+    fn evict_lot(&mut self, shard: usize, owed: Owed) -> Freed {
+        let (bytes, entries) = self.held_by(self.inner.layout.stripes_of(shard));
+        let mean = (bytes / entries.max(1)).max(1);
+        let short = owed.short();
+        let owed = match short {
             Short::Bytes => owed.bytes,
             Short::Entries => owed.entries.saturating_mul(mean),
         };
         let need = mean.saturating_mul(LOT_ENTRIES).min(owed).min(bytes);
-        let (mut freed, changed) = match self.evict_named(index, need, mean) {
+        let (mut freed, changed) = match self.evict_named(shard, need, mean) {
             Ok(done) => done,
             Err(fault) => {
-                self.fault(index, &fault);
+                self.fault(shard, &fault);
                 (Freed::default(), 0)
             }
         };
         // An answer that was overtaken is asked for again, as long as that gets anywhere.
         if freed.bytes < need && (changed == 0 || freed.entries == 0) {
-            let rest = self.evict_native(index, need - freed.bytes);
+            let rest = self.evict_native(shard, short, need - freed.bytes);
             freed.bytes = freed.bytes.saturating_add(rest.bytes);
             freed.entries = freed.entries.saturating_add(rest.entries);
         }
         freed
     }
 
-    /// Tells a shard's order of what was recorded, and evicts what it names. Also answers how many slots had changed hands.
+    /// Tells a shard's order of what was recorded, and evicts what it names. Also answers how many
+    /// slots had changed hands.
     fn evict_named(
         &mut self,
-        index: usize,
+        shard: usize,
         need: u64,
         mean: u64,
     ) -> Result<(Freed, u64), OrderFault> {
-        self.take_events(index);
-        let Some(Some(ordered)) = self.orders.get_mut(index) else {
+        self.note(shard)?;
+        let Some(Some(ordered)) = self.orders.get_mut(shard) else {
             return Ok((Freed::default(), 0));
         };
-        let named = ordered.make_room(self.inner.pace.unix_ms(), &self.spare, need);
-        self.spare.clear();
-        let (victims, mut answer) = named?;
+        let (victims, mut answer) = ordered.make_room(self.inner.pace.unix_ms(), need)?;
         // An order may name whole groups, so somewhat more than asked for is no mistake.
         let most = need.saturating_mul(4).max(mean.saturating_mul(LOT_ENTRIES));
-        let told_before = self.inner.pace.told_before(ordered.asked, ordered.horizon);
         let (mut freed, mut changed) = (Freed::default(), 0_u64);
         let mut refused = Freed::default();
-        for chunk in victims.chunks(CHUNK) {
-            if freed.bytes >= most {
-                answer = Answer::Wrong;
-                break;
-            }
-            let mut departed = Departed::new(&self.inner.budget);
-            let mut shard = self.inner.lock(index);
-            shard.touch_slots(chunk);
-            for slot in chunk {
-                match shard.evict_named(*slot, ordered.horizon, &mut departed) {
-                    Named::Changed => changed = changed.saturating_add(1),
-                    Named::Left(bytes, inserted) => {
-                        let new = told_before.is_some_and(|before| inserted > before);
-                        for sum in [Some(&mut freed), new.then_some(&mut refused)] {
-                            let Some(sum) = sum else { continue };
-                            sum.bytes = sum.bytes.saturating_add(bytes);
-                            sum.entries = sum.entries.saturating_add(1);
+        let stripes = (0_u32..).zip(self.inner.layout.stripes_of(shard));
+        for ((number, index), told) in stripes.zip(&mut ordered.told) {
+            self.named.clear();
+            self.named.extend(ordered.numbering.of(number, &victims));
+            let told_before = self.inner.pace.told_before(told.asked, told.horizon);
+            for chunk in self.named.chunks(CHUNK) {
+                if freed.bytes >= most {
+                    answer = Answer::Wrong;
+                    break;
+                }
+                let mut departed = Departed::new(&self.inner.budget);
+                let mut stripe = self.inner.lock(index);
+                stripe.touch_slots(chunk);
+                for slot in chunk {
+                    match stripe.evict_named(*slot, told.horizon, &mut departed) {
+                        Named::Changed => changed = changed.saturating_add(1),
+                        Named::Left(bytes, inserted) => {
+                            let new = told_before.is_some_and(|before| inserted > before);
+                            for sum in [Some(&mut freed), new.then_some(&mut refused)] {
+                                let Some(sum) = sum else { continue };
+                                sum.bytes = sum.bytes.saturating_add(bytes);
+                                sum.entries = sum.entries.saturating_add(1);
+                            }
                         }
                     }
                 }
+                self.inner.unlock(stripe);
+                if !self.inner.pace.frees_at_once() {
+                    self.remains.keep(departed);
+                }
             }
-            self.inner.unlock(shard);
-            if !self.inner.pace.frees_at_once() {
-                self.remains.keep(departed);
-            }
+            told.asked = Some(told.horizon);
         }
-        ordered.asked = Some(ordered.horizon);
         let overflowed = freed.bytes >= most && answer == Answer::Wrong;
         if answer == Answer::Wrong {
             ordered.wrong_answer();
@@ -389,29 +435,33 @@ impl Worker {
         if overflowed {
             // It forgot residents that stay, so it is made anew at the next round.
             counters.resyncs.increment();
-            self.drop_order(index);
+            self.drop_order(shard);
         }
         Ok((freed, changed))
     }
 
     /// Evicts `need` bytes from a shard in native order.
-    fn evict_native(&self, index: usize, need: u64) -> Freed {
+    fn evict_native(&self, shard: usize, short: Short, need: u64) -> Freed {
         let mut freed = Freed::default();
         while freed.bytes < need {
+            let stripes = self.inner.layout.stripes_of(shard);
+            let Some(index) = self.inner.fullest_of(stripes, short) else {
+                break;
+            };
             let mut departed = Departed::new(&self.inner.budget);
-            let mut shard = self.inner.lock(index);
+            let mut stripe = self.inner.lock(index);
             let before = freed.entries;
             for _ in 0..CHUNK {
                 if freed.bytes >= need {
                     break;
                 }
-                let Some(bytes) = shard.evict_oldest(&mut departed) else {
+                let Some(bytes) = stripe.evict_oldest(&mut departed) else {
                     break;
                 };
                 freed.bytes = freed.bytes.saturating_add(bytes);
                 freed.entries = freed.entries.saturating_add(1);
             }
-            self.inner.unlock(shard);
+            self.inner.unlock(stripe);
             if freed.entries == before {
                 break;
             }

@@ -1,8 +1,8 @@
-//! What happened in a shard since its guest order last looked, packed for it.
+//! What happened in a stripe since its guest order last looked, packed for it.
 //!
 //! Bounded: hits are dropped, and counted, once the log is half a millisecond of traffic behind;
 //! inserts and removes are kept until a second bound, and past that the order is declared behind
-//! and has to be made anew. Nothing is recorded for a shard without a guest order.
+//! and has to be made anew. Nothing is recorded for a stripe without a guest order.
 
 use std::mem::offset_of;
 
@@ -40,7 +40,7 @@ pub(super) enum Wake {
 /// Hits that wait to be recorded.
 const RECENT: usize = 9;
 
-/// The log of one shard. The latest hits are kept apart from it for a while: in the cache line of the
+/// The log of one stripe. The latest hits are kept apart from it for a while: in the cache line of the
 /// lock, if this is what the lock is for, so that a hit does not wait for what another CPU has
 /// recorded.
 #[derive(Debug, Default)]

@@ -1,4 +1,4 @@
-//! Listing what a domain holds, a page at a time: a shard is locked for a few slots only, so a hit
+//! Listing what a domain holds, a page at a time: a stripe is locked for a few slots only, so a hit
 //! never waits for a listing.
 
 use std::sync::Arc;
@@ -14,8 +14,8 @@ const STEPS_MAX: u32 = 512;
 /// How far a listing has come; the default is its beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
-    /// The shard.
-    pub shard: usize,
+    /// The stripe.
+    pub stripe: usize,
     /// The first slot in it that was not looked at.
     pub slot: u32,
 }
@@ -24,26 +24,26 @@ impl Domain {
     /// About `most` entries from `from` on, fewer where they are sparse, and where to go on; none at
     /// the end. What comes or goes meanwhile may be missed; what stays is listed once.
     pub fn list(&self, from: Position, most: usize) -> (Vec<Arc<Entry>>, Option<Position>) {
-        let shards = self.inner.shards.len();
+        let stripes = self.inner.stripes.len();
         let (mut entries, mut spots, mut at) = (Vec::new(), Vec::new(), from);
         for _ in 0..STEPS_MAX {
-            if at.shard >= shards || entries.len() >= most {
+            if at.stripe >= stripes || entries.len() >= most {
                 break;
             }
-            let shard = self.inner.lock(at.shard);
-            let (end, until) = (shard.slots_end(), at.slot.saturating_add(STEP));
+            let stripe = self.inner.lock(at.stripe);
+            let (end, until) = (stripe.slots_end(), at.slot.saturating_add(STEP));
             spots.clear();
-            shard.spots(at.slot..until.min(end), u64::MAX, |_| true, &mut spots);
-            entries.extend(spots.iter().filter_map(|spot| shard.at(*spot)).cloned());
-            drop(shard);
+            stripe.spots(at.slot..until.min(end), u64::MAX, |_| true, &mut spots);
+            entries.extend(spots.iter().filter_map(|spot| stripe.at(*spot)).cloned());
+            drop(stripe);
             at = match until < end {
                 true => Position { slot: until, ..at },
                 false => Position {
-                    shard: at.shard + 1,
+                    stripe: at.stripe + 1,
                     slot: 0,
                 },
             };
         }
-        (entries, (at.shard < shards).then_some(at))
+        (entries, (at.stripe < stripes).then_some(at))
     }
 }

@@ -1,6 +1,6 @@
 //! A domain without threads: whatever a request causes has happened when it returns.
 //!
-//! The same shards, event logs, orders and eviction as when serving, driven by the caller's own
+//! The same stripes, event logs, orders and eviction as when serving, driven by the caller's own
 //! thread at a time the caller gives. Guest orders are told of every event, and victims leave
 //! before the next request. So the same requests always have the same outcome, which is what a
 //! simulation needs and a server cannot have.
@@ -9,7 +9,7 @@ use super::budget::Budget;
 use super::drain::Worker;
 use super::pace::{Lockstep as Terms, Pace, Room};
 use super::put::Put;
-use super::shard::Locked;
+use super::stripe::Locked;
 use super::stats::Stats;
 use super::{Domain, DomainSettings, Inner};
 use crate::entry::{Content, Entry, KeyView, SiteId};
@@ -94,9 +94,9 @@ impl Lockstep {
     #[inline]
     pub fn get<R>(&mut self, key: KeyView<'_>, read: impl FnOnce(&Entry) -> R) -> Option<R> {
         let inner = &*self.domain.inner;
-        let mut shard = inner.lock_of(key.hash);
-        let found = shard.lookup(key, |entry| entry).map(|entry| read(entry));
-        inner.unlock(shard);
+        let mut stripe = inner.lock_of(key.hash);
+        let found = stripe.lookup(key, |entry| entry).map(|entry| read(entry));
+        inner.unlock(stripe);
         self.catch_up();
         found
     }
@@ -108,12 +108,12 @@ impl Lockstep {
         let mut held: Option<(usize, Locked<'_>)> = None;
         for hash in hashes {
             let index = inner.index(hash);
-            let shard = match held.take().filter(|(of, _)| *of == index) {
-                Some((_, shard)) => shard,
+            let stripe = match held.take().filter(|(of, _)| *of == index) {
+                Some((_, stripe)) => stripe,
                 None => inner.lock(index),
             };
-            shard.touch(hash);
-            held = Some((index, shard));
+            stripe.touch(hash);
+            held = Some((index, stripe));
         }
     }
 

@@ -1,11 +1,12 @@
 //! The guest order of one shard, and what it has been told.
 //!
-//! The order hears a consistent story whatever the shard did meanwhile: hits and removes only of
+//! The order hears a consistent story whatever the stripes did meanwhile: hits and removes only of
 //! slots it was told of and has not named. So a named slot that it should not know is its mistake
 //! and nobody else's, and a slot that changed since it last looked is nobody's.
 
 use super::events::{BATCH_WORDS, Event, split_first};
-use super::shard::walk::Listed;
+use super::layout::Numbering;
+use super::stripe::walk::Listed;
 use crate::tier::eviction::{EvictionOrder, OrderFault, pack};
 
 /// A set of slots.
@@ -64,73 +65,96 @@ pub(super) enum Answer {
     Wrong,
 }
 
-/// The order of one shard.
-pub(super) struct Ordered {
-    order: Box<dyn EvictionOrder>,
-    known: SlotSet,
-    batch: Vec<u64>,
+/// How much of one stripe the order has been told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Told {
     /// Insertions up to this one have been told.
     pub(super) horizon: u64,
     /// Insertions up to this one had been told when victims were last asked for, if ever.
     pub(super) asked: Option<u64>,
+    /// Accesses when recording began. Each stripe counts its own.
+    pub(super) accesses: u64,
+}
+
+/// The order of one shard.
+pub(super) struct Ordered {
+    order: Box<dyn EvictionOrder>,
+    pub(super) numbering: Numbering,
+    known: SlotSet,
+    batch: Vec<u64>,
+    /// Of each stripe.
+    pub(super) told: Vec<Told>,
 }
 
 impl Ordered {
-    /// An order that is to be told of the residents inserted up to `horizon`.
-    pub(super) fn new(order: Box<dyn EvictionOrder>, horizon: u64) -> Self {
-        let batch = Vec::with_capacity(BATCH_WORDS);
+    /// An order that knows slots by this numbering, and is to be told of the residents inserted up to
+    /// the horizon of each stripe.
+    pub(super) fn new(
+        order: Box<dyn EvictionOrder>,
+        numbering: Numbering,
+        told: Vec<Told>,
+    ) -> Self {
         Self {
             order,
+            numbering,
             known: SlotSet::default(),
-            batch,
-            horizon,
-            asked: None,
+            batch: Vec::with_capacity(BATCH_WORDS),
+            told,
         }
     }
 
-    /// Tells of `residents`, in this sequence.
-    pub(super) fn tell(&mut self, now_ms: u64, residents: &[Listed]) -> Result<(), OrderFault> {
-        for listed in residents {
-            self.known.insert(listed.slot);
-            let event = pack::insert(listed.slot, listed.hash, listed.size, listed.lifetime);
-            self.add(now_ms, &event)?;
+    /// Tells of `residents` and the stripes they are in, in this sequence.
+    pub(super) fn tell(
+        &mut self,
+        now_ms: u64,
+        residents: &[(Listed, u32)],
+    ) -> Result<(), OrderFault> {
+        for (listed, stripe) in residents {
+            let number = self.numbering.number(*stripe, listed.slot);
+            self.known.insert(number);
+            let event = pack::insert(number, listed.hash, listed.size, listed.lifetime);
+            self.add(now_ms, number, &event)?;
         }
         self.send(now_ms)
     }
 
-    /// Tells of recorded events, leaving out what it does not know of.
-    pub(super) fn observe(&mut self, now_ms: u64, events: &[u64]) -> Result<(), OrderFault> {
-        self.note(now_ms, events)?;
-        self.send(now_ms)
-    }
-
-    /// Takes note of recorded events, and tells of them but for the last batch.
-    fn note(&mut self, now_ms: u64, events: &[u64]) -> Result<(), OrderFault> {
+    /// Takes note of events that a stripe has recorded, leaving out what the order does not know of,
+    /// and tells of them but for the last batch.
+    pub(super) fn note(
+        &mut self,
+        now_ms: u64,
+        stripe: u32,
+        events: &[u64],
+    ) -> Result<(), OrderFault> {
         let mut rest = events;
         while let Some((event, after)) = split_first(rest) {
             rest = after;
-            match event {
-                Event::Hit(slot, words) if self.known.contains(slot) => self.add(now_ms, words)?,
-                Event::Insert(slot, words) => {
-                    self.known.insert(slot);
-                    self.add(now_ms, words)?;
+            let (Event::Hit(slot, words)
+            | Event::Insert(slot, words)
+            | Event::Remove(slot, words)) = event;
+            let number = self.numbering.number(stripe, slot);
+            let is_told = match event {
+                Event::Hit(..) => self.known.contains(number),
+                Event::Insert(..) => {
+                    self.known.insert(number);
+                    true
                 }
-                Event::Remove(slot, words) if self.known.remove(slot) => self.add(now_ms, words)?,
-                Event::Hit(..) | Event::Remove(..) => {}
+                Event::Remove(..) => self.known.remove(number),
+            };
+            if is_told {
+                self.add(now_ms, number, words)?;
             }
         }
         Ok(())
     }
 
-    /// Tells of recorded events, asks for victims worth `need` bytes, and leaves out what is not a
-    /// resident that the order knows.
+    /// Tells of what was noted, asks for victims worth `need` bytes, and leaves out what is not a
+    /// resident that the order knows: the numbers of victims.
     pub(super) fn make_room(
         &mut self,
         now_ms: u64,
-        events: &[u64],
         need: u64,
     ) -> Result<(Vec<u32>, Answer), OrderFault> {
-        self.note(now_ms, events)?;
         let named = self.order.make_room(now_ms, &self.batch, need);
         self.batch.clear();
         let mut named = named?;
@@ -141,8 +165,8 @@ impl Ordered {
             Answer::Right
         };
         named.truncate(self.known.len);
-        named.retain(|slot| {
-            let known = self.known.remove(*slot);
+        named.retain(|number| {
+            let known = self.known.remove(*number);
             if !known {
                 answer = Answer::Wrong;
             }
@@ -161,15 +185,21 @@ impl Ordered {
         self.order.memory()
     }
 
-    fn add(&mut self, now_ms: u64, event: &[u64]) -> Result<(), OrderFault> {
+    /// Adds an event about the slot of this number.
+    fn add(&mut self, now_ms: u64, number: u32, event: &[u64]) -> Result<(), OrderFault> {
         if self.batch.len() + event.len() > BATCH_WORDS {
             self.send(now_ms)?;
         }
+        let first = self.batch.len();
         self.batch.extend_from_slice(event);
+        if let Some(word) = self.batch.get_mut(first) {
+            *word = pack::about(*word, number);
+        }
         Ok(())
     }
 
-    fn send(&mut self, now_ms: u64) -> Result<(), OrderFault> {
+    /// Tells of what was noted.
+    pub(super) fn send(&mut self, now_ms: u64) -> Result<(), OrderFault> {
         if self.batch.is_empty() {
             return Ok(());
         }

@@ -67,7 +67,7 @@ impl Pace {
         }
     }
 
-    /// Up to which insertion the entries of a shard are none that an order has to let in, when it
+    /// Up to which insertion the entries of a stripe are none that an order has to let in, when it
     /// was last asked at `asked` and has been told up to `horizon`.
     pub(super) fn told_before(&self, asked: Option<u64>, horizon: u64) -> Option<u64> {
         match self.room() {

@@ -1,13 +1,13 @@
 //! Removing entries because somebody said so: by tag, by site, or all of them.
 //!
-//! A purge is exact for every entry inserted before it began, holds a shard's lock only for a
+//! A purge is exact for every entry inserted before it began, holds a stripe's lock only for a
 //! chunk at a time, and frees what it removed outside of it. One that covers many entries is in
 //! force when it returns and carried out later (see `sweep`). What is only counted or made stale is
 //! listed first, so that an entry which is named twice counts once.
 
-use super::shard::sweep::{Manner, Part};
-use super::shard::walk::{Spot, Walk};
-use super::shard::{CHUNK, Contents, Departed, Locked, SLOTS};
+use super::stripe::sweep::{Manner, Part};
+use super::stripe::walk::{Spot, Walk};
+use super::stripe::{CHUNK, Contents, Departed, Locked, SLOTS};
 use super::stats::EvictionReason;
 use super::{Domain, Inner};
 use crate::clock::Moment;
@@ -62,10 +62,10 @@ impl Domain {
             return self.inner.count(part);
         }
         let mut counted = Purged::default();
-        for index in 0..self.inner.shards.len() {
+        for index in 0..self.inner.stripes.len() {
             for chunk in self.inner.spots(index, selection).chunks(CHUNK) {
-                let shard = self.inner.lock(index);
-                let entries = chunk.iter().filter_map(|spot| shard.at(*spot));
+                let stripe = self.inner.lock(index);
+                let entries = chunk.iter().filter_map(|spot| stripe.at(*spot));
                 entries.for_each(|entry| counted += Purged::of(entry));
             }
         }
@@ -81,10 +81,10 @@ impl Domain {
         }
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let mut hashes = Vec::new();
-        for index in 0..self.inner.shards.len() {
+        for index in 0..self.inner.stripes.len() {
             for chunk in self.inner.spots(index, selection).chunks(CHUNK) {
-                let shard = self.inner.lock(index);
-                let entries = chunk.iter().filter_map(|spot| shard.at(*spot));
+                let stripe = self.inner.lock(index);
+                let entries = chunk.iter().filter_map(|spot| stripe.at(*spot));
                 hashes.extend(entries.map(|entry| entry.key.view().hash));
             }
             if hashes.len() > most {
@@ -100,7 +100,7 @@ impl Domain {
         let swept = part(selection).and_then(|part| self.sweep(part, Manner::Soften(now)));
         swept.unwrap_or_else(|| {
             let mut softened = Purged::default();
-            for index in 0..self.inner.shards.len() {
+            for index in 0..self.inner.stripes.len() {
                 let spots = self.inner.spots(index, selection);
                 softened += self.inner.soften(index, &spots, now);
             }
@@ -117,7 +117,7 @@ impl Domain {
     pub fn purge_tag(&self, tag: Tag) -> Purged {
         let swept = self.sweep(Part::Tag(tag), Manner::Remove);
         swept.unwrap_or_else(|| {
-            self.in_shards(|index, horizon| self.inner.remove_tagged(index, tag, horizon))
+            self.in_stripes(|index, horizon| self.inner.remove_tagged(index, tag, horizon))
         })
     }
 
@@ -125,7 +125,7 @@ impl Domain {
     pub fn purge_site(&self, site: SiteId) -> Purged {
         let swept = self.sweep(Part::Site(site), Manner::Remove);
         swept.unwrap_or_else(|| {
-            self.in_shards(|index, horizon| {
+            self.in_stripes(|index, horizon| {
                 let there = self.inner.lock(index).count(Part::Site(site));
                 if there.entries == 0 {
                     // Looking for nobody would cost as much as for somebody.
@@ -142,10 +142,10 @@ impl Domain {
         self.inner.begin_sweep(Part::All, Manner::Remove)
     }
 
-    /// Sums what `purge` comes to in each shard, which it is told with its latest insertion.
-    fn in_shards(&self, purge: impl Fn(usize, u64) -> Purged) -> Purged {
+    /// Sums what `purge` comes to in each stripe, which it is told with its latest insertion.
+    fn in_stripes(&self, purge: impl Fn(usize, u64) -> Purged) -> Purged {
         let mut purged = Purged::default();
-        for index in 0..self.inner.shards.len() {
+        for index in 0..self.inner.stripes.len() {
             let horizon = self.inner.lock(index).horizon();
             purged += purge(index, horizon);
         }
@@ -158,12 +158,12 @@ impl Inner {
     pub(super) fn soften(&self, index: usize, spots: &[Spot], now: Moment) -> Purged {
         let mut softened = Purged::default();
         for chunk in spots.chunks(CHUNK) {
-            let shard = self.lock(index);
+            let stripe = self.lock(index);
             let found: Vec<(Spot, Arc<Entry>)> = chunk
                 .iter()
-                .filter_map(|spot| Some((*spot, Arc::clone(shard.at(*spot)?))))
+                .filter_map(|spot| Some((*spot, Arc::clone(stripe.at(*spot)?))))
                 .collect();
-            drop(shard);
+            drop(stripe);
             for (_, entry) in &found {
                 softened += Purged::of(entry);
             }
@@ -175,7 +175,7 @@ impl Inner {
         softened
     }
 
-    /// Makes what was found in a shard stale, each since its own moment.
+    /// Makes what was found in a stripe stale, each since its own moment.
     pub(super) fn make_stale(
         &self,
         index: usize,
@@ -187,14 +187,14 @@ impl Inner {
             Some((spot, Arc::new(stale)))
         });
         let mut stale: Vec<(Spot, Arc<Entry>)> = stale.collect();
-        let mut shard = self.lock(index);
+        let mut stripe = self.lock(index);
         for (spot, entry) in &mut stale {
-            shard.exchange(*spot, entry);
+            stripe.exchange(*spot, entry);
         }
-        drop(shard);
+        drop(stripe);
     }
 
-    /// Where the entries of a shard that `selection` covers are, each once.
+    /// Where the entries of a stripe that `selection` covers are, each once.
     fn spots(&self, index: usize, selection: &Selection) -> Vec<Spot> {
         let mut spots = Vec::new();
         let horizon = self.lock(index).horizon();
@@ -227,8 +227,8 @@ impl Inner {
         let mut from = 0;
         while from < end {
             let until = end.min(from.saturating_add(SLOTS));
-            let shard = self.lock(index);
-            shard.spots(from..until, horizon, wanted, into);
+            let stripe = self.lock(index);
+            stripe.spots(from..until, horizon, wanted, into);
             from = until;
         }
     }
@@ -239,8 +239,8 @@ impl Inner {
         let mut most = usize::try_from(SLOTS).unwrap_or(usize::MAX);
         let mut after = None;
         loop {
-            let shard = self.lock(index);
-            match shard.walk_tag(tag, after, horizon, most, into) {
+            let stripe = self.lock(index);
+            match stripe.walk_tag(tag, after, horizon, most, into) {
                 Walk::Done => return,
                 Walk::More(resume) => after = Some(resume),
                 // Where it stopped has left meanwhile. It begins anew and takes longer steps, so
@@ -256,12 +256,12 @@ impl Inner {
 
     /// Removes the entries that carry `tag`, inserted no later than `horizon`.
     pub(super) fn remove_tagged(&self, index: usize, tag: Tag, horizon: u64) -> Purged {
-        self.in_chunks(index, |shard, leaving| {
+        self.in_chunks(index, |stripe, leaving| {
             for _ in 0..CHUNK {
-                let Some(hash) = shard.oldest_tagged(tag, horizon) else {
+                let Some(hash) = stripe.oldest_tagged(tag, horizon) else {
                     return Progress::Done;
                 };
-                leaving.take(shard, hash);
+                leaving.take(stripe, hash);
             }
             Progress::More
         })
@@ -275,10 +275,10 @@ impl Inner {
         horizon: u64,
     ) -> Purged {
         let mut slots = 0..self.lock(index).slots_end();
-        self.in_chunks(index, |shard, leaving| {
+        self.in_chunks(index, |stripe, leaving| {
             for (looked, at) in (1..).zip(slots.by_ref()) {
-                if let Some(hash) = shard.of_site(at, wanted, horizon) {
-                    leaving.take(shard, hash);
+                if let Some(hash) = stripe.of_site(at, wanted, horizon) {
+                    leaving.take(stripe, hash);
                 }
                 if looked >= SLOTS || leaving.departed.entries.len() >= CHUNK {
                     break;
@@ -302,9 +302,9 @@ impl Inner {
                 departed: Departed::new(&self.budget),
                 purged: Purged::default(),
             };
-            let mut shard = self.lock(index);
-            let progress = chunk(&mut shard, &mut leaving);
-            self.unlock(shard);
+            let mut stripe = self.lock(index);
+            let progress = chunk(&mut stripe, &mut leaving);
+            self.unlock(stripe);
             let hold = &leaving.departed.hold;
             self.left(hold.entries(), hold.bytes());
             purged += leaving.purged;
@@ -314,7 +314,7 @@ impl Inner {
         }
     }
 
-    /// Frees what shards held, elsewhere if it is much.
+    /// Frees what stripes held, elsewhere if it is much.
     pub(super) fn free(&self, contents: Vec<Contents>) {
         // Freeing an entry takes about a tenth of a microsecond; a purge is answered before.
         const MANY: u64 = 10_000;
@@ -348,10 +348,10 @@ struct Leaving<'a> {
 
 impl Leaving<'_> {
     /// Removes the entry with this hash.
-    fn take(&mut self, shard: &mut Locked<'_>, hash: u64) {
-        let counted = shard.is_swept(hash);
+    fn take(&mut self, stripe: &mut Locked<'_>, hash: u64) {
+        let counted = stripe.is_swept(hash);
         let before = self.departed.hold.bytes();
-        shard.take(hash, &mut self.departed);
+        stripe.take(hash, &mut self.departed);
         if !counted {
             self.purged += Purged {
                 entries: 1,

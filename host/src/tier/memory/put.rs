@@ -2,7 +2,7 @@
 
 use super::budget::{Hold, Short};
 use super::room::Wanted;
-use super::shard::{Departed, Locked};
+use super::stripe::{Departed, Locked};
 use super::stats::EvictionReason;
 use super::{Domain, Inner};
 use crate::entry::Entry;
@@ -70,7 +70,7 @@ impl Drop for Reservation {
     }
 }
 
-/// Asked under the lock of the shard that an entry is to be put in.
+/// Asked under the lock of the stripe that an entry is to be put in.
 type Condition<'a> = dyn Fn(&Locked<'_>) -> bool + 'a;
 
 enum Placed {
@@ -90,7 +90,7 @@ impl Domain {
     }
 
     /// Stores `entry` in place of an older one of its key, with the bytes of `reservation` if
-    /// there is one. `may_store` is asked under the lock of the entry's shard, right before the
+    /// there is one. `may_store` is asked under the lock of the entry's stripe, right before the
     /// entry becomes resident: a purge that first makes it answer no and then removes leaves
     /// nothing behind. It must not touch this tier.
     pub fn put(
@@ -112,8 +112,8 @@ impl Domain {
         may_store: &dyn Fn() -> bool,
     ) -> Put {
         let key = entry.key.view();
-        self.put_if(entry, reservation, &|shard| {
-            let same = match (shard.peek(key), over) {
+        self.put_if(entry, reservation, &|stripe| {
+            let same = match (stripe.peek(key), over) {
                 (Some(resident), Some(over)) => Arc::ptr_eq(resident, over),
                 (None, None) => true,
                 _ => false,
@@ -179,16 +179,16 @@ impl Inner {
         departed: &mut Departed<'_>,
     ) -> Put {
         let key = entry.key.view();
-        let mut shard = self.lock_of(key.hash);
-        if !may_store(&shard) {
+        let mut stripe = self.lock_of(key.hash);
+        if !may_store(&stripe) {
             self.counters.superseded.increment();
             return Put::Superseded;
         }
-        if let Some(charge) = shard.remove(key, departed) {
+        if let Some(charge) = stripe.remove(key, departed) {
             self.counters
                 .evicted(EvictionReason::RejectedPut, 1, charge);
         }
-        self.unlock(shard);
+        self.unlock(stripe);
         match rejected {
             Rejected::TooLarge => &self.counters.rejected_too_large,
             Rejected::NoRoom => &self.counters.rejected_no_room,
@@ -210,56 +210,56 @@ impl Inner {
         let lifetime = entry.lifetime().filter(|_| self.signals.is_guided());
         let lifetime = lifetime.map(|it| it.remaining(self.pace.now()).as_secs());
         loop {
-            let mut shard = self.lock_of(hash);
-            if !may_store(&shard) {
+            let mut stripe = self.lock_of(hash);
+            if !may_store(&stripe) {
                 return Placed::Superseded;
             }
-            let wanted = match self.claim(&mut shard, index, entry, departed) {
+            let wanted = match self.claim(&mut stripe, index, entry, departed) {
                 Ok(old) => {
-                    shard.insert(Arc::clone(entry), old, lifetime, departed);
-                    self.unlock(shard);
+                    stripe.insert(Arc::clone(entry), old, lifetime, departed);
+                    self.unlock(stripe);
                     self.signals.wake_if_above(&self.budget);
                     return Placed::Stored;
                 }
                 Err(wanted) => wanted,
             };
-            self.unlock(shard);
+            self.unlock(stripe);
             if !self.evict_elsewhere(wanted, departed) {
                 return Placed::NoRoom;
             }
         }
     }
 
-    /// Makes `departed` hold what `entry` needs beyond what it replaces, evicting from this shard
+    /// Makes `departed` hold what `entry` needs beyond what it replaces, evicting from this stripe
     /// only. Answers the slot of what it replaces; `Err` says what is missing still.
     fn claim(
         &self,
-        shard: &mut Locked<'_>,
+        stripe: &mut Locked<'_>,
         index: usize,
         entry: &Entry,
         departed: &mut Departed<'_>,
     ) -> Result<Option<u32>, Wanted> {
         let hash = entry.key.view().hash;
-        let mut old = shard.slot_of(hash);
+        let mut old = stripe.slot_of(hash);
         loop {
-            let (bytes, entries) = shard.frees(old);
+            let (bytes, entries) = stripe.frees(old);
             let bytes = entry.charge().saturating_sub(bytes);
             let entries = 1_u64.saturating_sub(entries);
             let (short, pays) = match departed.hold.top_up(bytes, entries) {
-                Ok(()) if shard.has_slot(old) => return Ok(old),
-                // The budget has room and the shard has no slot: nobody else can help.
+                Ok(()) if stripe.has_slot(old) => return Ok(old),
+                // The budget has room and the stripe has no slot: nobody else can help.
                 Ok(()) => (Short::Entries, true),
-                Err(short) => (short, self.pays_itself(index, short)),
+                Err(short) => (short, self.pays_itself(index, hash, short)),
             };
             match if pays {
-                shard.evict_oldest(departed)
+                stripe.evict_oldest(departed)
             } else {
                 None
             } {
                 Some(charge) => {
                     self.counters.evicted(self.native_reason(), 1, charge);
                     // That may have been the one.
-                    old = shard.slot_of(hash);
+                    old = stripe.slot_of(hash);
                 }
                 None => {
                     return Err(Wanted {

@@ -5,7 +5,7 @@
 //! used the longest time ago. They are read together before they are used: memory answers several
 //! that ask at once almost as soon as one.
 
-use super::shard::{Departed, touch};
+use super::stripe::{Departed, touch};
 use crate::entry::{Content, Entry, KeyView, SiteId};
 use crate::sync::Arc;
 

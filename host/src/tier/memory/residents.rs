@@ -1,7 +1,7 @@
-//! The residents of a shard: found by the hash of their key, by their slot, and by their age.
+//! The residents of a stripe: found by the hash of their key, by their slot, and by their age.
 //!
 //! A slot is a small dense number by which a guest order knows a resident. It is used again as
-//! soon as its entry left, so the numbers stay below the largest number of entries the shard ever
+//! soon as its entry left, so the numbers stay below the largest number of entries the stripe ever
 //! held at once, and below its limit. What is known of a resident lies in one cache line, beside
 //! its neighbours in the order of use; its entry is in the table, where a lookup finds it. Nothing
 //! allocates for a newcomer but the table and a chunk of places now and then.

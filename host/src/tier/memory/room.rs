@@ -1,13 +1,18 @@
-//! Making room in native order: which shard gives, and how much.
+//! Making room in native order: which stripe gives, and how much.
 //!
-//! The budget belongs to the whole domain, so a shard that chance or large entries made fuller
-//! than its share gives first, and no shard loses capacity to skew. One shard lock at a time.
+//! The budget belongs to the whole domain, so a stripe that chance or large entries made fuller
+//! than its share gives first, and no stripe loses capacity to skew. One stripe lock at a time.
+
+use std::ops::Range;
 
 use super::Inner;
 use super::budget::Short;
-use super::shard::{CHUNK, Departed, Shard};
+use super::stripe::{CHUNK, Departed, Stripe};
 use super::stats::EvictionReason;
 use crate::sync::atomic::Ordering::Relaxed;
+
+/// Stripes that one is compared with before it makes room.
+const LOOKED_AT: usize = 8;
 
 /// What an operation must hold before it can go on.
 #[derive(Clone, Copy, Debug)]
@@ -18,33 +23,53 @@ pub(super) struct Wanted {
     pub(super) short: Short,
 }
 
-fn size(shard: &Shard, by: Short) -> u64 {
+fn size(stripe: &Stripe, by: Short) -> u64 {
     match by {
-        Short::Bytes => shard.gauges.bytes.load(Relaxed),
-        Short::Entries => shard.gauges.entries.load(Relaxed),
+        Short::Bytes => stripe.gauges.bytes.load(Relaxed),
+        Short::Entries => stripe.gauges.entries.load(Relaxed),
     }
 }
 
 impl Inner {
-    /// The shard that holds the most, if any holds anything.
+    /// The stripe that holds the most, if any holds anything.
     pub(super) fn fullest(&self, by: Short) -> Option<usize> {
-        let sizes = self.shards.iter().map(|shard| size(shard, by)).enumerate();
+        self.fullest_of(0..self.stripes.len(), by)
+    }
+
+    /// The same among these.
+    pub(super) fn fullest_of(&self, stripes: Range<usize>, by: Short) -> Option<usize> {
+        let sizes = stripes.map(|index| (index, size(self.stripe(index), by)));
         sizes
             .filter(|(_, size)| *size > 0)
             .max_by_key(|(_, size)| *size)
             .map(|(index, _)| index)
     }
 
-    /// Whether a shard makes room for itself: unless another is clearly fuller.
-    pub(super) fn pays_itself(&self, index: usize, by: Short) -> bool {
-        let most = self
-            .shards
-            .iter()
-            .map(|shard| size(shard, by))
+    /// The shard that holds the most, if any holds anything.
+    pub(super) fn fullest_shard(&self, by: Short) -> Option<usize> {
+        let of_shard = |shard| -> u64 {
+            let stripes = self.layout.stripes_of(shard);
+            stripes.map(|index| size(self.stripe(index), by)).sum()
+        };
+        let sizes = (0..self.layout.shards()).map(|shard| (shard, of_shard(shard)));
+        sizes
+            .filter(|(_, size)| *size > 0)
+            .max_by_key(|(_, size)| *size)
+            .map(|(shard, _)| shard)
+    }
+
+    /// Whether a stripe makes room for itself: unless another is clearly fuller. Of many, some are
+    /// looked at, others for every hash.
+    pub(super) fn pays_itself(&self, index: usize, hash: u64, by: Short) -> bool {
+        let count = self.stripes.len();
+        let first = usize::try_from(hash >> 48).unwrap_or_default();
+        let looked_at = (first..).take(LOOKED_AT.min(count)).map(|at| at % count);
+        let most = looked_at
+            .map(|index| size(self.stripe(index), by))
             .max()
             .unwrap_or(0);
-        // Shards that differ by less do so by chance, and another lock would buy nothing.
-        size(self.shard(index), by) >= most - most / 8
+        // Stripes that differ by less do so by chance, and another lock would buy nothing.
+        size(self.stripe(index), by) >= most - most / 8
     }
 
     /// The reason for an eviction that a put cannot wait for.
@@ -56,23 +81,23 @@ impl Inner {
         }
     }
 
-    /// Evicts from the fullest shard until `departed` holds what is wanted, or a chunk left.
+    /// Evicts from the fullest stripe until `departed` holds what is wanted, or a chunk left.
     /// Answers whether there was anything to evict.
     pub(super) fn evict_elsewhere(&self, wanted: Wanted, departed: &mut Departed<'_>) -> bool {
         let Some(index) = self.fullest(wanted.short) else {
             return false;
         };
-        let mut shard = self.lock(index);
+        let mut stripe = self.lock(index);
         for _ in 0..CHUNK {
             if departed.hold.top_up(wanted.bytes, wanted.entries).is_ok() {
                 break;
             }
-            let Some(charge) = shard.evict_oldest(departed) else {
+            let Some(charge) = stripe.evict_oldest(departed) else {
                 break;
             };
             self.counters.evicted(self.native_reason(), 1, charge);
         }
-        self.unlock(shard);
+        self.unlock(stripe);
         true
     }
 
@@ -106,17 +131,17 @@ impl Inner {
                 return;
             };
             let mut departed = Departed::new(&self.budget);
-            let mut shard = self.lock(index);
+            let mut stripe = self.lock(index);
             for _ in 0..CHUNK {
                 if departed.hold.bytes() >= over {
                     break;
                 }
-                let Some(charge) = shard.evict_oldest(&mut departed) else {
+                let Some(charge) = stripe.evict_oldest(&mut departed) else {
                     break;
                 };
                 self.counters.evicted(EvictionReason::Capacity, 1, charge);
             }
-            self.unlock(shard);
+            self.unlock(stripe);
         }
     }
 }

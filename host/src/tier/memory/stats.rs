@@ -143,7 +143,7 @@ impl AddAssign for Stats {
 /// Purges that are in force and have still to be carried out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UnderWay {
-    /// How many wait, at most, in one shard.
+    /// How many wait, at most, in one stripe.
     pub purges: u64,
     /// Places of entries that they have still to look at.
     pub places: u64,
@@ -156,7 +156,7 @@ impl AddAssign for UnderWay {
     }
 }
 
-/// The counters of a domain that are not kept by its shards.
+/// The counters of a domain that are not kept by its stripes.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) puts: Counter,
@@ -200,7 +200,7 @@ impl Counters {
         counters.1.add(bytes);
     }
 
-    /// Reads the counters; those of the shards are left at zero.
+    /// Reads the counters; those of the stripes are left at zero.
     pub(super) fn read(&self) -> Stats {
         let evicted = |(entries, bytes): &(Counter, Counter)| Evicted {
             entries: entries.get(),

@@ -1,4 +1,4 @@
-//! Purges of many entries: in force at once in every shard, then carried out in the background, a
+//! Purges of many entries: in force at once in every stripe, then carried out in the background, a
 //! chunk at a time.
 //!
 //! What such a purge covers is counted from the index when it begins, so its counts are final
@@ -7,8 +7,8 @@
 //! before it, and counts what none of them has purged by a look at every slot, which takes some
 //! hundredths of a microsecond each; one thread then carries them out together.
 
-use super::shard::sweep::{Fresh, Manner, Part, SWEEPS_MAX, Sweep};
-use super::shard::{Departed, Locked, SLOTS};
+use super::stripe::sweep::{Fresh, Manner, Part, SWEEPS_MAX, Sweep};
+use super::stripe::{Departed, Locked, SLOTS};
 use super::stats::UnderWay;
 use super::{Domain, Inner, lock};
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
@@ -25,7 +25,7 @@ pub(super) struct Sweeps {
     beginning: Mutex<()>,
     /// Held by who carries them out.
     turn: Mutex<()>,
-    /// Whether some shard may have one that nobody has begun to carry out.
+    /// Whether some stripe may have one that nobody has begun to carry out.
     wanted: AtomicBool,
     /// Whether there is a thread that carries them out.
     has_thread: AtomicBool,
@@ -37,7 +37,7 @@ impl Domain {
     pub(super) fn sweep(&self, part: Part, manner: Manner) -> Option<Purged> {
         let inner = &self.inner;
         let mut there = 0_u64;
-        for index in 0..inner.shards.len() {
+        for index in 0..inner.stripes.len() {
             there = there.saturating_add(inner.lock(index).count(part).entries);
         }
         (there > MANY).then(|| inner.begin_sweep(part, manner))
@@ -51,38 +51,38 @@ impl Domain {
     /// Purges that have still to be carried out. Takes no lock.
     pub fn purges_under_way(&self) -> UnderWay {
         let mut under_way = UnderWay::default();
-        for shard in &self.inner.shards {
-            under_way.purges = under_way.purges.max(shard.gauges.sweeps.load(Relaxed));
-            under_way.places += shard.gauges.unswept.load(Relaxed);
+        for stripe in &self.inner.stripes {
+            under_way.purges = under_way.purges.max(stripe.gauges.sweeps.load(Relaxed));
+            under_way.places += stripe.gauges.unswept.load(Relaxed);
         }
         under_way
     }
 }
 
 impl Inner {
-    /// Locks the shard that a key with this hash belongs to, with nothing left for a sweep to do on
+    /// Locks the stripe that a key with this hash belongs to, with nothing left for a sweep to do on
     /// its entry.
     #[inline]
     pub(super) fn lock_of(&self, hash: u64) -> Locked<'_> {
-        let shard = self.lock(self.index(hash));
-        if shard.owes(hash) {
-            return self.catch_up(shard, hash);
+        let stripe = self.lock(self.index(hash));
+        if stripe.owes(hash) {
+            return self.catch_up(stripe, hash);
         }
-        shard
+        stripe
     }
 
     #[cold]
-    fn catch_up<'a>(&'a self, mut shard: Locked<'a>, hash: u64) -> Locked<'a> {
+    fn catch_up<'a>(&'a self, mut stripe: Locked<'a>, hash: u64) -> Locked<'a> {
         loop {
             let mut departed = Departed::new(&self.budget);
-            shard.catch_up(hash, &mut departed);
-            self.unlock(shard);
+            stripe.catch_up(hash, &mut departed);
+            self.unlock(stripe);
             self.left(departed.hold.entries(), departed.hold.bytes());
             drop(departed);
-            shard = self.lock(self.index(hash));
+            stripe = self.lock(self.index(hash));
             // Another sweep may have begun meanwhile.
-            if !shard.owes(hash) {
-                return shard;
+            if !stripe.owes(hash) {
+                return stripe;
             }
         }
     }
@@ -90,14 +90,14 @@ impl Inner {
     /// Entries that `part` covers and their bytes, without what is purged already.
     pub(super) fn count(&self, part: Part) -> Purged {
         let mut counted = Purged::default();
-        for index in 0..self.shards.len() {
-            let shard = self.lock(index);
-            let gone = shard.removals();
+        for index in 0..self.stripes.len() {
+            let stripe = self.lock(index);
+            let gone = stripe.removals();
             if gone.is_empty() {
-                counted += shard.count(part);
+                counted += stripe.count(part);
             } else {
-                let horizon = shard.horizon();
-                drop(shard);
+                let horizon = stripe.horizon();
+                drop(stripe);
                 counted += self.count_without(index, part, horizon, &gone);
             }
         }
@@ -110,8 +110,8 @@ impl Inner {
         let mut from = 0;
         while from < end {
             let until = end.min(from.saturating_add(SLOTS));
-            let shard = self.lock(index);
-            counted += shard.count_without(from..until, part, horizon, gone);
+            let stripe = self.lock(index);
+            counted += stripe.count_without(from..until, part, horizon, gone);
             from = until;
         }
         counted
@@ -132,36 +132,36 @@ impl Inner {
         purged
     }
 
-    /// Puts a purge in force in every shard.
+    /// Puts a purge in force in every stripe.
     pub(super) fn put_in_force(&self, part: Part, manner: Manner) -> Purged {
         let _beginning = lock(&self.sweeps.beginning);
         let mut purged = Purged::default();
         let mut emptied = Vec::new();
-        for index in 0..self.shards.len() {
+        for index in 0..self.stripes.len() {
             if self.lock(index).sweeps() >= SWEEPS_MAX {
                 self.finish_sweeps();
             }
-            let mut shard = self.lock(index);
-            let (there, horizon) = (shard.count(part), shard.horizon());
+            let mut stripe = self.lock(index);
+            let (there, horizon) = (stripe.count(part), stripe.horizon());
             if there.entries == 0 {
                 continue;
             }
-            if there.entries == shard.entries() && manner == Manner::Remove {
-                emptied.push(shard.empty(&self.budget));
-                self.unlock(shard);
+            if there.entries == stripe.entries() && manner == Manner::Remove {
+                emptied.push(stripe.empty(&self.budget));
+                self.unlock(stripe);
                 continue;
             }
-            let gone = shard.removals();
+            let gone = stripe.removals();
             if gone.is_empty() {
                 purged += there;
             } else {
                 // What those before it have purged and not removed yet must not count again.
-                drop(shard);
+                drop(stripe);
                 purged += self.count_without(index, part, horizon, &gone);
-                shard = self.lock(index);
+                stripe = self.lock(index);
             }
-            shard.begin_sweep(part, manner, horizon);
-            self.unlock(shard);
+            stripe.begin_sweep(part, manner, horizon);
+            self.unlock(stripe);
             self.sweeps.wanted.store(true, SeqCst);
         }
         for contents in &emptied {
@@ -188,7 +188,7 @@ impl Inner {
     pub(super) fn finish_sweeps(&self) {
         let _turn = lock(&self.sweeps.turn);
         while self.sweeps.wanted.swap(false, SeqCst) {
-            for index in 0..self.shards.len() {
+            for index in 0..self.stripes.len() {
                 while self.lock(index).begin_pass() {
                     self.pass(index);
                 }
@@ -201,9 +201,9 @@ impl Inner {
         let mut fresh: Vec<Fresh> = Vec::new();
         loop {
             let mut departed = Departed::new(&self.budget);
-            let mut shard = self.lock(index);
-            let goes_on = shard.go_on(&mut departed, &mut fresh);
-            self.unlock(shard);
+            let mut stripe = self.lock(index);
+            let goes_on = stripe.go_on(&mut departed, &mut fresh);
+            self.unlock(stripe);
             self.left(departed.hold.entries(), departed.hold.bytes());
             drop(departed);
             if !fresh.is_empty() {

@@ -71,7 +71,7 @@ struct Ring {
     bytes: u64,
 }
 
-/// The tags of one shard.
+/// The tags of one stripe.
 #[derive(Debug)]
 pub(super) struct TagIndex {
     rings: HashMap<Tag, Ring, Folding>,

@@ -28,9 +28,9 @@ fn bare_charge() -> u64 {
     entry(1, 0).charge()
 }
 
-/// A domain with an exact number of shards.
+/// A domain with an exact number of stripes.
 fn domain(capacity: u64, max_entries: u32, shards: u32) -> Domain {
-    let shards = Shards::Exactly(NonZeroU32::new(shards).unwrap());
+    let shards = Shards::exactly(NonZeroU32::new(shards).unwrap());
     Domain::new(DomainSettings {
         name: "test".to_owned(),
         capacity,
@@ -39,7 +39,7 @@ fn domain(capacity: u64, max_entries: u32, shards: u32) -> Domain {
     })
 }
 
-/// Spreads small numbers over shards and tables, as a keyed hash would.
+/// Spreads small numbers over stripes and tables, as a keyed hash would.
 fn spread(key: u64) -> u64 {
     let mixed = (key ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     (mixed ^ mixed >> 29).wrapping_mul(0x94d0_49bb_1331_11eb)
@@ -99,11 +99,11 @@ fn key_of(entry: &Entry) -> u64 {
     u64::from_le_bytes(entry.key.view().bytes.try_into().unwrap())
 }
 
-/// Audits every shard and the budget. Answers the keys shard by shard, least recently used first,
+/// Audits every stripe and the budget. Answers the keys stripe by stripe, least recently used first,
 /// without those that a sweep has purged.
 fn audit(domain: &Domain) -> Vec<u64> {
     let inner = &domain.inner;
-    let entries: Vec<_> = (0..inner.shards.len())
+    let entries: Vec<_> = (0..inner.stripes.len())
         .flat_map(|i| inner.lock(i).audit())
         .collect();
     let usage = domain.usage();

@@ -18,16 +18,16 @@ const _: () = assert!(size_of::<Marks>() == CHUNK / 8, "a place without a mark")
 /// Marked residents that are given another round at a time, which bounds how long it takes.
 const ROUNDS: usize = 32;
 
-/// What the shard knows of a resident.
+/// What the stripe knows of a resident.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Resident {
     /// Bytes it is charged. To know them the entry, which may be in nobody's cache, is not read.
     pub(in super::super) charge: u64,
     /// Keyed hash of its key.
     pub(in super::super) hash: u64,
-    /// The number of this insertion, counted in the shard from 1.
+    /// The number of this insertion, counted in the stripe from 1.
     pub(in super::super) inserted: u64,
-    /// The number of its latest use, counted in the shard, but for one that it is marked for.
+    /// The number of its latest use, counted in the stripe, but for one that it is marked for.
     pub(in super::super) last_access: u64,
     /// Whose entry it is.
     pub(in super::super) site: SiteId,

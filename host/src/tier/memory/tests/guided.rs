@@ -15,7 +15,7 @@ use crate::tier::memory::stats::EvictionReason;
 
 const ROOM: u64 = 2048;
 
-/// A domain of one shard with room for [`ROOM`] bare entries, holding `filled` of them, under
+/// A domain of one stripe with room for [`ROOM`] bare entries, holding `filled` of them, under
 /// orders of one manner.
 fn guided(manner: Manner, filled: u64) -> (Domain, Worker, Arc<Fakes>) {
     let domain = domain(bare_charge() * ROOM, 1 << 20, 1);
@@ -300,7 +300,7 @@ impl OrderSource for MeddlesSource {
 }
 
 #[test]
-fn an_answer_that_the_shard_overtook_is_no_mistake_and_evicts_nothing_new() {
+fn an_answer_that_the_stripe_overtook_is_no_mistake_and_evicts_nothing_new() {
     let domain = Arc::new(domain(bare_charge() * ROOM, 1 << 20, 1));
     let mut worker = Worker::new(Arc::clone(&domain.inner));
     let weak: Weak<Domain> = Arc::downgrade(&domain);

@@ -16,7 +16,7 @@ use crate::entry::{Entry, SiteId, Tag};
 use crate::tier::memory::Domain;
 use crate::tier::memory::drain::Worker;
 use crate::tier::memory::put::{Put, Rejected, Reservation};
-use crate::tier::memory::shard::sweep::{Manner, Part};
+use crate::tier::memory::stripe::sweep::{Manner, Part};
 use crate::tier::memory::stats::Stats;
 use crate::tier::{Purged, Selection};
 
@@ -113,8 +113,8 @@ struct Model {
 }
 
 impl Model {
-    fn new(shards: u32, max_entries: u32) -> Self {
-        let domain = domain(CAPACITY, max_entries, shards);
+    fn new(stripes: u32, max_entries: u32) -> Self {
+        let domain = domain(CAPACITY, max_entries, stripes);
         let worker = Worker::new(Arc::clone(&domain.inner));
         Self {
             domain,
@@ -175,7 +175,7 @@ impl Model {
             Op::Sweep(part, soft) => self.sweep(part, soft),
             Op::Finish => {
                 self.domain.finish_purges();
-                for (index, _) in self.domain.inner.shards.iter().enumerate() {
+                for (index, _) in self.domain.inner.stripes.iter().enumerate() {
                     assert_eq!(self.domain.inner.lock(index).sweeps(), 0);
                 }
             }
@@ -381,11 +381,11 @@ proptest! {
 
     #[test]
     fn the_books_agree_after_every_operation_whatever_the_order_does(
-        shards in 0..3_u32,
+        stripes in 0..3_u32,
         max_entries in prop_oneof![Just(0_u32), Just(1), 2..30_u32, Just(1000)],
         ops in prop::collection::vec(op(), 800..1200),
     ) {
-        let mut model = Model::new(1 << shards, max_entries);
+        let mut model = Model::new(1 << stripes, max_entries);
         for op in ops {
             model.apply(op);
             model.check();

@@ -100,25 +100,25 @@ fn zero_capacity_accepts_puts_and_keeps_nothing() {
     }
 }
 
-/// Keys whose entries all belong to shard `wanted` of 16.
-fn keys_of_shard(wanted: u64) -> impl Iterator<Item = u64> {
+/// Keys whose entries all belong to stripe `wanted` of 16.
+fn keys_of_stripe(wanted: u64) -> impl Iterator<Item = u64> {
     (0..).filter(move |key| spread(*key) >> 32 & 15 == wanted)
 }
 
 #[test]
-fn no_shard_loses_capacity_to_skew() {
+fn no_stripe_loses_capacity_to_skew() {
     let capacity = bare_charge() * 1000;
     let domain = domain(capacity, 100_000, 16);
-    for key in keys_of_shard(3).take(1000) {
+    for key in keys_of_stripe(3).take(1000) {
         assert_eq!(put(&domain, &entry(key, 0)), Put::Stored);
     }
     let usage = domain.usage();
     assert_eq!(
         (usage.entries, usage.bytes),
         (1000, capacity),
-        "one shard may use all of it"
+        "one stripe may use all of it"
     );
-    for key in keys_of_shard(9).take(2000) {
+    for key in keys_of_stripe(9).take(2000) {
         assert_eq!(put(&domain, &entry(key, 0)), Put::Stored);
         assert_eq!(domain.usage().bytes, capacity);
     }
@@ -129,7 +129,7 @@ fn no_shard_loses_capacity_to_skew() {
         .count();
     assert!(
         (460..=510).contains(&of_nine),
-        "the fuller shard gave: {of_nine}"
+        "the fuller stripe gave: {of_nine}"
     );
 }
 
@@ -334,19 +334,19 @@ fn a_conditional_remove_spares_a_newer_entry() {
 }
 
 #[test]
-fn a_shard_that_a_panic_left_half_changed_is_emptied_and_the_others_go_on() {
+fn a_stripe_that_a_panic_left_half_changed_is_emptied_and_the_others_go_on() {
     let domain = domain(1 << 20, 1000, 4);
     for key in 0..100 {
         assert_eq!(put(&domain, &entry(key, 0)), Put::Stored);
     }
-    let shard = |key: u64| spread(key) >> 32 & 3;
+    let stripe = |key: u64| spread(key) >> 32 & 3;
     let panics = || domain.put(&entry(7, 0), None, &|| panic!("injected by the test"));
     assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
     assert_eq!(domain.usage().entries, 100, "usage takes no lock");
     for key in 0..100 {
         assert_eq!(
             get(&domain, key).is_some(),
-            shard(key) != shard(7),
+            stripe(key) != stripe(7),
             "key {key}"
         );
     }

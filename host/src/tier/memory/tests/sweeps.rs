@@ -6,7 +6,7 @@ use crate::clock::Moment;
 use crate::entry::{SiteId, Tag};
 use crate::tier::Selection;
 use crate::tier::memory::put::Put;
-use crate::tier::memory::shard::sweep::{Manner, Part, SWEEPS_MAX};
+use crate::tier::memory::stripe::sweep::{Manner, Part, SWEEPS_MAX};
 use crate::tier::memory::stats::UnderWay;
 
 #[test]

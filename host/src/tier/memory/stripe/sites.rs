@@ -1,4 +1,4 @@
-//! What each site has in a shard: entries, and the bytes they are charged.
+//! What each site has in a stripe: entries, and the bytes they are charged.
 //!
 //! Most that come and go in a row are of one site, so what the latest one has is kept beside the
 //! table of the others: a put and an eviction seldom look a site up.

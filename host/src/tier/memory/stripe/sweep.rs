@@ -1,4 +1,4 @@
-//! Purges of many entries, in force in the whole shard at once and carried out bit by bit.
+//! Purges of many entries, in force in the whole stripe at once and carried out bit by bit.
 //!
 //! Several may wait: they are carried out together, in passes over the slots. A pass does what every
 //! purge in force wants, and ends those that were in force when it began. Whoever looks for an entry
@@ -14,7 +14,7 @@ use crate::sync::Arc;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::tier::Purged;
 
-/// Purges that may wait in a shard. Every lookup asks each of them.
+/// Purges that may wait in a stripe. Every lookup asks each of them.
 pub(in super::super) const SWEEPS_MAX: usize = 32;
 /// Slots that one hold of the lock looks at, at most: each takes a look at its tags.
 const SLOTS: u32 = 128;
@@ -48,11 +48,11 @@ pub(in super::super) struct Sweep {
     manner: Manner,
     /// The latest insertion that it covers.
     horizon: u64,
-    /// Sweeps of a shard are numbered.
+    /// Sweeps of a stripe are numbered.
     number: u64,
 }
 
-/// The sweeps of one shard.
+/// The sweeps of one stripe.
 #[derive(Debug, Default)]
 pub(super) struct Sweeps {
     /// In force, the oldest first.
@@ -75,7 +75,7 @@ pub(in super::super) struct Fresh {
 }
 
 impl Sweeps {
-    /// No sweep, in a shard that had these.
+    /// No sweep, in a stripe that had these.
     pub(super) fn successor(&self) -> Self {
         Self {
             latest: self.latest,
@@ -176,7 +176,7 @@ impl Locked<'_> {
     /// long as it is there.
     pub(in super::super) fn count(&self, part: Part) -> Purged {
         let (entries, bytes) = match part {
-            Part::All => (self.entries(), self.shard.gauges.bytes.load(Relaxed)),
+            Part::All => (self.entries(), self.stripe.gauges.bytes.load(Relaxed)),
             Part::Site(site) => self.state.sites.get(site),
             Part::Tag(tag) => self.state.tags.count(tag),
         };
@@ -277,7 +277,7 @@ impl Locked<'_> {
         };
         let waits = sweeps.pending.iter().any(|sweep| sweep.number > ended);
         let next = if waits { self.slots_end() } else { 0 };
-        let gauges = &self.shard.gauges;
+        let gauges = &self.stripe.gauges;
         let pending = u64::try_from(sweeps.pending.len()).unwrap_or(u64::MAX);
         gauges.sweeps.store(pending, Relaxed);
         let unswept = u64::from(left).saturating_add(u64::from(next));

@@ -1,4 +1,4 @@
-//! Checks everything a shard must keep true, for tests.
+//! Checks everything a stripe must keep true, for tests.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ impl Locked<'_> {
         let mut slots = 0;
         for (at, resident) in state.residents.checked() {
             slots += 1;
-            assert!(at < self.shard.slots_max, "slot {at} is beyond the limit");
+            assert!(at < self.stripe.slots_max, "slot {at} is beyond the limit");
             assert!((1..=state.insertions).contains(&resident.inserted));
             let entry = state.residents.entry(at).unwrap();
             assert_eq!(entry.key.view().hash, resident.hash);
@@ -33,7 +33,7 @@ impl Locked<'_> {
             }
         }
         assert_eq!(
-            self.shard.gauges.bytes.load(Relaxed),
+            self.stripe.gauges.bytes.load(Relaxed),
             bytes,
             "bytes are not the sum of charges"
         );

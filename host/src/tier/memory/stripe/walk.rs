@@ -1,4 +1,4 @@
-//! Looking through a shard without changing it: for purges, listings and orders that start late.
+//! Looking through a stripe without changing it: for purges, listings and orders that start late.
 
 use std::ops::{ControlFlow, Range};
 
@@ -25,7 +25,7 @@ pub(in super::super) struct Listed {
     pub(in super::super) lifetime: Option<u64>,
 }
 
-/// A place in a shard as of one insertion: what is there later under the same number is the same
+/// A place in a stripe as of one insertion: what is there later under the same number is the same
 /// entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in super::super) struct Spot {
@@ -154,12 +154,17 @@ impl Locked<'_> {
 
     /// Residents.
     pub(in super::super) fn entries(&self) -> u64 {
-        self.shard.gauges.entries.load(Relaxed)
+        self.stripe.gauges.entries.load(Relaxed)
     }
 
     /// The number of the latest insertion.
     pub(in super::super) fn horizon(&self) -> u64 {
         self.state.insertions
+    }
+
+    /// Accesses so far, but for those that residents are marked for.
+    pub(in super::super) fn accesses(&self) -> u64 {
+        self.state.accesses
     }
 
     /// One past the highest slot.

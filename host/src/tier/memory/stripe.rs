@@ -1,4 +1,4 @@
-//! One shard: the table of its residents in native (LRU) order, and everything that must change
+//! One stripe: the table of its residents in native (LRU) order, and everything that must change
 //! together with it, behind one mutex.
 //!
 //! Nothing here waits, does I/O or calls out. Entries that leave are handed to the caller in a
@@ -31,7 +31,7 @@ pub(super) const CHUNK: usize = 8;
 /// Slots that one hold of the lock looks at, at most.
 pub(super) const SLOTS: u32 = 512;
 
-/// Lookups of a shard, counted under its lock and read without it.
+/// Lookups of a stripe, counted under its lock and read without it.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
     /// Those that found an entry.
@@ -40,7 +40,7 @@ pub(super) struct Lookups {
     pub(super) misses: AtomicU64,
 }
 
-/// Numbers of a shard that are read without its lock and written only under it.
+/// Numbers of a stripe that are read without its lock and written only under it.
 #[derive(Debug, Default)]
 pub(super) struct Gauges {
     /// Bytes charged to the residents.
@@ -55,7 +55,7 @@ pub(super) struct Gauges {
     pub(super) unswept: AtomicU64,
 }
 
-/// Adds under the shard's lock, which makes the caller the only writer: no locked instruction.
+/// Adds under the stripe's lock, which makes the caller the only writer: no locked instruction.
 fn add(gauge: &AtomicU64, more: u64) {
     gauge.store(gauge.load(Relaxed).wrapping_add(more), Relaxed);
 }
@@ -92,14 +92,14 @@ impl State {
     }
 }
 
-/// A shard. Aligned so that two shards never share a cache line.
+/// A stripe. Aligned so that two stripes never share a cache line.
 ///
 /// What one CPU has written another waits for, line by line, and longer than anything else takes in
 /// a lookup. So all that most lookups write here is in the line of the lock, which they have to wait
 /// for anyway, and what only stores write is in others than what lookups read.
 #[derive(Debug)]
 #[repr(C, align(128))]
-pub(super) struct Shard {
+pub(super) struct Stripe {
     /// Read without the lock.
     pub(super) lookups: Lookups,
     state: Mutex<State>,
@@ -109,8 +109,8 @@ pub(super) struct Shard {
     pub(super) slots_max: u32,
 }
 
-impl Shard {
-    /// An empty shard.
+impl Stripe {
+    /// An empty stripe.
     pub(super) fn new(slots_max: u32) -> Self {
         Self {
             lookups: Lookups::default(),
@@ -120,7 +120,7 @@ impl Shard {
         }
     }
 
-    /// Locks the shard. If a panic left it half changed it is emptied first, which `reset` hears
+    /// Locks the stripe. If a panic left it half changed it is emptied first, which `reset` hears
     /// of: what it held is gone and `budget` has it back.
     #[inline]
     pub(super) fn lock(&self, budget: &Budget, reset: impl FnOnce()) -> Locked<'_> {
@@ -137,7 +137,7 @@ impl Shard {
     fn locked<'a>(&'a self, state: MutexGuard<'a, State>) -> Locked<'a> {
         Locked {
             state,
-            shard: self,
+            stripe: self,
             wake: Wake::No,
         }
     }
@@ -154,7 +154,7 @@ impl Shard {
 /// Entries that leave at once: no more than a hold of the lock removes, as a rule.
 pub(super) type Leavers = SmallVec<[Arc<Entry>; CHUNK]>;
 
-/// Entries that left a shard. Dropped after the lock is: freeing takes time.
+/// Entries that left a stripe. Dropped after the lock is: freeing takes time.
 #[derive(Debug)]
 pub(super) struct Departed<'a> {
     /// The budget they had, and whatever else the operation holds.
@@ -196,7 +196,7 @@ pub(super) fn touch(entries: &[Arc<Entry>]) {
     }
 }
 
-/// A shard's whole content, taken out at once.
+/// A stripe's whole content, taken out at once.
 #[derive(Debug)]
 pub(super) struct Contents {
     state: State,
@@ -224,11 +224,11 @@ pub(super) enum Named {
     Changed,
 }
 
-/// A locked shard.
+/// A locked stripe.
 #[derive(Debug)]
 pub(super) struct Locked<'a> {
     state: MutexGuard<'a, State>,
-    shard: &'a Shard,
+    stripe: &'a Stripe,
     wake: Wake,
 }
 
@@ -247,7 +247,7 @@ impl Locked<'_> {
         take: impl Fn(&'a Arc<Entry>) -> R,
     ) -> Option<R> {
         let state = &mut *self.state;
-        let lookups = &self.shard.lookups;
+        let lookups = &self.stripe.lookups;
         let by = if state.events.recording() == Recording::On {
             // Other residents are not touched for an order that nobody asks for.
             Use::Mark
@@ -263,7 +263,7 @@ impl Locked<'_> {
         match state.events.hit(slot) {
             Ok(Wake::No) => {}
             Ok(Wake::Yes) => self.wake = Wake::Yes,
-            Err(_) => add(&self.shard.gauges.lost_events, 1),
+            Err(_) => add(&self.stripe.gauges.lost_events, 1),
         }
         Some(entry)
     }
@@ -337,7 +337,7 @@ impl Locked<'_> {
             tags,
         };
         let replaced = state.residents.put(slot, entry, newcomer);
-        let gauges = &self.shard.gauges;
+        let gauges = &self.stripe.gauges;
         departed
             .hold
             .spend_after(charge, replaced.as_ref().map(|(_, old)| old.charge));
@@ -369,12 +369,12 @@ impl Locked<'_> {
     pub(super) fn evict_oldest(&mut self, departed: &mut Departed<'_>) -> Option<u64> {
         let state = &mut *self.state;
         let Some(slot) = state.residents.oldest(&mut state.accesses) else {
-            // An empty shard holds nothing: were its gauges wrong, callers would ask it for ever.
-            let bytes = self.shard.gauges.bytes.swap(0, Relaxed);
-            let entries = self.shard.gauges.entries.swap(0, Relaxed);
+            // An empty stripe holds nothing: were its gauges wrong, callers would ask it for ever.
+            let bytes = self.stripe.gauges.bytes.swap(0, Relaxed);
+            let entries = self.stripe.gauges.entries.swap(0, Relaxed);
             debug_assert!(
                 bytes == 0 && entries == 0,
-                "an empty shard with {bytes} bytes"
+                "an empty stripe with {bytes} bytes"
             );
             departed.hold.absorb(bytes, entries);
             return None;
@@ -417,7 +417,7 @@ impl Locked<'_> {
         if tell == Tell::Order && state.events.remove(slot) == Wake::Yes {
             self.wake = Wake::Yes;
         }
-        let gauges = &self.shard.gauges;
+        let gauges = &self.stripe.gauges;
         sub(&gauges.bytes, charge);
         sub(&gauges.entries, 1);
         departed.take(entry, charge);
@@ -426,7 +426,7 @@ impl Locked<'_> {
 
     /// Takes everything out at once. A listening order falls behind.
     pub(super) fn empty(&mut self, budget: &Budget) -> Contents {
-        let mut fresh = State::new(self.shard.slots_max);
+        let mut fresh = State::new(self.stripe.slots_max);
         // The counters go on, so that a horizon taken before stays older than what comes after.
         fresh.accesses = self.state.accesses;
         fresh.insertions = self.state.insertions;
@@ -434,7 +434,7 @@ impl Locked<'_> {
         std::mem::swap(&mut fresh.events, &mut self.state.events);
         fresh.events.fall_behind();
         let state = std::mem::replace(&mut *self.state, fresh);
-        let gauges = &self.shard.gauges;
+        let gauges = &self.stripe.gauges;
         let entries = gauges.entries.swap(0, Relaxed);
         let bytes = gauges.bytes.swap(0, Relaxed);
         budget.release(bytes, entries);
