@@ -6,13 +6,13 @@
 //! are acquired before anything becomes resident. Of two stripe locks no thread ever holds both.
 //!
 //! ```text
-//!   get ── stripe ── event log ──┐            Domain ── Budget (bytes, entries: all stripes)
-//!   put ── stripe ── event log ──┤                 └── stripe ── table in LRU order
-//!                               v                           ├─ slots    dense numbers for guests
-//!                       eviction thread                     ├─ tags     what a purge removes
-//!                observe(batch) │ ^ victims                 └─ events   since the last drain
-//!                               v │
-//!                       guest order, one a stripe
+//!   get ── stripe ── event log ──┐         Domain ── Budget (bytes, entries: all stripes)
+//!   put ── stripe ── event log ──┤              └── shard ── stripe ── table in LRU order
+//!                                v                                  ├─ slots    dense numbers
+//!                        eviction thread                            ├─ tags     what a purge removes
+//!                 observe(batch) │ ^ victims                        └─ events   since the last drain
+//!                                v │
+//!                        guest order, one a shard
 //! ```
 
 mod budget;
@@ -28,9 +28,9 @@ pub mod put;
 mod remains;
 mod residents;
 mod room;
-mod stripe;
 mod signals;
 pub mod stats;
+mod stripe;
 mod sweep;
 mod tags;
 #[cfg(test)]
@@ -42,9 +42,9 @@ use events::Wake;
 use layout::Layout;
 pub use layout::Shards;
 use pace::Pace;
-use stripe::{Departed, Locked, Stripe};
 use signals::Signals;
 use stats::{Counters, EvictionReason, Stats};
+use stripe::{Departed, Locked, Stripe};
 use sweep::Sweeps;
 
 use crate::entry::{Entry, KeyView, SiteId, Tag};
@@ -171,7 +171,7 @@ impl Domain {
         stats
     }
 
-    /// What one stripe may hold, as its order is told.
+    /// What one shard may hold, as its order is told.
     pub fn shard_limits(&self) -> ShardLimits {
         self.inner.shard_limits()
     }

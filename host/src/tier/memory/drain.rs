@@ -1,6 +1,6 @@
 //! The eviction thread: tells the guest orders what happened, and evicts what they name.
 //!
-//! It works in rounds. A round adopts the wanted orders, tells each stripe's order of the events
+//! It works in rounds. A round adopts the wanted orders, tells each shard's order of the events
 //! recorded since, and, if use is above the high mark, asks for victims in lots until it is at
 //! the low one. Whatever an order does, a round ends: what the order leaves undone is done in
 //! native order.
@@ -14,10 +14,10 @@ use super::budget::Short;
 use super::layout::Numbering;
 use super::ordered::{Answer, Ordered, Told};
 use super::remains::Remains;
-use super::stripe::walk::Listed;
-use super::stripe::{CHUNK, Departed, Named};
 use super::signals::{Desired, Marks, Signals};
 use super::stats::EvictionReason;
+use super::stripe::walk::Listed;
+use super::stripe::{CHUNK, Departed, Named};
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::thread::{self, JoinHandle};

@@ -1,4 +1,4 @@
-//! What happened in a stripe since its guest order last looked, packed for it.
+//! What happened in a stripe since the guest order of its shard last looked, packed for it.
 //!
 //! Bounded: hits are dropped, and counted, once the log is half a millisecond of traffic behind;
 //! inserts and removes are kept until a second bound, and past that the order is declared behind

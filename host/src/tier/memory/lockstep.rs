@@ -1,6 +1,6 @@
 //! A domain without threads: whatever a request causes has happened when it returns.
 //!
-//! The same stripes, event logs, orders and eviction as when serving, driven by the caller's own
+//! The same shards, event logs, orders and eviction as when serving, driven by the caller's own
 //! thread at a time the caller gives. Guest orders are told of every event, and victims leave
 //! before the next request. So the same requests always have the same outcome, which is what a
 //! simulation needs and a server cannot have.
@@ -9,8 +9,8 @@ use super::budget::Budget;
 use super::drain::Worker;
 use super::pace::{Lockstep as Terms, Pace, Room};
 use super::put::Put;
-use super::stripe::Locked;
 use super::stats::Stats;
+use super::stripe::Locked;
 use super::{Domain, DomainSettings, Inner};
 use crate::entry::{Content, Entry, KeyView, SiteId};
 use crate::sync::Arc;

@@ -129,9 +129,8 @@ impl Ordered {
         let mut rest = events;
         while let Some((event, after)) = split_first(rest) {
             rest = after;
-            let (Event::Hit(slot, words)
-            | Event::Insert(slot, words)
-            | Event::Remove(slot, words)) = event;
+            let (Event::Hit(slot, words) | Event::Insert(slot, words) | Event::Remove(slot, words)) =
+                event;
             let number = self.numbering.number(stripe, slot);
             let is_told = match event {
                 Event::Hit(..) => self.known.contains(number),

@@ -5,10 +5,10 @@
 //! force when it returns and carried out later (see `sweep`). What is only counted or made stale is
 //! listed first, so that an entry which is named twice counts once.
 
+use super::stats::EvictionReason;
 use super::stripe::sweep::{Manner, Part};
 use super::stripe::walk::{Spot, Walk};
 use super::stripe::{CHUNK, Contents, Departed, Locked, SLOTS};
-use super::stats::EvictionReason;
 use super::{Domain, Inner};
 use crate::clock::Moment;
 use crate::entry::{Entry, SiteId, Tag};

@@ -2,8 +2,8 @@
 
 use super::budget::{Hold, Short};
 use super::room::Wanted;
-use super::stripe::{Departed, Locked};
 use super::stats::EvictionReason;
+use super::stripe::{Departed, Locked};
 use super::{Domain, Inner};
 use crate::entry::Entry;
 use crate::sync::{Arc, thread};

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use super::Inner;
 use super::budget::Short;
-use super::stripe::{CHUNK, Departed, Stripe};
 use super::stats::EvictionReason;
+use super::stripe::{CHUNK, Departed, Stripe};
 use crate::sync::atomic::Ordering::Relaxed;
 
 /// Stripes that one is compared with before it makes room.

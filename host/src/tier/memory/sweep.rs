@@ -7,9 +7,9 @@
 //! before it, and counts what none of them has purged by a look at every slot, which takes some
 //! hundredths of a microsecond each; one thread then carries them out together.
 
+use super::stats::UnderWay;
 use super::stripe::sweep::{Fresh, Manner, Part, SWEEPS_MAX, Sweep};
 use super::stripe::{Departed, Locked, SLOTS};
-use super::stats::UnderWay;
 use super::{Domain, Inner, lock};
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use crate::sync::{Arc, Mutex, thread};

@@ -28,9 +28,10 @@ fn bare_charge() -> u64 {
     entry(1, 0).charge()
 }
 
-/// A domain with an exact number of stripes.
-fn domain(capacity: u64, max_entries: u32, shards: u32) -> Domain {
-    let shards = Shards::exactly(NonZeroU32::new(shards).unwrap());
+/// A domain of so many shards, and of so many stripes in each.
+fn domain(capacity: u64, max_entries: u32, (shards, stripes): (u32, u32)) -> Domain {
+    let [shards, stripes] = [shards, stripes].map(|it| NonZeroU32::new(it).unwrap());
+    let shards = Shards::Exactly(shards, stripes);
     Domain::new(DomainSettings {
         name: "test".to_owned(),
         capacity,

@@ -50,7 +50,7 @@ pub(super) const MANNERS: [Manner; 10] = [
 /// What the orders of a source saw.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// Inserts in the sequence they were told, as (stripe's order number, hash).
+    /// Inserts in the sequence they were told, as (the order's number, hash).
     pub(super) inserts: Mutex<Vec<(usize, u64)>>,
     /// Events, and words of the largest batch.
     pub(super) hits: AtomicUsize,

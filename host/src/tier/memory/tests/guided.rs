@@ -1,5 +1,6 @@
 //! What guest orders hear, and what their answers do. The worker is stepped by hand.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, Weak};
 
@@ -18,7 +19,12 @@ const ROOM: u64 = 2048;
 /// A domain of one stripe with room for [`ROOM`] bare entries, holding `filled` of them, under
 /// orders of one manner.
 fn guided(manner: Manner, filled: u64) -> (Domain, Worker, Arc<Fakes>) {
-    let domain = domain(bare_charge() * ROOM, 1 << 20, 1);
+    guided_in((1, 1), manner, filled)
+}
+
+/// The same of so many shards, and so many stripes in each.
+fn guided_in(layout: (u32, u32), manner: Manner, filled: u64) -> (Domain, Worker, Arc<Fakes>) {
+    let domain = domain(bare_charge() * ROOM, 1 << 20, layout);
     let mut worker = Worker::new(Arc::clone(&domain.inner));
     let fakes = Fakes::new(manner);
     domain.inner.signals.desire(Some(fakes.source()));
@@ -42,7 +48,7 @@ const LOW: u64 = ROOM - 64;
 
 #[test]
 fn a_late_order_is_told_of_the_residents_by_age_and_then_of_what_followed() {
-    let domain = domain(bare_charge() * ROOM, 1 << 20, 1);
+    let domain = domain(bare_charge() * ROOM, 1 << 20, (1, 1));
     fill(&domain, 0, 1000);
     for key in [500, 3, 999] {
         assert!(get(&domain, key).is_some());
@@ -68,6 +74,64 @@ fn a_late_order_is_told_of_the_residents_by_age_and_then_of_what_followed() {
     let largest = fakes.seen.largest_batch.load(SeqCst);
     assert!(largest <= BATCH_WORDS && largest > BATCH_WORDS - 3);
     assert_eq!(domain.usage().guest_memory, 1000);
+}
+
+#[test]
+fn a_late_order_is_told_of_all_stripes_of_its_shard_about_by_age() {
+    const KEYS: u64 = 1000;
+    let domain = domain(bare_charge() * ROOM, 1 << 20, (1, 8));
+    fill(&domain, 0, KEYS);
+    let mut worker = Worker::new(Arc::clone(&domain.inner));
+    let fakes = Fakes::new(Manner::Honest);
+    domain.inner.signals.desire(Some(fakes.source()));
+    worker.round();
+    assert_eq!(fakes.seen.orders.load(SeqCst), 1);
+    let keys: HashMap<u64, u64> = (0..KEYS).map(|key| (spread(key), key)).collect();
+    let told = fakes.seen.inserts.lock().unwrap().clone();
+    let told: Vec<u64> = told.iter().map(|(_, hash)| keys[hash]).collect();
+    let inner = &domain.inner;
+    for stripe in 0..inner.stripes.len() {
+        let of_it = told
+            .iter()
+            .filter(|key| inner.index(spread(**key)) == stripe);
+        assert!(of_it.is_sorted(), "stripe {stripe}");
+    }
+    // Stripes have counted more accesses or fewer, by chance.
+    let places = (0..).zip(&told);
+    let far = places.filter(|(place, key)| key.abs_diff(*place) > KEYS / 5);
+    assert_eq!((told.len(), far.count()), (1000, 0));
+}
+
+#[test]
+fn an_order_evicts_from_all_stripes_of_its_shard() {
+    for layout in [(1, 8), (2, 4), (4, 4)] {
+        let (domain, mut worker, fakes) = guided_in(layout, Manner::Honest, ROOM / 2);
+        for lot in 0..100 {
+            let from = ROOM / 2 + lot * 30;
+            fill(&domain, from, from + 30);
+            assert!(get(&domain, from).is_some());
+            worker.round();
+        }
+        audit(&domain);
+        let stats = domain.stats();
+        assert_eq!(u32::try_from(fakes.seen.orders.load(SeqCst)), Ok(layout.0));
+        assert_eq!(fakes.seen.hits.load(SeqCst), 100);
+        let lost = evicted(&domain, EvictionReason::NativeFallback);
+        assert_eq!((stats.wrong_answers, stats.order_faults, lost), (0, 0, 0));
+        assert_eq!(evicted(&domain, EvictionReason::NativeOverrun), 0);
+        assert!(evicted(&domain, EvictionReason::Policy) > 1900);
+        let held: Vec<u64> = domain
+            .inner
+            .stripes
+            .iter()
+            .map(|it| it.gauges.entries.load(SeqCst))
+            .collect();
+        let share = ROOM / u64::from(layout.0 * layout.1);
+        assert!(
+            held.iter().all(|it| *it > share / 2 && *it < share * 2),
+            "{held:?}"
+        );
+    }
 }
 
 #[test]
@@ -301,7 +365,7 @@ impl OrderSource for MeddlesSource {
 
 #[test]
 fn an_answer_that_the_stripe_overtook_is_no_mistake_and_evicts_nothing_new() {
-    let domain = Arc::new(domain(bare_charge() * ROOM, 1 << 20, 1));
+    let domain = Arc::new(domain(bare_charge() * ROOM, 1 << 20, (1, 1)));
     let mut worker = Worker::new(Arc::clone(&domain.inner));
     let weak: Weak<Domain> = Arc::downgrade(&domain);
     let newer = entry(0, 0);

@@ -16,8 +16,8 @@ use crate::entry::{Entry, SiteId, Tag};
 use crate::tier::memory::Domain;
 use crate::tier::memory::drain::Worker;
 use crate::tier::memory::put::{Put, Rejected, Reservation};
-use crate::tier::memory::stripe::sweep::{Manner, Part};
 use crate::tier::memory::stats::Stats;
+use crate::tier::memory::stripe::sweep::{Manner, Part};
 use crate::tier::{Purged, Selection};
 
 const KEYS: u64 = 24;
@@ -113,8 +113,8 @@ struct Model {
 }
 
 impl Model {
-    fn new(stripes: u32, max_entries: u32) -> Self {
-        let domain = domain(CAPACITY, max_entries, stripes);
+    fn new(layout: (u32, u32), max_entries: u32) -> Self {
+        let domain = domain(CAPACITY, max_entries, layout);
         let worker = Worker::new(Arc::clone(&domain.inner));
         Self {
             domain,
@@ -381,11 +381,12 @@ proptest! {
 
     #[test]
     fn the_books_agree_after_every_operation_whatever_the_order_does(
+        shards in 0..3_u32,
         stripes in 0..3_u32,
         max_entries in prop_oneof![Just(0_u32), Just(1), 2..30_u32, Just(1000)],
         ops in prop::collection::vec(op(), 800..1200),
     ) {
-        let mut model = Model::new(1 << stripes, max_entries);
+        let mut model = Model::new((1 << shards, 1 << stripes), max_entries);
         for op in ops {
             model.apply(op);
             model.check();
@@ -400,7 +401,7 @@ fn the_model_meets_everything_that_can_happen() {
     let ops = prop::collection::vec(op(), 1000);
     let mut met = Stats::default();
     for round in 0..40 {
-        let mut model = Model::new(1 << (round % 3), 30);
+        let mut model = Model::new((1 << (round % 2), 1 << (round % 3)), 30);
         for op in ops.new_tree(&mut runner).unwrap().current() {
             model.apply(op);
         }

@@ -16,7 +16,7 @@ use crate::tier::{Purged, Selection};
 fn victims_leave_in_exact_lru_order() {
     const ROOM: usize = 40;
     let capacity = bare_charge() * u64::try_from(ROOM).unwrap();
-    let domain = domain(capacity, 1000, 1);
+    let domain = domain(capacity, 1000, (1, 1));
     let mut oracle: VecDeque<u64> = VecDeque::new();
     let mut random = 1_u64;
     for _ in 0..20_000 {
@@ -45,7 +45,7 @@ fn victims_leave_in_exact_lru_order() {
 
 #[test]
 fn replacing_frees_first_and_is_no_eviction() {
-    let domain = domain(bare_charge() * 4, 10, 1);
+    let domain = domain(bare_charge() * 4, 10, (1, 1));
     for key in 0..4 {
         assert_eq!(put(&domain, &entry(key, 0)), Put::Stored);
     }
@@ -67,7 +67,7 @@ fn replacing_frees_first_and_is_no_eviction() {
 
 #[test]
 fn an_entry_above_a_quarter_is_rejected_and_drops_the_older_value() {
-    let domain = domain(10_000, 100, 1);
+    let domain = domain(10_000, 100, (1, 1));
     assert_eq!(put(&domain, &entry(1, 0)), Put::Stored);
     assert_eq!(put(&domain, &entry(2, 0)), Put::Stored);
     let large = entry(1, 2600);
@@ -89,7 +89,7 @@ fn an_entry_above_a_quarter_is_rejected_and_drops_the_older_value() {
 #[test]
 fn zero_capacity_accepts_puts_and_keeps_nothing() {
     for (bytes, entries) in [(0, 10), (10_000, 0)] {
-        let domain = domain(bytes, entries, 2);
+        let domain = domain(bytes, entries, (1, 2));
         assert_eq!(
             put(&domain, &entry(1, 0)),
             Put::Rejected(Rejected::Disabled)
@@ -108,7 +108,7 @@ fn keys_of_stripe(wanted: u64) -> impl Iterator<Item = u64> {
 #[test]
 fn no_stripe_loses_capacity_to_skew() {
     let capacity = bare_charge() * 1000;
-    let domain = domain(capacity, 100_000, 16);
+    let domain = domain(capacity, 100_000, (2, 8));
     for key in keys_of_stripe(3).take(1000) {
         assert_eq!(put(&domain, &entry(key, 0)), Put::Stored);
     }
@@ -135,7 +135,7 @@ fn no_stripe_loses_capacity_to_skew() {
 
 #[test]
 fn the_entry_limit_holds_and_is_used_up() {
-    let domain = domain(1 << 30, 100, 16);
+    let domain = domain(1 << 30, 100, (4, 4));
     for key in 0..1000 {
         assert_eq!(put(&domain, &entry(key, 0)), Put::Stored);
         assert!(
@@ -148,7 +148,7 @@ fn the_entry_limit_holds_and_is_used_up() {
 
 #[test]
 fn a_hash_of_another_key_is_a_miss_and_an_insert_replaces_it() {
-    let domain = domain(1 << 20, 100, 1);
+    let domain = domain(1 << 20, 100, (1, 1));
     let colliding = |bytes: &[u8]| {
         let key: CacheKey = KeyView { hash: 7, bytes }.to_key();
         let content = Content::Nominations(Nominations::default());
@@ -173,7 +173,7 @@ fn a_hash_of_another_key_is_a_miss_and_an_insert_replaces_it() {
 
 #[test]
 fn a_reservation_is_counted_grows_and_becomes_the_charge() {
-    let domain = domain(bare_charge() * 20, 100, 4);
+    let domain = domain(bare_charge() * 20, 100, (2, 2));
     for key in 0..20 {
         assert_eq!(put(&domain, &entry(key, 0)), Put::Stored);
     }
@@ -202,7 +202,7 @@ fn a_reservation_is_counted_grows_and_becomes_the_charge() {
 
 #[test]
 fn a_purge_by_tag_takes_all_that_carry_it_and_no_other() {
-    let domain = domain(1 << 24, 10_000, 4);
+    let domain = domain(1 << 24, 10_000, (2, 2));
     for key in 0..3000 {
         assert_eq!(
             put(&domain, &tagged(key, 0, 0, &[key % 3, 100 + key])),
@@ -223,7 +223,7 @@ fn a_purge_by_tag_takes_all_that_carry_it_and_no_other() {
 
 #[test]
 fn a_tag_that_all_carry_takes_all_at_once() {
-    let domain = domain(1 << 24, 10_000, 4);
+    let domain = domain(1 << 24, 10_000, (2, 2));
     for key in 0..3000 {
         let tags = [1, 100 + key];
         assert_eq!(put(&domain, &tagged(key, 0, 0, &tags)), Put::Stored);
@@ -239,7 +239,7 @@ fn a_tag_that_all_carry_takes_all_at_once() {
 
 #[test]
 fn a_purge_by_site_takes_the_site() {
-    let domain = domain(1 << 24, 10_000, 4);
+    let domain = domain(1 << 24, 10_000, (2, 2));
     for key in 0..3000 {
         let site = u64::from(key % 2 == 0);
         assert_eq!(put(&domain, &tagged(key, 0, site, &[key])), Put::Stored);
@@ -261,7 +261,7 @@ fn a_purge_by_site_takes_the_site() {
 
 #[test]
 fn what_is_named_twice_counts_once() {
-    let domain = domain(1 << 24, 10_000, 4);
+    let domain = domain(1 << 24, 10_000, (2, 2));
     for key in 0..3000 {
         let tags = [key % 3, 100 + key];
         assert_eq!(put(&domain, &tagged(key, 0, 0, &tags)), Put::Stored);
@@ -281,7 +281,7 @@ fn what_is_named_twice_counts_once() {
 
 #[test]
 fn a_soft_purge_makes_stale_and_keeps_everything_else() {
-    let domain = domain(1 << 24, 10_000, 2);
+    let domain = domain(1 << 24, 10_000, (1, 2));
     for key in 0..100 {
         assert_eq!(put(&domain, &tagged(key, 9, 0, &[key % 2])), Put::Stored);
     }
@@ -314,7 +314,7 @@ fn a_soft_purge_makes_stale_and_keeps_everything_else() {
 
 #[test]
 fn a_conditional_remove_spares_a_newer_entry() {
-    let domain = domain(1 << 20, 10, 1);
+    let domain = domain(1 << 20, 10, (1, 1));
     let [older, newer] = [entry(1, 0), entry(1, 0)];
     assert_eq!(
         (put(&domain, &older), put(&domain, &newer)),
@@ -335,7 +335,7 @@ fn a_conditional_remove_spares_a_newer_entry() {
 
 #[test]
 fn a_stripe_that_a_panic_left_half_changed_is_emptied_and_the_others_go_on() {
-    let domain = domain(1 << 20, 1000, 4);
+    let domain = domain(1 << 20, 1000, (2, 2));
     for key in 0..100 {
         assert_eq!(put(&domain, &entry(key, 0)), Put::Stored);
     }
@@ -357,7 +357,7 @@ fn a_stripe_that_a_panic_left_half_changed_is_emptied_and_the_others_go_on() {
 
 #[test]
 fn a_smaller_capacity_holds_at_once() {
-    let domain = domain(bare_charge() * 100, 1000, 4);
+    let domain = domain(bare_charge() * 100, 1000, (2, 2));
     for key in 0..100 {
         assert_eq!(put(&domain, &entry(key, 0)), Put::Stored);
     }

@@ -6,13 +6,13 @@ use crate::clock::Moment;
 use crate::entry::{SiteId, Tag};
 use crate::tier::Selection;
 use crate::tier::memory::put::Put;
-use crate::tier::memory::stripe::sweep::{Manner, Part, SWEEPS_MAX};
 use crate::tier::memory::stats::UnderWay;
+use crate::tier::memory::stripe::sweep::{Manner, Part, SWEEPS_MAX};
 
 #[test]
 fn a_large_purge_does_not_wait_for_those_before_it_and_counts_what_they_left() {
     const EACH: u64 = 3_000;
-    let domain = domain(1 << 26, 1 << 20, 4);
+    let domain = domain(1 << 26, 1 << 20, (2, 2));
     for key in 0..2 * EACH {
         // Every third has a tag of its own, across both sites.
         let tags = if key % 3 == 0 { vec![1, 2] } else { vec![1] };
@@ -51,7 +51,7 @@ fn a_large_purge_does_not_wait_for_those_before_it_and_counts_what_they_left() {
 
 #[test]
 fn purges_that_wait_are_bounded() {
-    let domain = domain(1 << 26, 1 << 20, 1);
+    let domain = domain(1 << 26, 1 << 20, (1, 1));
     for key in 0..100 {
         assert_eq!(put(&domain, &tagged(key, 0, 0, &[key % 2])), Put::Stored);
     }

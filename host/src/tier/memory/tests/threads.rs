@@ -20,7 +20,7 @@ fn order(manner: Manner) -> Arc<dyn OrderSource> {
 
 #[test]
 fn settling_waits_for_the_order_and_for_the_headroom() {
-    let domain = domain(bare_charge() * 2048, 1 << 20, 4);
+    let domain = domain(bare_charge() * 2048, 1 << 20, (2, 2));
     domain.settle();
     let fakes = Fakes::new(Manner::Honest);
     domain.set_order(Some(fakes.source()));
@@ -52,7 +52,7 @@ fn settling_ends_whatever_the_order_does() {
         Manner::Panics,
         Manner::Silent,
     ] {
-        let domain = domain(bare_charge() * 512, 1 << 20, 2);
+        let domain = domain(bare_charge() * 512, 1 << 20, (1, 2));
         domain.set_order(Some(order(manner)));
         for key in 0..2000 {
             assert_eq!(put(&domain, &entry(key, 0)), Put::Stored);
@@ -90,7 +90,7 @@ fn write(domain: &Domain, part: u64, committed: &[AtomicU64], rounds: u32) {
 #[test]
 fn traffic_purges_and_changes_of_order_at_once_keep_every_promise() {
     let capacity = bare_charge() * 200;
-    let domain = domain(capacity, 150, 4);
+    let domain = domain(capacity, 150, (2, 2));
     let committed: Vec<AtomicU64> = (0..400).map(|_| AtomicU64::new(0)).collect();
     let writing = AtomicBool::new(true);
     thread::scope(|scope| {
@@ -157,7 +157,7 @@ fn traffic_purges_and_changes_of_order_at_once_keep_every_promise() {
 
 #[test]
 fn a_purged_fill_never_becomes_resident() {
-    let domain = domain(1 << 20, 1000, 1);
+    let domain = domain(1 << 20, 1000, (1, 1));
     for round in 0..500 {
         let purged = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -179,7 +179,7 @@ fn a_purged_fill_never_becomes_resident() {
 #[test]
 fn a_large_purge_is_counted_at_once_and_dropped_domains_end_their_threads() {
     let domains: Vec<_> = (0..2)
-        .map(|_| Arc::new(domain(1 << 26, 1 << 20, 4)))
+        .map(|_| Arc::new(domain(1 << 26, 1 << 20, (2, 2))))
         .collect();
     let tier = MemoryTier::new(domains);
     for (site, domain) in tier.domains().iter().enumerate() {
@@ -203,7 +203,7 @@ fn a_large_purge_is_counted_at_once_and_dropped_domains_end_their_threads() {
 #[test]
 fn a_large_purge_is_in_force_when_it_returns_and_counts_once() {
     const EACH: u64 = 9_000;
-    let domain = domain(1 << 26, 1 << 20, 4);
+    let domain = domain(1 << 26, 1 << 20, (2, 2));
     let fill = || {
         for key in 0..2 * EACH {
             assert_eq!(put(&domain, &tagged(key, 0, key % 2, &[1])), Put::Stored);
