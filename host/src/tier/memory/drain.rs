@@ -282,6 +282,7 @@ impl Worker {
     /// Has a shard's order, if it has one, take note of what was recorded in its stripes. One that is
     /// behind is made anew, and told of all there is.
     fn note(&mut self, shard: usize) -> Result<(), OrderFault> {
+        let now_ms = self.inner.pace.unix_ms();
         for (number, index) in (0_u32..).zip(self.inner.layout.stripes_of(shard)) {
             let Some(Some(ordered)) = self.orders.get_mut(shard) else {
                 return Ok(());
@@ -299,7 +300,7 @@ impl Worker {
             {
                 told.horizon = horizon;
             }
-            let noted = ordered.note(self.inner.pace.unix_ms(), number, &self.spare);
+            let noted = ordered.note(now_ms, number, &self.spare);
             self.spare.clear();
             noted?;
         }

@@ -189,10 +189,9 @@ impl Ordered {
         if self.batch.len() + event.len() > BATCH_WORDS {
             self.send(now_ms)?;
         }
-        let first = self.batch.len();
-        self.batch.extend_from_slice(event);
-        if let Some(word) = self.batch.get_mut(first) {
-            *word = pack::about(*word, number);
+        if let [first, rest @ ..] = event {
+            self.batch.push(pack::about(*first, number));
+            self.batch.extend_from_slice(rest);
         }
         Ok(())
     }
