@@ -246,7 +246,7 @@ impl Told {
                 ),
                 Figure::count(
                     "shard_resets",
-                    "Shards emptied after a panic.",
+                    "Parts of shards emptied after a panic.",
                     stats.shard_resets,
                 ),
             ],

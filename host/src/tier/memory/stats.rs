@@ -91,7 +91,7 @@ pub struct Stats {
     pub order_faults: u64,
     /// Answers that named a slot without a resident, or one slot twice, or far too much.
     pub wrong_answers: u64,
-    /// Shards emptied after a panic.
+    /// Stripes emptied after a panic.
     pub shard_resets: u64,
     evictions: [Evicted; EvictionReason::ALL.len()],
 }
