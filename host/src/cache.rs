@@ -354,7 +354,7 @@ impl Cache {
             domain.remove_if(entry.key.view(), &|held| held.serial() < entry.serial());
             return None;
         }
-        // Asked under the lock of the entry's shard: a purge that is recorded later than this finds
+        // Asked under the lock of the entry's stripe: a purge that is recorded later than this finds
         // the entry there.
         Some(domain.put(entry, reservation, &|| !flights.is_outdated(flight)))
     }

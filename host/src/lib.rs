@@ -43,7 +43,7 @@
 //!   and the native rule answers.
 //! - A policy cannot cross the floor: `front::storing` amends the native verdict, never what it
 //!   forbids; keys are composed by the host.
-//! - What runs for a hit takes no lock but its shard's, waits for nothing, and copies no content.
+//! - What runs for a hit takes no lock but its stripe's, waits for nothing, and copies no content.
 //! - Budgets are acquired before anything becomes resident.
 //! - What lies below memory is verified before it is used, and asked against every purge since it
 //!   was fetched (`cache::purges`), which are on disk before they are acknowledged.

@@ -6,7 +6,7 @@ use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 
 /// Hashes keys and tags. Keys are hashed with a seed drawn once a process, so that no client can
-/// aim at one shard or build a collision (`SipHash`); tags have the same hash on every node.
+/// aim at one lock or build a collision (`SipHash`); tags have the same hash on every node.
 #[derive(Clone)]
 pub struct KeyHasher {
     keys: SipHasher13,

@@ -63,7 +63,7 @@ pub struct DomainSettings {
     pub capacity: u64,
     /// Entries. Zero: a domain that keeps nothing.
     pub max_entries: u32,
-    /// Shards.
+    /// Shards, and stripes of each.
     pub shards: Shards,
 }
 

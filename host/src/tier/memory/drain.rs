@@ -352,8 +352,7 @@ impl Worker {
     fn evict_lot(&mut self, shard: usize, owed: Owed) -> Freed {
         let (bytes, entries) = self.held_by(self.inner.layout.stripes_of(shard));
         let mean = (bytes / entries.max(1)).max(1);
-        let short = owed.short();
-        let owed = match short {
+        let owed = match owed.short() {
             Short::Bytes => owed.bytes,
             Short::Entries => owed.entries.saturating_mul(mean),
         };
@@ -367,7 +366,7 @@ impl Worker {
         };
         // An answer that was overtaken is asked for again, as long as that gets anywhere.
         if freed.bytes < need && (changed == 0 || freed.entries == 0) {
-            let rest = self.evict_native(shard, short, need - freed.bytes);
+            let rest = self.evict_native(shard, need - freed.bytes);
             freed.bytes = freed.bytes.saturating_add(rest.bytes);
             freed.entries = freed.entries.saturating_add(rest.entries);
         }
@@ -442,11 +441,11 @@ impl Worker {
     }
 
     /// Evicts `need` bytes from a shard in native order.
-    fn evict_native(&self, shard: usize, short: Short, need: u64) -> Freed {
+    fn evict_native(&self, shard: usize, need: u64) -> Freed {
         let mut freed = Freed::default();
         while freed.bytes < need {
             let stripes = self.inner.layout.stripes_of(shard);
-            let Some(index) = self.inner.fullest_of(stripes, short) else {
+            let Some(index) = self.inner.fullest_of(stripes) else {
                 break;
             };
             let mut departed = Departed::new(&self.inner.budget);

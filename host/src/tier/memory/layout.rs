@@ -35,6 +35,8 @@ const STRIPED_MIN: u64 = 16 << 20;
 /// Stripes for each CPU: so threads seldom meet.
 const STRIPES_OF_CPU: u32 = 4;
 const SHARDS_MAX: u32 = 16;
+/// Stripes that a hash can name.
+const HASHED_TO: u32 = 1 << 16;
 const STRIPES_MAX: u32 = 256;
 
 /// Shards and stripes, numbered from zero; the stripes of a shard are neighbours.
@@ -54,9 +56,11 @@ impl Layout {
 
     fn on(cpus: u32, shards: Shards, capacity: u64) -> Self {
         if let Shards::Exactly(shards, stripes_of_each) = shards {
+            let shards = shards.get().min(1 << 15).next_power_of_two();
+            let most = STRIPES_MAX.min(HASHED_TO / shards);
             return Self {
-                shards: shards.get().min(1 << 15).next_power_of_two(),
-                stripes_of_each: stripes_of_each.get().min(STRIPES_MAX).next_power_of_two(),
+                shards,
+                stripes_of_each: stripes_of_each.get().min(most).next_power_of_two(),
             };
         }
         // As many as that is enough for, a power of two.
@@ -98,7 +102,7 @@ impl Layout {
     #[inline]
     pub(super) fn stripe_of(self, hash: u64) -> usize {
         // Bits that the tables make nothing of: they use the lower half.
-        usize::try_from(hash >> 32 & 0xffff).unwrap_or(0) & (self.stripes() - 1)
+        usize::try_from(hash >> 32 & u64::from(HASHED_TO - 1)).unwrap_or(0) & (self.stripes() - 1)
     }
 
     /// The stripes of a shard.
@@ -119,6 +123,7 @@ impl Layout {
             .saturating_add(share / 4)
             .saturating_add(64)
             .min(max_entries)
+            .min(u32::MAX / self.stripes_of_each)
     }
 }
 
@@ -151,6 +156,8 @@ impl Numbering {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     const MIB: u64 = 1 << 20;
@@ -185,6 +192,8 @@ mod tests {
         let three = NonZeroU32::new(3).unwrap();
         let layout = Layout::on(2, Shards::Exactly(three, three), MIB);
         assert_eq!((layout.shards(), layout.stripes()), (4, 16));
+        let many = Shards::Exactly(NonZeroU32::MAX, NonZeroU32::MAX);
+        assert_eq!(Layout::on(2, many, MIB).stripes(), 1 << 16);
     }
 
     #[test]
@@ -195,8 +204,10 @@ mod tests {
                 .flat_map(|shard| layout.stripes_of(shard))
                 .collect();
             assert_eq!(all, (0..layout.stripes()).collect::<Vec<_>>());
-            let of_hash = |stripe: u64| layout.stripe_of(stripe << 32);
-            assert!((0..64).map(of_hash).all(|it| it < layout.stripes()));
+            let hashed_to: HashSet<usize> = (0..u64::from(HASHED_TO))
+                .map(|bits| layout.stripe_of(bits << 32))
+                .collect();
+            assert_eq!(hashed_to, all.into_iter().collect());
         }
     }
 

@@ -71,6 +71,11 @@ impl Lockstep {
             room,
         };
         let domain = Domain::of(Inner::new(settings, Pace::Lockstep(terms)));
+        debug_assert_eq!(
+            domain.inner.layout.stripes_of_each(),
+            1,
+            "who came last to a shard is who came last to its stripe"
+        );
         domain.inner.signals.desire(source);
         let mut worker = Worker::new(Arc::clone(&domain.inner));
         worker.guarded_round();

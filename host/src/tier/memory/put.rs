@@ -1,6 +1,6 @@
 //! Storing an entry, and setting bytes aside for one that is still arriving.
 
-use super::budget::{Hold, Short};
+use super::budget::Hold;
 use super::room::Wanted;
 use super::stats::EvictionReason;
 use super::stripe::{Departed, Locked};
@@ -245,11 +245,11 @@ impl Inner {
             let (bytes, entries) = stripe.frees(old);
             let bytes = entry.charge().saturating_sub(bytes);
             let entries = 1_u64.saturating_sub(entries);
-            let (short, pays) = match departed.hold.top_up(bytes, entries) {
+            let pays = match departed.hold.top_up(bytes, entries) {
                 Ok(()) if stripe.has_slot(old) => return Ok(old),
                 // The budget has room and the stripe has no slot: nobody else can help.
-                Ok(()) => (Short::Entries, true),
-                Err(short) => (short, self.pays_itself(index, hash, short)),
+                Ok(()) => true,
+                Err(_) => self.pays_itself(index, hash),
             };
             match if pays {
                 stripe.evict_oldest(departed)
@@ -262,11 +262,7 @@ impl Inner {
                     old = stripe.slot_of(hash);
                 }
                 None => {
-                    return Err(Wanted {
-                        bytes,
-                        entries,
-                        short,
-                    });
+                    return Err(Wanted { bytes, entries });
                 }
             }
         }

@@ -1,7 +1,9 @@
 //! Making room in native order: which stripe gives, and how much.
 //!
-//! The budget belongs to the whole domain, so a stripe that chance or large entries made fuller
-//! than its share gives first, and no stripe loses capacity to skew. One stripe lock at a time.
+//! The budget belongs to the whole domain, so a stripe that chance gave more entries than others gives
+//! first, and no stripe loses capacity to skew. Entries are counted, not their bytes: keys are spread
+//! evenly, so the least recently used of stripes with as many entries are about as old, whatever
+//! their sizes, as they would be in one list of all. One stripe lock at a time.
 
 use std::ops::Range;
 
@@ -19,29 +21,31 @@ const LOOKED_AT: usize = 8;
 pub(super) struct Wanted {
     pub(super) bytes: u64,
     pub(super) entries: u64,
-    /// Which of the two was missing.
-    pub(super) short: Short,
+}
+
+fn entries(stripe: &Stripe) -> u64 {
+    stripe.gauges.entries.load(Relaxed)
 }
 
 fn size(stripe: &Stripe, by: Short) -> u64 {
     match by {
         Short::Bytes => stripe.gauges.bytes.load(Relaxed),
-        Short::Entries => stripe.gauges.entries.load(Relaxed),
+        Short::Entries => entries(stripe),
     }
 }
 
 impl Inner {
-    /// The stripe that holds the most, if any holds anything.
-    pub(super) fn fullest(&self, by: Short) -> Option<usize> {
-        self.fullest_of(0..self.stripes.len(), by)
+    /// The stripe with the most entries, if any has some.
+    pub(super) fn fullest(&self) -> Option<usize> {
+        self.fullest_of(0..self.stripes.len())
     }
 
     /// The same among these.
-    pub(super) fn fullest_of(&self, stripes: Range<usize>, by: Short) -> Option<usize> {
-        let sizes = stripes.map(|index| (index, size(self.stripe(index), by)));
-        sizes
-            .filter(|(_, size)| *size > 0)
-            .max_by_key(|(_, size)| *size)
+    pub(super) fn fullest_of(&self, stripes: Range<usize>) -> Option<usize> {
+        let counts = stripes.map(|index| (index, entries(self.stripe(index))));
+        counts
+            .filter(|(_, count)| *count > 0)
+            .max_by_key(|(_, count)| *count)
             .map(|(index, _)| index)
     }
 
@@ -58,18 +62,22 @@ impl Inner {
             .map(|(shard, _)| shard)
     }
 
-    /// Whether a stripe makes room for itself: unless another is clearly fuller. Of many, some are
-    /// looked at, others for every hash.
-    pub(super) fn pays_itself(&self, index: usize, hash: u64, by: Short) -> bool {
+    /// Whether a stripe makes room for itself: unless another has clearly more entries. Of many, some
+    /// are looked at, others for every hash.
+    pub(super) fn pays_itself(&self, index: usize, hash: u64) -> bool {
         let count = self.stripes.len();
+        let looked_at = match self.layout.stripes_of_each() {
+            1 => count,
+            _ => LOOKED_AT.min(count),
+        };
         let first = usize::try_from(hash >> 48).unwrap_or_default();
-        let looked_at = (first..).take(LOOKED_AT.min(count)).map(|at| at % count);
-        let most = looked_at
-            .map(|index| size(self.stripe(index), by))
+        let most = (first..)
+            .take(looked_at)
+            .map(|at| entries(self.stripe(at % count)))
             .max()
             .unwrap_or(0);
         // Stripes that differ by less do so by chance, and another lock would buy nothing.
-        size(self.stripe(index), by) >= most - most / 8
+        entries(self.stripe(index)) >= most - most / 8
     }
 
     /// The reason for an eviction that a put cannot wait for.
@@ -84,7 +92,7 @@ impl Inner {
     /// Evicts from the fullest stripe until `departed` holds what is wanted, or a chunk left.
     /// Answers whether there was anything to evict.
     pub(super) fn evict_elsewhere(&self, wanted: Wanted, departed: &mut Departed<'_>) -> bool {
-        let Some(index) = self.fullest(wanted.short) else {
+        let Some(index) = self.fullest() else {
             return false;
         };
         let mut stripe = self.lock(index);
@@ -110,7 +118,6 @@ impl Inner {
         let wanted = Wanted {
             bytes: more,
             entries: 0,
-            short: Short::Bytes,
         };
         while departed.hold.top_up(more, 0).is_err() {
             if !self.evict_elsewhere(wanted, &mut departed) {
@@ -127,7 +134,7 @@ impl Inner {
         loop {
             // The capacity follows what leaves; until it is at the limit more may be acquired.
             let over = self.budget.capacity().saturating_sub(self.budget.limit());
-            let Some(index) = self.fullest(Short::Bytes).filter(|_| over > 0) else {
+            let Some(index) = self.fullest().filter(|_| over > 0) else {
                 return;
             };
             let mut departed = Departed::new(&self.budget);

@@ -95,8 +95,9 @@ impl State {
 /// A stripe. Aligned so that two stripes never share a cache line.
 ///
 /// What one CPU has written another waits for, line by line, and longer than anything else takes in
-/// a lookup. So all that most lookups write here is in the line of the lock, which they have to wait
-/// for anyway, and what only stores write is in others than what lookups read.
+/// a lookup. So under a guest order all that most lookups write here is in the line of the lock, which
+/// they have to wait for anyway; in native order they also write how often there was one, and the
+/// order.
 #[derive(Debug)]
 #[repr(C, align(128))]
 pub(super) struct Stripe {

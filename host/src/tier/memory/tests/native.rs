@@ -134,6 +134,35 @@ fn no_stripe_loses_capacity_to_skew() {
 }
 
 #[test]
+fn a_large_entry_is_not_the_first_that_its_stripe_has_to_give() {
+    const SMALL: u64 = 16 << 10;
+    let charged = |key: u64, charge| {
+        let key = view(&key.to_le_bytes()).to_key();
+        let content = Content::Nominations(Nominations::default());
+        Arc::new(Entry::weighing(key, SiteId(0), content, charge))
+    };
+    for layout in [(1, 1), (1, 8), (16, 1), (2, 16)] {
+        let capacity = 16 << 20;
+        let domain = domain(capacity, 1 << 20, layout);
+        for key in 0..2 * capacity / SMALL {
+            assert_eq!(put(&domain, &charged(key, SMALL)), Put::Stored);
+        }
+        let large = u64::MAX;
+        assert_eq!(put(&domain, &charged(large, capacity / 5)), Put::Stored);
+        let after = (1 << 32..).take_while(|key| {
+            assert_eq!(put(&domain, &charged(*key, SMALL)), Put::Stored);
+            peek(&domain, large).is_some()
+        });
+        let bytes = SMALL * u64::try_from(after.count()).unwrap();
+        // In one list: until all that came before it has left.
+        assert!(
+            (capacity / 2..=capacity).contains(&bytes),
+            "{layout:?}: {bytes} bytes"
+        );
+    }
+}
+
+#[test]
 fn the_entry_limit_holds_and_is_used_up() {
     let domain = domain(1 << 30, 100, (4, 4));
     for key in 0..1000 {
