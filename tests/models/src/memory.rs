@@ -33,7 +33,7 @@ fn nothing_is_lost(domain: &Domain) {
 /// leave nothing charged that is not there.
 pub fn a_budget_is_kept_and_nothing_of_it_is_lost() {
     many(10_000, || {
-        let (domain, keys) = (domain(5, 2), keys::<6>());
+        let (domain, keys) = (domain(5, (2, 1)), keys::<6>());
         let put = |names: [usize; 4]| {
             let (domain, keys) = (Arc::clone(&domain), keys.clone());
             spawn(move || {
@@ -71,7 +71,7 @@ pub fn a_budget_is_kept_and_nothing_of_it_is_lost() {
 pub fn a_new_capacity_is_kept_to() {
     for capacities in [&[4_u64][..], &[4, 8], &[4, 6]] {
         many(10_000, move || {
-            let (domain, keys) = (domain(8, 1), keys::<8>());
+            let (domain, keys) = (domain(8, (1, 2)), keys::<8>());
             for key in &keys[..5] {
                 assert_eq!(domain.put(&weighing(key), None, &|| true), Put::Stored);
             }
@@ -182,7 +182,7 @@ impl EvictionOrder for Queue {
 
 /// A domain that holds `entries` of 16 and is to be ordered by a queue.
 fn ordered(entries: usize) -> (Arc<Domain>, Arc<Seen>, [CacheKey; 16]) {
-    let (domain, seen, keys) = (domain(16, 1), Arc::<Seen>::default(), keys::<16>());
+    let (domain, seen, keys) = (domain(16, (1, 2)), Arc::<Seen>::default(), keys::<16>());
     for key in &keys[..entries] {
         assert_eq!(domain.put(&weighing(key), None, &|| true), Put::Stored);
     }

@@ -22,7 +22,7 @@ impl Scene {
         let cache = Cache::default();
         let key = cache.hasher.key(b"key").to_key();
         // Large enough for entries as they are.
-        let domain = domain(1_000, 1);
+        let domain = domain(1_000, (1, 1));
         Arc::new(Self { cache, domain, key })
     }
 

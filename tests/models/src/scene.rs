@@ -19,14 +19,14 @@ pub(crate) const SITE: SiteId = SiteId(1);
 /// What every entry is charged that [`weighing`] makes.
 pub(crate) const CHARGE: u64 = 100;
 
-/// Room for `entries` that are charged [`CHARGE`] each.
-pub(crate) fn domain(entries: u32, shards: u32) -> Arc<Domain> {
-    let shards = std::num::NonZeroU32::new(shards).expect("some shards");
+/// Room for `entries` that are charged [`CHARGE`] each, in so many shards of so many stripes.
+pub(crate) fn domain(entries: u32, (shards, stripes): (u32, u32)) -> Arc<Domain> {
+    let some = |count| std::num::NonZeroU32::new(count).expect("some");
     Arc::new(Domain::new(DomainSettings {
         name: "model".to_owned(),
         capacity: u64::from(entries) * CHARGE,
         max_entries: entries,
-        shards: Shards::exactly(shards),
+        shards: Shards::Exactly(some(shards), some(stripes)),
     }))
 }
 

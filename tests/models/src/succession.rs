@@ -38,7 +38,7 @@ impl Scene {
         let purges = Arc::default();
         let cache = Cache::new(Lower::new(slow, Arc::clone(&purges)), purges);
         let key = cache.hasher.key(b"key").to_key();
-        let domain = domain(1_000, 1);
+        let domain = domain(1_000, (1, 1));
         let scene = Arc::new(Self {
             cache,
             domain,
