@@ -5,7 +5,6 @@
 //! the low one. Whatever an order does, a round ends: what the order leaves undone is done in
 //! native order.
 
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -51,7 +50,7 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// What left a stripe.
+/// What left.
 #[derive(Clone, Copy, Debug, Default)]
 struct Freed {
     bytes: u64,
@@ -308,7 +307,7 @@ impl Worker {
     }
 
     fn marks(&self) -> Marks {
-        let (bytes, entries) = self.held_by(0..self.inner.stripes.len());
+        let (bytes, entries) = self.inner.held_by(0..self.inner.stripes.len());
         let mean = bytes / entries.max(1);
         self.inner.pace.marks(&self.inner.budget, mean)
     }
@@ -339,18 +338,9 @@ impl Worker {
         }
     }
 
-    /// Bytes and entries in these stripes.
-    fn held_by(&self, stripes: Range<usize>) -> (u64, u64) {
-        stripes.fold((0, 0), |(bytes, entries), index| {
-            let gauges = &self.inner.stripe(index).gauges;
-            let bytes = gauges.bytes.load(Relaxed).saturating_add(bytes);
-            (bytes, gauges.entries.load(Relaxed).saturating_add(entries))
-        })
-    }
-
     /// Evicts one lot from a shard: what its order names, and the rest in native order.
     fn evict_lot(&mut self, shard: usize, owed: Owed) -> Freed {
-        let (bytes, entries) = self.held_by(self.inner.layout.stripes_of(shard));
+        let (bytes, entries) = self.inner.held_by(self.inner.layout.stripes_of(shard));
         let mean = (bytes / entries.max(1)).max(1);
         let owed = match owed.short() {
             Short::Bytes => owed.bytes,
@@ -445,7 +435,7 @@ impl Worker {
         let mut freed = Freed::default();
         while freed.bytes < need {
             let stripes = self.inner.layout.stripes_of(shard);
-            let Some(index) = self.inner.fullest_of(stripes) else {
+            let Some(index) = self.inner.fullest(stripes) else {
                 break;
             };
             let mut departed = Departed::new(&self.inner.budget);

@@ -19,7 +19,6 @@ const WORDS_MAX: usize = 16 * BATCH_WORDS;
 
 /// Whether a log takes events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
 pub(super) enum Recording {
     /// No guest order listens.
     #[default]

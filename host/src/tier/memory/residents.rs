@@ -44,6 +44,7 @@ pub(super) enum Use {
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Residents {
+    /// First, as it begins with what stores write: that is in one line with what they write elsewhere.
     places: Places,
     table: Table<Arc<Entry>>,
 }

@@ -27,52 +27,50 @@ fn entries(stripe: &Stripe) -> u64 {
     stripe.gauges.entries.load(Relaxed)
 }
 
-fn size(stripe: &Stripe, by: Short) -> u64 {
-    match by {
-        Short::Bytes => stripe.gauges.bytes.load(Relaxed),
-        Short::Entries => entries(stripe),
-    }
+/// Who has the most, if any of these has something.
+fn most(sizes: impl Iterator<Item = (usize, u64)>) -> Option<usize> {
+    sizes
+        .filter(|(_, size)| *size > 0)
+        .max_by_key(|(_, size)| *size)
+        .map(|(index, _)| index)
 }
 
 impl Inner {
-    /// The stripe with the most entries, if any has some.
-    pub(super) fn fullest(&self) -> Option<usize> {
-        self.fullest_of(0..self.stripes.len())
-    }
-
-    /// The same among these.
-    pub(super) fn fullest_of(&self, stripes: Range<usize>) -> Option<usize> {
-        let counts = stripes.map(|index| (index, entries(self.stripe(index))));
-        counts
-            .filter(|(_, count)| *count > 0)
-            .max_by_key(|(_, count)| *count)
-            .map(|(index, _)| index)
+    /// The stripe with the most entries among these, if any has some.
+    pub(super) fn fullest(&self, stripes: Range<usize>) -> Option<usize> {
+        most(stripes.map(|index| (index, entries(self.stripe(index)))))
     }
 
     /// The shard that holds the most, if any holds anything.
     pub(super) fn fullest_shard(&self, by: Short) -> Option<usize> {
-        let of_shard = |shard| -> u64 {
-            let stripes = self.layout.stripes_of(shard);
-            stripes.map(|index| size(self.stripe(index), by)).sum()
-        };
-        let sizes = (0..self.layout.shards()).map(|shard| (shard, of_shard(shard)));
-        sizes
-            .filter(|(_, size)| *size > 0)
-            .max_by_key(|(_, size)| *size)
-            .map(|(shard, _)| shard)
+        most((0..self.layout.shards()).map(|shard| {
+            let (bytes, entries) = self.held_by(self.layout.stripes_of(shard));
+            match by {
+                Short::Bytes => (shard, bytes),
+                Short::Entries => (shard, entries),
+            }
+        }))
+    }
+
+    /// Bytes and entries in these stripes.
+    pub(super) fn held_by(&self, stripes: Range<usize>) -> (u64, u64) {
+        stripes.fold((0, 0), |(bytes, count), index| {
+            let stripe = self.stripe(index);
+            let more = stripe.gauges.bytes.load(Relaxed);
+            (
+                more.saturating_add(bytes),
+                entries(stripe).saturating_add(count),
+            )
+        })
     }
 
     /// Whether a stripe makes room for itself: unless another has clearly more entries. Of many, some
     /// are looked at, others for every hash.
     pub(super) fn pays_itself(&self, index: usize, hash: u64) -> bool {
         let count = self.stripes.len();
-        let looked_at = match self.layout.stripes_of_each() {
-            1 => count,
-            _ => LOOKED_AT.min(count),
-        };
         let first = usize::try_from(hash >> 48).unwrap_or_default();
         let most = (first..)
-            .take(looked_at)
+            .take(LOOKED_AT.min(count))
             .map(|at| entries(self.stripe(at % count)))
             .max()
             .unwrap_or(0);
@@ -92,7 +90,7 @@ impl Inner {
     /// Evicts from the fullest stripe until `departed` holds what is wanted, or a chunk left.
     /// Answers whether there was anything to evict.
     pub(super) fn evict_elsewhere(&self, wanted: Wanted, departed: &mut Departed<'_>) -> bool {
-        let Some(index) = self.fullest() else {
+        let Some(index) = self.fullest(0..self.stripes.len()) else {
             return false;
         };
         let mut stripe = self.lock(index);
@@ -134,7 +132,8 @@ impl Inner {
         loop {
             // The capacity follows what leaves; until it is at the limit more may be acquired.
             let over = self.budget.capacity().saturating_sub(self.budget.limit());
-            let Some(index) = self.fullest().filter(|_| over > 0) else {
+            let fullest = self.fullest(0..self.stripes.len());
+            let Some(index) = fullest.filter(|_| over > 0) else {
                 return;
             };
             let mut departed = Departed::new(&self.budget);
