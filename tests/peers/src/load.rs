@@ -1,12 +1,15 @@
-//! What is asked for: the keys of each thread, made before anything is measured.
+//! What is asked for: keys in the order in which they arrive, made before anything is measured.
 
 use std::collections::HashSet;
 use std::io::Read;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Requests of each thread before it is measured, and while it is.
-const WARM: usize = 1_000_000;
-const ASKED: usize = 4_000_000;
+/// Requests before anything is measured, and meanwhile.
+const WARM: usize = 2_000_000;
+const ASKED: usize = 8_000_000;
+/// Requests that a thread takes at once.
+const TAKEN: usize = 64;
 
 /// Traffic, and the room that caches have for it.
 pub struct Load {
@@ -16,21 +19,47 @@ pub struct Load {
     pub room: u64,
     /// Different keys.
     pub keys: u64,
-    /// For each thread its keys, first those before it is measured.
-    pub threads: Vec<Requests>,
+    /// What is asked for to warm up.
+    pub warm: Arrivals,
+    /// What is measured.
+    pub asked: Arrivals,
 }
 
-/// The requests of one thread.
-pub struct Requests {
-    /// To warm up.
-    pub warm: Vec<u64>,
-    /// To be measured.
-    pub asked: Vec<u64>,
+/// Requests that threads take as they arrive: whoever is free takes the next. So they are asked for
+/// in about the order of the trace, however long one of the threads has to wait for a CPU.
+pub struct Arrivals {
+    keys: Vec<u64>,
+    taken: AtomicUsize,
+}
+
+impl Arrivals {
+    fn new(keys: Vec<u64>) -> Self {
+        let taken = AtomicUsize::new(0);
+        Self { keys, taken }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Has them arrive again.
+    pub fn again(&self) {
+        self.taken.store(0, Relaxed);
+    }
+
+    /// Takes the next few. `None` when all are taken.
+    pub fn take(&self) -> Option<&[u64]> {
+        let from = self.taken.fetch_add(TAKEN, Relaxed);
+        let rest = self.keys.get(from..)?;
+        let taken = &rest[..TAKEN.min(rest.len())];
+        (!taken.is_empty()).then_some(taken)
+    }
 }
 
 impl Load {
     /// Zipf(0.99) over a million keys, room for a tenth.
-    pub fn zipf(threads: usize) -> Self {
+    pub fn zipf() -> Self {
         const KEYS: u32 = 1_000_000;
         let mut sum = 0.0;
         let cumulative: Vec<f64> = (1..=KEYS)
@@ -39,34 +68,28 @@ impl Load {
                 sum
             })
             .collect();
-        let requests = |thread: usize| {
-            let mut state = thread as u64 + 1;
-            let mut draw = |count: usize| -> Vec<u64> {
-                (0..count)
-                    .map(|_| {
-                        state ^= state << 13;
-                        state ^= state >> 7;
-                        state ^= state << 17;
-                        let point = (state >> 11) as f64 / (1_u64 << 53) as f64 * sum;
-                        cumulative.partition_point(|sum| *sum < point) as u64
-                    })
-                    .collect()
+        let mut state = 1_u64;
+        let mut draw = |count: usize| {
+            let key = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                let point = (state >> 11) as f64 / (1_u64 << 53) as f64 * sum;
+                cumulative.partition_point(|sum| *sum < point) as u64
             };
-            Requests {
-                warm: draw(WARM),
-                asked: draw(ASKED),
-            }
+            Arrivals::new(std::iter::repeat_with(key).take(count).collect())
         };
         Self {
             name: "Zipf(0.99)",
             room: u64::from(KEYS) / 10,
             keys: KEYS.into(),
-            threads: (0..threads).map(requests).collect(),
+            warm: draw(WARM),
+            asked: draw(ASKED),
         }
     }
 
-    /// The keys of a trace, dealt to the threads by turns; room for a tenth.
-    pub fn trace(path: &Path, threads: usize) -> Self {
+    /// The keys of a trace; room for a tenth.
+    pub fn trace(path: &Path) -> Self {
         let file = std::fs::read(path).expect("a trace");
         let mut text = String::new();
         ruzstd::decoding::StreamingDecoder::new(file.as_slice())
@@ -76,17 +99,12 @@ impl Load {
         let key = |line: &str| line.split(',').nth(1).and_then(|key| key.parse().ok());
         let keys: Vec<u64> = text.lines().skip(1).filter_map(key).collect();
         let distinct = keys.iter().collect::<HashSet<_>>().len() as u64;
-        let dealt = |thread| keys.iter().skip(thread).step_by(threads).copied();
         Self {
             name: "kv_scarab_recs",
             room: distinct / 10,
             keys: distinct,
-            threads: (0..threads)
-                .map(|thread| Requests {
-                    warm: Vec::new(),
-                    asked: dealt(thread).collect(),
-                })
-                .collect(),
+            warm: Arrivals::new(Vec::new()),
+            asked: Arrivals::new(keys),
         }
     }
 }

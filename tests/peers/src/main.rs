@@ -1,8 +1,8 @@
 //! The memory tier beside the caches that Rust programs use otherwise: throughput of two threads
 //! that look up and put what they miss, hit ratio, and how long a hit may take meanwhile.
 //!
-//! All hold the same entries, as many of them, and see the same requests, each thread its own. Each
-//! is measured in turns with the others, and the best turn counts, because other work of the
+//! All hold the same entries, as many of them, and see the same requests, of which a thread that is
+//! free takes the next few. Each is measured in turns with the others, and the best turn counts, because other work of the
 //! machine only ever takes away. Two kinds of traffic: Zipf(0.99) over ten times as many keys as
 //! fit, and `kv_scarab_recs.csv.zst` in the folder that `LARDER_TRACES` names, at a tenth of its
 //! keys, if there is one. `LARDER_TURNS` says how often each is measured (3). Arguments name those
@@ -37,9 +37,6 @@ const TRACE: &str = "kv_scarab_recs";
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Threads that ask.
-const THREADS: usize = 2;
-
 fn main() {
     let turns = std::env::var("LARDER_TURNS").ok();
     let turns = turns.and_then(|turns| turns.parse().ok()).unwrap_or(3);
@@ -58,13 +55,13 @@ fn main() {
     let is_asked = |name: &str, of: &[&str]| is_named(name) || !is_any(of);
     let mut loads = Vec::new();
     if is_asked(ZIPF, &TRAFFIC) {
-        loads.push(Load::zipf(THREADS));
+        loads.push(Load::zipf());
     }
     if is_asked(TRACE, &TRAFFIC) {
         match std::env::var_os("LARDER_TRACES") {
             Some(folder) => {
                 let path = std::path::Path::new(&folder).join("kv_scarab_recs.csv.zst");
-                loads.push(Load::trace(&path, THREADS));
+                loads.push(Load::trace(&path));
             }
             None => println!("LARDER_TRACES names no folder of traces: kv_scarab_recs is left out"),
         }

@@ -4,8 +4,10 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use crate::caches::Cache;
-use crate::load::{Load, Requests};
+use crate::load::{Arrivals, Load};
 
+/// Threads that ask.
+const THREADS: usize = 2;
 /// Of so many lookups one is timed, in a run of its own.
 const TIMED: usize = 16;
 
@@ -41,18 +43,20 @@ impl Figures {
 /// Measures caches made by `make` under `load`: one for its throughput, one for its hits.
 pub fn measure<C: Cache>(load: &Load, make: &dyn Fn() -> C) -> Figures {
     let cache = make();
-    let (time, hits) = replay(&cache, load, |cache, requests| {
+    let (time, hits) = replay(&cache, load, |cache, arrivals| {
         let mut hits = 0_u64;
-        for key in &requests.asked {
-            if cache.get(*key) {
-                hits += 1;
-            } else {
-                cache.put(*key);
+        while let Some(keys) = arrivals.take() {
+            for key in keys {
+                if cache.get(*key) {
+                    hits += 1;
+                } else {
+                    cache.put(*key);
+                }
             }
         }
         hits
     });
-    let asked: usize = load.threads.iter().map(|thread| thread.asked.len()).sum();
+    let asked = load.asked.len();
     let (name, held) = (cache.name(), cache.len());
     // One of them holds one more than it was given.
     let most = load.room + load.room / 100;
@@ -66,16 +70,18 @@ pub fn measure<C: Cache>(load: &Load, make: &dyn Fn() -> C) -> Figures {
         beside: cache.beside(),
     };
     drop(cache);
-    let (_, times) = replay(&make(), load, |cache, requests| {
-        let mut times = Vec::with_capacity(requests.asked.len() / TIMED);
-        for (at, key) in requests.asked.iter().enumerate() {
-            let start = (at % TIMED == 0).then(Instant::now);
-            let found = cache.get(*key);
-            if let Some(start) = start.filter(|_| found) {
-                times.push(start.elapsed());
-            }
-            if !found {
-                cache.put(*key);
+    let (_, times) = replay(&make(), load, |cache, arrivals| {
+        let mut times = Vec::with_capacity(asked / TIMED);
+        while let Some(keys) = arrivals.take() {
+            for (at, key) in keys.iter().enumerate() {
+                let start = (at % TIMED == 0).then(Instant::now);
+                let found = cache.get(*key);
+                if let Some(start) = start.filter(|_| found) {
+                    times.push(start.elapsed());
+                }
+                if !found {
+                    cache.put(*key);
+                }
             }
         }
         times
@@ -88,33 +94,31 @@ pub fn measure<C: Cache>(load: &Load, make: &dyn Fn() -> C) -> Figures {
     figures
 }
 
-/// Runs `replay` on a thread for each of the load's, after they have warmed up together. Answers
-/// the time until the last is done, and what each made of it.
+/// Runs `replay` on each of the threads, after they have warmed up together. Answers the time until
+/// the last is done, and what each made of it.
 fn replay<C: Cache, R: Send>(
     cache: &C,
     load: &Load,
-    replay: impl Fn(&C, &Requests) -> R + Sync,
+    replay: impl Fn(&C, &Arrivals) -> R + Sync,
 ) -> (Duration, Vec<R>) {
-    let barrier = Barrier::new(load.threads.len());
-    let (replay, barrier) = (&replay, &barrier);
+    load.warm.again();
+    load.asked.again();
+    let barrier = Barrier::new(THREADS);
+    let run = || {
+        while let Some(keys) = load.warm.take() {
+            for key in keys {
+                if !cache.get(*key) {
+                    cache.put(*key);
+                }
+            }
+        }
+        barrier.wait();
+        let start = Instant::now();
+        let answer = replay(cache, &load.asked);
+        (start, Instant::now(), answer)
+    };
     let runs: Vec<(Instant, Instant, R)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = load
-            .threads
-            .iter()
-            .map(|requests| {
-                scope.spawn(move || {
-                    for key in &requests.warm {
-                        if !cache.get(*key) {
-                            cache.put(*key);
-                        }
-                    }
-                    barrier.wait();
-                    let start = Instant::now();
-                    let answer = replay(cache, requests);
-                    (start, Instant::now(), answer)
-                })
-            })
-            .collect();
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(run)).collect();
         let joined = threads.into_iter().map(|it| it.join());
         joined.map(|it| it.expect("no panic")).collect()
     });
