@@ -210,7 +210,7 @@ impl Trace {
                 Ok(None) => self.oddities.not_cacheable += 1,
                 Err(flaw) => {
                     self.oddities.bad += 1;
-                    self.name(&flaw)?;
+                    self.name(|| flaw)?;
                 }
             }
         }
@@ -243,7 +243,7 @@ impl Trace {
         if request.time_ms < self.time_ms {
             self.oddities.backwards += 1;
             let by = self.time_ms - request.time_ms;
-            self.name(&Flaw::new(format!("time goes back by {by} ms")))?;
+            self.name(|| Flaw::new(format!("time goes back by {by} ms")))?;
             request.time_ms = self.time_ms;
         }
         self.time_ms = request.time_ms;
@@ -251,18 +251,20 @@ impl Trace {
         Ok(request)
     }
 
-    /// Notes a flaw of the last line.
-    fn name(&mut self, flaw: &Flaw) -> Result<(), TraceError> {
-        let named = format!("line {}: {flaw}", self.lines.number);
-        if self.settings.tolerance == Tolerance::Strict {
+    /// Notes a flaw of the last line, if it is one of the first.
+    fn name(&mut self, flaw: impl FnOnce() -> Flaw) -> Result<(), TraceError> {
+        let is_strict = self.settings.tolerance == Tolerance::Strict;
+        if !is_strict && self.oddities.named.len() >= NAMED {
+            return Ok(());
+        }
+        let named = format!("line {}: {}", self.lines.number, flaw());
+        if is_strict {
             return Err(TraceError::Format {
                 path: self.settings.path.clone(),
                 message: named,
             });
         }
-        if self.oddities.named.len() < NAMED {
-            self.oddities.named.push(named);
-        }
+        self.oddities.named.push(named);
         Ok(())
     }
 }

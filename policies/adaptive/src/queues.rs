@@ -32,6 +32,12 @@ pub(crate) struct Front {
 }
 
 impl Front {
+    /// Whether nothing of it was taken out yet.
+    #[inline]
+    pub(crate) fn is_whole(&self) -> bool {
+        self.first == 0
+    }
+
     /// The slots, and what are none.
     #[inline]
     pub(crate) fn slots(&self) -> &[u32] {

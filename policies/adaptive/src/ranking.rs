@@ -193,6 +193,9 @@ impl Ranking {
 
     /// Gives the newcomers their uses of earlier, and their places.
     fn settle(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
         if self.len > MANY && self.finest != self.wheel.fineness() {
             self.lay_out(self.finest);
         } else if self.wheel.is_sparse(self.len) {
@@ -280,7 +283,9 @@ impl Ranking {
             && let Some(first) = self.wheel.first()
             && let Some(front) = self.wheel.front(first)
         {
-            self.fetch_entries(front.slots());
+            if front.is_whole() {
+                self.fetch_entries(front.slots());
+            }
             let mut end = front.first;
             for slot in front.slots().iter().copied() {
                 if named_bytes >= need_bytes {
