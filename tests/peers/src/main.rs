@@ -93,13 +93,16 @@ fn main() {
             }
         }
         let moka = best.iter().find(|it| it.name == "moka");
-        let yardstick = moka.map_or(1.0, |moka| moka.per_second);
+        let of_moka = |it: &Figures| {
+            let part = moka.map(|moka| it.per_second / moka.per_second);
+            part.map_or("-".to_owned(), |part| format!("{part:.2}"))
+        };
         for it in &best {
             println!(
-                "{:<18} {:>9.2} {:>8.2} {:>7.4} {:>10} {:>10}  {}",
+                "{:<18} {:>9.2} {:>8} {:>7.4} {:>10} {:>10}  {}",
                 it.name,
                 it.per_second / 1e6,
-                it.per_second / yardstick,
+                of_moka(it),
                 it.hit_ratio,
                 shown(it.slow_hit),
                 shown(it.slowest_hit),
