@@ -10,7 +10,7 @@
 //! is compared to `p`. A replaced entry counts as hit. Takes no parameters.
 //!
 //! As a target in bytes it moves by the size of who returned. Where it moves by one for each, as in
-//! libCacheSim 0.3.5, it stays near zero on traffic with sizes: there this policy misses up to 5
+//! libCacheSim 0.3.5, it stays near zero on traffic with sizes: there this policy misses up to 5.4
 //! points less on traces of large objects, of requests and of bytes, and elsewhere from 1 point less
 //! to 1.2 points more. Without sizes the two agree to 0.2 points.
 //!
