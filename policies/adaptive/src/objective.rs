@@ -34,18 +34,22 @@ pub(crate) enum Objective {
     Requests,
     /// Fewest missed bytes.
     Bytes,
-    /// Fewest of both, each counted in parts of what the yardstick misses, and bytes beyond its own
-    /// several times.
+    /// Fewest of both, each counted in parts of what the yardstick misses, bytes twice, and those beyond
+    /// its own several times.
     Balanced,
 }
 
 /// The rules by index: `0` is close to LRU.
 const YARDSTICK: usize = 0;
-/// A rule must be better than the one in use by this part to take its place.
-const MARGIN: f64 = 0.005;
-/// How much more than others the bytes count that a rule misses beyond what the yardstick does: few
-/// are worth a little, and a score that stands a little above by chance is none that rules it out.
-const EXCESS: f64 = 4.0;
+/// A rule must be better than the one in use by this part to take its place: by more where two sums
+/// are compared, as chance has a share in both.
+const MARGIN_OF_ONE: f64 = 0.005;
+const MARGIN_OF_BOTH: f64 = 0.01;
+/// How often bytes count, and how often more those that a rule misses beyond what the yardstick does:
+/// few are worth a little, and a score that stands a little above by chance is none that rules it
+/// out.
+const BYTES: f64 = 2.0;
+const EXCESS: f64 = 8.0;
 
 impl Objective {
     /// Reads the parameter.
@@ -83,15 +87,18 @@ impl Objective {
         let yardstick = scores.get(YARDSTICK).copied().unwrap_or_default();
         let requests = yardstick.requests.max(1.0);
         let bytes = yardstick.bytes.max(1.0);
+        let margin = match self {
+            Self::Requests | Self::Bytes => MARGIN_OF_ONE,
+            Self::Balanced => MARGIN_OF_BOTH,
+        };
         let cost = |rule: usize, score: Score| {
-            let part = if rule == used { 1.0 - MARGIN } else { 1.0 };
-            let score = score.part(part);
+            let score = score.part(if rule == used { 1.0 - margin } else { 1.0 });
             match self {
                 Self::Requests => score.requests,
                 Self::Bytes => score.bytes,
                 Self::Balanced => {
                     let excess = (score.bytes - yardstick.bytes).max(0.0);
-                    score.requests / requests + (score.bytes + EXCESS * excess) / bytes
+                    score.requests / requests + (BYTES * score.bytes + EXCESS * excess) / bytes
                 }
             }
         };

@@ -382,20 +382,29 @@ fn the_objective_decides_which_rule_is_best() {
     let costs_none = [(5, score(70.0, 100.0)), (2, score(95.0, 90.0))];
     check(Objective::Balanced, 2, &costs_none, 5);
     check(Objective::Bytes, 5, &costs_none, 2);
-    // A tenth of the requests is worth as much as a tenth of the bytes.
-    let alike = [(5, score(70.0, 100.0)), (2, score(85.0, 80.0))];
+    // A tenth of the bytes is worth as much as a fifth of the requests.
+    let alike = [(5, score(70.0, 88.0)), (2, score(90.0, 80.0))];
+    check(Objective::Balanced, 0, &alike, 5);
+    let alike = [(5, score(70.0, 92.0)), (2, score(90.0, 80.0))];
     check(Objective::Balanced, 0, &alike, 2);
     // Bytes beyond the yardstick's are worth several times as much, and a few of them are worth
     // many requests.
-    check(Objective::Balanced, 0, &[(5, score(90.0, 101.0))], 5);
-    check(Objective::Balanced, 0, &[(5, score(90.0, 103.0))], 0);
+    check(Objective::Balanced, 0, &[(5, score(90.0, 100.5))], 5);
+    check(Objective::Balanced, 0, &[(5, score(90.0, 101.5))], 0);
+    check(Objective::Balanced, 0, &[(5, score(50.0, 104.0))], 5);
+    check(Objective::Balanced, 0, &[(5, score(50.0, 106.0))], 0);
+    check(Objective::Balanced, 0, &[(5, score(0.0, 110.5))], 0);
     // By less than the margin nothing changes.
     let hardly = [(4, score(99.8, 99.8))];
     for objective in [Objective::Requests, Objective::Bytes, Objective::Balanced] {
         check(objective, 3, &hardly, 3);
     }
-    check(Objective::Balanced, 5, &[(5, score(90.0, 102.3))], 5);
-    check(Objective::Balanced, 0, &[(5, score(90.0, 102.3))], 0);
+    let more = [(4, score(99.2, 99.2))];
+    check(Objective::Requests, 3, &more, 4);
+    check(Objective::Bytes, 3, &more, 4);
+    check(Objective::Balanced, 3, &more, 3);
+    check(Objective::Balanced, 5, &[(5, score(90.0, 101.2))], 5);
+    check(Objective::Balanced, 0, &[(5, score(90.0, 101.2))], 0);
 }
 
 /// Numbers below `below` that look random and are the same in every run.
