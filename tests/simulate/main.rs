@@ -21,6 +21,7 @@ mod formats;
 mod interrupt;
 mod outcome;
 mod plain;
+mod published;
 mod recording;
 mod reference;
 mod rig;

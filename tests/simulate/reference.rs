@@ -1,14 +1,11 @@
-//! Real traces against a reference: for those who have them, in the folder named by
-//! `LARDER_TRACES`, with what another simulator found beside them: `reference.csv` (`trace`,
-//! `cache_bytes`, `algo`, `req_miss`, `byte_miss`) and `traces.csv` (`trace`, `keys`,
-//! `footprint_bytes`, `sized`). Without the variable there is nothing to compare with. Large traces
-//! are replayed in the long form of the tests.
+//! Real traces against a reference, for those who have both (see `published`): policies miss what
+//! another simulator says that their algorithms miss. Without them there is nothing to compare with.
+//! Large traces are replayed in the long form of the tests.
 
-use std::collections::HashMap;
 use std::io::Write;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
 
+use crate::published::{cells, folder, traces};
 use crate::rig::{ratio, rows, simulated};
 use crate::support::long;
 
@@ -73,67 +70,9 @@ const fn same(
     }
 }
 
-struct About {
-    sized: bool,
-    mean_bytes: f64,
-}
-
-struct Cell {
-    trace: String,
-    bytes: u64,
-    request_miss: f64,
-    byte_miss: f64,
-}
-
-/// The lines of a table, with the columns of these names.
-fn columns<const N: usize>(path: &Path, names: [&str; N]) -> Vec<[String; N]> {
-    let text =
-        std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let mut lines = text.lines();
-    let header: Vec<_> = lines.next().expect("a header").split(',').collect();
-    let places = names.map(|name| {
-        let place = header.iter().position(|each| *each == name);
-        place.unwrap_or_else(|| panic!("{}: no column {name}", path.display()))
-    });
-    let line = |line: &str| {
-        let fields: Vec<_> = line.split(',').collect();
-        places.map(|place| fields[place].to_owned())
-    };
-    lines.map(line).collect()
-}
-
-fn number<T: std::str::FromStr>(text: &str) -> T {
-    let parsed = text.parse();
-    parsed.unwrap_or_else(|_| panic!("{text:?} is no number"))
-}
-
-fn traces(folder: &Path) -> HashMap<String, About> {
-    let names = ["trace", "keys", "footprint_bytes", "sized"];
-    let lines = columns(&folder.join("traces.csv"), names);
-    let about = |[trace, keys, footprint, sized]: [String; 4]| {
-        let mean_bytes = number::<f64>(&footprint) / number::<f64>(&keys);
-        let sized = sized == "1";
-        (trace, About { sized, mean_bytes })
-    };
-    lines.into_iter().map(about).collect()
-}
-
-fn cells(folder: &Path, algorithm: &str) -> Vec<Cell> {
-    let names = ["algo", "trace", "cache_bytes", "req_miss", "byte_miss"];
-    let lines = columns(&folder.join("reference.csv"), names).into_iter();
-    let lines = lines.filter(|[algo, ..]| algo == algorithm);
-    let cell = |[_, trace, bytes, request_miss, byte_miss]: [String; 5]| Cell {
-        trace,
-        bytes: number(&bytes),
-        request_miss: number(&request_miss),
-        byte_miss: number(&byte_miss),
-    };
-    lines.map(cell).collect()
-}
-
 #[track_caller]
 fn agrees(agreement: &Agreement) {
-    let Some(folder) = std::env::var_os("LARDER_TRACES").map(PathBuf::from) else {
+    let Some(folder) = folder() else {
         let policy = agreement.policy;
         // Past the harness, which shows what a test prints only if it fails.
         writeln!(
@@ -145,23 +84,25 @@ fn agrees(agreement: &Agreement) {
     };
     let traces = traces(&folder);
     let mut compared = 0;
-    for cell in cells(&folder, agreement.algorithm) {
-        let file = folder.join(format!("{}.csv.zst", cell.trace));
-        let (Ok(metadata), Some(about)) = (file.metadata(), traces.get(&cell.trace)) else {
+    for cell in cells(&folder, &[agreement.algorithm]) {
+        let Some(trace) = traces.iter().find(|trace| trace.name == cell.trace) else {
             continue;
         };
-        let too_few =
-            number::<f64>(&cell.bytes.to_string()) < agreement.objects_min * about.mean_bytes;
-        if too_few || (metadata.len() > SHORT_BYTES && !long()) {
+        let too_few = trace.objects_in(cell.cache_bytes) < agreement.objects_min;
+        let is_large = trace.file.metadata().expect("a file").len() > SHORT_BYTES;
+        if too_few || (is_large && !long()) {
             continue;
         }
-        let arguments = format!("--policy {} --capacity {}", agreement.policy, cell.bytes);
-        let (requests, bytes) = if about.sized {
+        let arguments = format!(
+            "--policy {} --capacity {}",
+            agreement.policy, cell.cache_bytes
+        );
+        let (requests, bytes) = if trace.is_sized {
             (&agreement.requests, &agreement.bytes)
         } else {
             (&agreement.plain, &agreement.plain)
         };
-        for row in rows(&simulated(&file, &arguments)) {
+        for row in rows(&simulated(&trace.file, &arguments)) {
             for (name, expected, accepted) in [
                 ("request_miss_ratio", cell.request_miss, requests),
                 ("byte_miss_ratio", cell.byte_miss, bytes),
@@ -169,11 +110,12 @@ fn agrees(agreement: &Agreement) {
                 let points = (ratio(row, name) - expected) * 100.0;
                 assert!(
                     accepted.contains(&points),
-                    "{} on {} in {} bytes: {name} is {points:.2} points from {expected}, accepted \
-                     are {accepted:?}",
+                    "{} on {} in {} bytes: {name} is {points:.2} points from the {expected} of {}, \
+                     accepted are {accepted:?}",
                     agreement.policy,
                     cell.trace,
-                    cell.bytes,
+                    cell.cache_bytes,
+                    cell.algorithm,
                 );
             }
         }
