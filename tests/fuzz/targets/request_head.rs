@@ -9,7 +9,9 @@ use libfuzzer_sys::fuzz_target;
 const MAX: usize = 4 << 10;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(empty) = empty_lines(bytes) else { return };
+    let Ok(empty) = empty_lines(bytes) else {
+        return;
+    };
     let bytes = &bytes[empty..];
     // However the bytes arrive, the head ends at the same place.
     let whole = Search::default().find(bytes, MAX);
@@ -42,10 +44,30 @@ fuzz_target!(|bytes: &[u8]| {
         named.count()
     };
     let (lengths, codings) = (named(b"content-length"), named(b"transfer-encoding"));
-    assert!(lengths + codings <= 1, "{lengths} lengths and {codings} codings");
+    assert!(
+        lengths + codings <= 1,
+        "{lengths} lengths and {codings} codings"
+    );
     assert_eq!(codings == 1, framing.content == Content::chunked());
     assert!(!head.contains(&0));
-    assert_eq!(parts.headers.len(), lines.len() - 1, "every line is a field");
+    let fields = || lines.iter().skip(1).map(|line| line.split_at(colon(line)));
+    let connection = fields().filter(|(name, _)| name.eq_ignore_ascii_case(b"connection"));
+    let listed: Vec<&[u8]> = connection
+        .flat_map(|(_, value)| value[1..].split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .collect();
+    let is_listed = |name: &[u8]| listed.iter().any(|it| it.eq_ignore_ascii_case(name));
+    let (gone, stay): (Vec<_>, Vec<_>) = fields().partition(|(name, _)| {
+        let name = http::HeaderName::from_bytes(name).expect("a name");
+        !parts.headers.contains_key(name)
+    });
+    assert_eq!(parts.headers.len(), stay.len(), "every line is a field");
+    let lost = gone.iter().find(|(name, _)| !is_listed(name));
+    assert_eq!(lost, None, "what Connection does not list stays");
     let target = parts.uri.to_string();
     assert!(!target.contains('#') && target.bytes().all(|byte| byte > b' ' && byte != 0x7f));
 });
+
+fn colon(line: &[u8]) -> usize {
+    line.iter().position(|byte| *byte == b':').expect("a field")
+}
