@@ -355,7 +355,13 @@ mod tests {
         let (read, _) = trace(text, Tolerance::Strict);
         assert!(read.unwrap_err().ends_with(": line 3: 2 columns, not 3"));
         let (_, oddities) = trace(&"0,a,1\n".replace('1', "x").repeat(9), Tolerance::Lenient);
-        assert_eq!((oddities.bad, oddities.named.len()), (9, NAMED));
+        assert_eq!((oddities.bad, oddities.named.len()), (9, 5));
+        let (read, _) = trace("0,a,1\n5,b,1\n4,c,1\n", Tolerance::Strict);
+        let told = read.unwrap_err();
+        assert!(
+            told.ends_with(": line 3: time goes back by 1000 ms"),
+            "{told}"
+        );
     }
 
     #[test]

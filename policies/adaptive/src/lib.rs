@@ -14,7 +14,8 @@
 //! Parameters: `objective`. `"requests"`: to miss the fewest requests. `"bytes"`: the fewest bytes.
 //! `"balanced"`, the default: the fewest of both, each counted in parts of what the rule close to LRU
 //! would miss, bytes twice, and those beyond what it would miss ten times. So half the requests may
-//! cost a twentieth more bytes, and nothing may cost more than a tenth.
+//! cost a twentieth more bytes, and all of them a tenth; a rule is kept until it costs another
+//! hundredth.
 //!
 //! On disk it keeps what was hit most often since it was written: for its size if it is requests
 //! that count, for the root of its size if both do.

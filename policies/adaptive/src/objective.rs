@@ -34,20 +34,20 @@ pub(crate) enum Objective {
     Requests,
     /// Fewest missed bytes.
     Bytes,
-    /// Fewest of both, each counted in parts of what the yardstick misses, bytes twice, and those beyond
-    /// its own several times.
+    /// Fewest of both, each counted in parts of what the yardstick misses, bytes twice, and those
+    /// beyond its own ten times.
     Balanced,
 }
 
 /// The rules by index: `0` is close to LRU.
 const YARDSTICK: usize = 0;
-/// A rule must be better than the one in use by this part to take its place: by more where two sums
-/// are compared, as chance has a share in both.
+/// The rule in use is taken to have missed less by this part, so that another must be clearly better
+/// to take its place: by more where two sums are compared, as chance has a share in both.
 const MARGIN_OF_ONE: f64 = 0.005;
 const MARGIN_OF_BOTH: f64 = 0.01;
-/// How often bytes count, and how often more those that a rule misses beyond what the yardstick does:
-/// few are worth a little, and a score that stands a little above by chance is none that rules it
-/// out.
+/// How often bytes count, and how often more those that a rule misses beyond what the yardstick
+/// does: few are worth a little, and a score that stands a little above by chance is none that rules
+/// it out.
 const BYTES: f64 = 2.0;
 const EXCESS: f64 = 8.0;
 

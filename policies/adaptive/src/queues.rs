@@ -32,10 +32,11 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    /// Whether nothing of it was taken out yet.
+    /// Whether nothing of it was taken from the front yet.
     #[inline]
     pub(crate) fn is_whole(&self) -> bool {
-        self.first == 0
+        let mut passed = self.slots.iter().take(self.first);
+        passed.all(|slot| *slot == HOLE)
     }
 
     /// The slots, and what are none.

@@ -362,7 +362,11 @@ fn the_unit_follows_the_mean_in_large_steps() {
 
 #[test]
 fn the_objective_decides_which_rule_is_best() {
-    let score = |requests, bytes| Score { requests, bytes };
+    // Requests and thousands of bytes.
+    let score = |requests, thousands: f64| Score {
+        requests,
+        bytes: thousands * 1_000.0,
+    };
     let yardstick = score(100.0, 100.0);
     let check = |objective: Objective, used, changed: &[(usize, Score)], expected| {
         let mut scores = [yardstick; RULES];
@@ -383,28 +387,35 @@ fn the_objective_decides_which_rule_is_best() {
     check(Objective::Balanced, 2, &costs_none, 5);
     check(Objective::Bytes, 5, &costs_none, 2);
     // A tenth of the bytes is worth as much as a fifth of the requests.
-    let alike = [(5, score(70.0, 88.0)), (2, score(90.0, 80.0))];
-    check(Objective::Balanced, 0, &alike, 5);
-    let alike = [(5, score(70.0, 92.0)), (2, score(90.0, 80.0))];
-    check(Objective::Balanced, 0, &alike, 2);
+    for (bytes, best) in [(89.5, 5), (90.5, 2)] {
+        let alike = [(5, score(70.0, bytes)), (2, score(90.0, 80.0))];
+        check(Objective::Balanced, 0, &alike, best);
+    }
     // Bytes beyond the yardstick's are worth several times as much, and a few of them are worth
     // many requests.
-    check(Objective::Balanced, 0, &[(5, score(90.0, 100.5))], 5);
-    check(Objective::Balanced, 0, &[(5, score(90.0, 101.5))], 0);
-    check(Objective::Balanced, 0, &[(5, score(50.0, 104.0))], 5);
-    check(Objective::Balanced, 0, &[(5, score(50.0, 106.0))], 0);
-    check(Objective::Balanced, 0, &[(5, score(0.0, 110.5))], 0);
-    // By less than the margin nothing changes.
-    let hardly = [(4, score(99.8, 99.8))];
-    for objective in [Objective::Requests, Objective::Bytes, Objective::Balanced] {
-        check(objective, 3, &hardly, 3);
+    for (used, requests, bytes, best) in [
+        (0, 90.0, 100.5, 5),
+        (0, 90.0, 101.2, 0),
+        (5, 90.0, 101.2, 5),
+        (0, 50.0, 104.6, 5),
+        (0, 50.0, 104.8, 0),
+        (5, 50.0, 106.0, 5),
+        (5, 50.0, 106.2, 0),
+        (0, 0.0, 109.6, 5),
+        (0, 0.0, 109.8, 0),
+        (5, 0.0, 111.0, 5),
+        (5, 0.0, 111.2, 0),
+    ] {
+        let costs = [(5, score(requests, bytes))];
+        check(Objective::Balanced, used, &costs, best);
     }
-    let more = [(4, score(99.2, 99.2))];
-    check(Objective::Requests, 3, &more, 4);
-    check(Objective::Bytes, 3, &more, 4);
-    check(Objective::Balanced, 3, &more, 3);
-    check(Objective::Balanced, 5, &[(5, score(90.0, 101.2))], 5);
-    check(Objective::Balanced, 0, &[(5, score(90.0, 101.2))], 0);
+    // By less than the margin nothing changes.
+    for (missed, of_one, of_both) in [(98.9, 4, 4), (99.1, 4, 3), (99.45, 4, 3), (99.55, 3, 3)] {
+        let less = [(4, score(missed, missed))];
+        check(Objective::Requests, 3, &less, of_one);
+        check(Objective::Bytes, 3, &less, of_one);
+        check(Objective::Balanced, 3, &less, of_both);
+    }
 }
 
 /// Numbers below `below` that look random and are the same in every run.

@@ -16,8 +16,8 @@
 //! misses fewer requests in caches of tens of objects, where it amounts to a preference for small
 //! ones, and stores nothing in a small queue of no bytes. Compared to it this policy misses between
 //! 2 points less and 2.3 points more of requests in caches of 100 objects and more, and on block
-//! traffic up to 6.4 points more bytes; without sizes it is the same to 0.2 points, or up to 2 better
-//! where ghosts matter, of which it keeps as many as the main queue has entries.
+//! traffic up to 6.4 points more bytes; without sizes it is the same to 0.2 points, or up to 2
+//! better where ghosts matter, of which it keeps as many as the main queue has entries.
 //!
 //! On disk it keeps what was hit most often since it was written.
 //!

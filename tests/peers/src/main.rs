@@ -2,12 +2,12 @@
 //! that look up and put what they miss, hit ratio, and how long a hit may take meanwhile.
 //!
 //! All hold the same entries, as many of them, and see the same requests, of which a thread that is
-//! free takes the next few. Each is measured in turns with the others, and the best turn counts, because other work of the
-//! machine only ever takes away. Two kinds of traffic: Zipf(0.99) over ten times as many keys as
-//! fit, and `kv_scarab_recs.csv.zst` in the folder that `LARDER_TRACES` names, at a tenth of its
-//! keys, if there is one. `LARDER_TURNS` says how often each is measured (3). Arguments name those
-//! that are measured: shipped policies, `native`, `moka`, `foyer`, `quick_cache`; and traffic, if not
-//! all: `zipf`, `kv_scarab_recs`.
+//! free takes the next few. Each is measured in turns with the others, and the best turn counts,
+//! because other work of the machine only ever takes away. Two kinds of traffic: Zipf(0.99) over ten
+//! times as many keys as fit, and `kv_scarab_recs.csv.zst` in the folder that `LARDER_TRACES` names,
+//! at a tenth of its keys, if there is one. `LARDER_TURNS` says how often each is measured (3).
+//! Arguments name those that are measured: shipped policies, `native`, `moka`, `foyer`,
+//! `quick_cache`; and traffic, if not all: `zipf`, `kv_scarab_recs`.
 
 mod caches;
 mod load;

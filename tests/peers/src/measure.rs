@@ -1,5 +1,6 @@
 //! Measures one cache under one load.
 
+use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
@@ -58,9 +59,9 @@ pub fn measure<C: Cache>(load: &Load, make: &dyn Fn() -> C) -> Figures {
     });
     let asked = load.asked.len();
     let (name, held) = (cache.name(), cache.len());
-    // One of them holds one more than it was given.
-    let most = load.room + load.room / 100;
-    assert!(held <= most, "{name} holds {held} of {}", load.room);
+    // One of them holds one more than it was given, and some keep a part free.
+    let room = load.room - load.room / 10..=load.room + load.room / 100;
+    assert!(room.contains(&held), "{name} holds {held} of {}", load.room);
     let mut figures = Figures {
         name: cache.name(),
         per_second: asked as f64 / time.as_secs_f64(),
@@ -74,13 +75,15 @@ pub fn measure<C: Cache>(load: &Load, make: &dyn Fn() -> C) -> Figures {
         let mut times = Vec::with_capacity(asked / TIMED);
         while let Some(keys) = arrivals.take() {
             for (at, key) in keys.iter().enumerate() {
+                // Read before the clock is.
+                let key = black_box(*key);
                 let start = (at % TIMED == 0).then(Instant::now);
-                let found = cache.get(*key);
+                let found = cache.get(key);
                 if let Some(start) = start.filter(|_| found) {
                     times.push(start.elapsed());
                 }
                 if !found {
-                    cache.put(*key);
+                    cache.put(key);
                 }
             }
         }
