@@ -1,7 +1,8 @@
 //! What the shipped default misses of real traces, beside what others do: the traces and the figures
 //! of the others are in the folder that `LARDER_TRACES` names. Every trace is replayed by
 //! `larder simulate`, in caches of the sizes that there are figures for. Run with
-//! `cargo bench -p larder --bench hit_ratio`. Exit code 1 if a bound is missed.
+//! `cargo bench -p larder --bench hit_ratio`. Exit code 1 if a bound is missed, or if there are figures
+//! for none of the traces.
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 #![expect(
     clippy::indexing_slicing,
@@ -55,8 +56,6 @@ struct Missed {
 struct Cache<'a> {
     trace: &'a Trace,
     bytes: u64,
-    /// Of the footprint.
-    part: f64,
     /// What the peers missed, by their names.
     peers: HashMap<String, Missed>,
     /// What we did, by policy.
@@ -68,8 +67,13 @@ impl Cache<'_> {
         self.trace.objects_in(self.bytes) >= OBJECTS_MIN
     }
 
+    /// Its part of the footprint.
+    fn part(&self) -> f64 {
+        self.trace.objects_in(self.bytes) / self.trace.keys
+    }
+
     fn is_of(&self, part: f64) -> bool {
-        (self.part / part - 1.0).abs() < 0.05
+        (self.part() / part - 1.0).abs() < 0.05
     }
 
     /// The peer that misses the least by `what`.
@@ -101,7 +105,16 @@ fn main() -> ExitCode {
     let (traces, cells) = (traces(&folder), cells(&folder, &PEERS));
     let mut caches: Vec<Cache<'_>> = Vec::new();
     for trace in &traces {
-        caches.extend(replayed(trace, &cells));
+        let mut of_it = caches_of(trace, &cells);
+        replay(trace, &mut of_it);
+        caches.extend(of_it);
+    }
+    if caches.is_empty() {
+        println!(
+            "there are figures for none of the traces in {}",
+            folder.display()
+        );
+        return ExitCode::FAILURE;
     }
     println!(
         "{:<22} {:>6} {:>8}  {:>7} {:>18} {:>8}  {:>7} {:>18} {:>8}",
@@ -132,7 +145,7 @@ fn shown(cache: &Cache<'_>) -> String {
     format!(
         "{:<22} {:>4.1} % {:>8.0}  {}  {}",
         cache.trace.name,
-        cache.part * 100.0,
+        cache.part() * 100.0,
         cache.trace.objects_in(cache.bytes),
         of(requests),
         of(bytes)
@@ -173,8 +186,7 @@ fn means(caches: &[Cache<'_>]) -> usize {
         })
         .filter(both)
         .collect();
-    let peer = |cache: &Cache<'_>, name: &str| cache.peers[name];
-    let s3_fifo = gain(&unit, requests, |it| peer(it, "S3FIFO"));
+    let s3_fifo = gain(&unit, requests, |it| it.peers["S3FIFO"]);
     let figures = [
         (
             "fewer requests than LRU without sizes (as many as S3-FIFO)",
@@ -220,17 +232,15 @@ fn gain(
     (count > 0.0).then(|| sum / count)
 }
 
-/// Replays a trace in caches of all sizes that there are cells for.
-fn replayed<'a>(trace: &'a Trace, cells: &[Cell]) -> Vec<Cache<'a>> {
-    let cells = cells.iter().filter(|cell| cell.trace == trace.name);
+/// Caches of all sizes that there are figures for, with what the peers missed.
+fn caches_of<'a>(trace: &'a Trace, cells: &[Cell]) -> Vec<Cache<'a>> {
     let mut caches: Vec<Cache<'a>> = Vec::new();
-    for cell in cells {
+    for cell in cells.iter().filter(|cell| cell.trace == trace.name) {
         let known = caches.iter().position(|it| it.bytes == cell.cache_bytes);
         let at = known.unwrap_or_else(|| {
             caches.push(Cache {
                 trace,
                 bytes: cell.cache_bytes,
-                part: trace.objects_in(cell.cache_bytes) / trace.keys,
                 peers: HashMap::new(),
                 ours: HashMap::new(),
             });
@@ -242,13 +252,21 @@ fn replayed<'a>(trace: &'a Trace, cells: &[Cell]) -> Vec<Cache<'a>> {
         };
         caches[at].peers.insert(cell.algorithm.clone(), missed);
     }
+    caches
+}
+
+/// Replays a trace in these caches.
+fn replay(trace: &Trace, caches: &mut [Cache<'_>]) {
+    if caches.is_empty() {
+        return;
+    }
     let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
     command.args(["simulate", "--format", "json", "--trace"]);
     command.arg(&trace.file);
     for policy in POLICIES {
         command.args(["--policy", policy]);
     }
-    for cache in &caches {
+    for cache in caches.iter() {
         command.args(["--capacity", &cache.bytes.to_string()]);
     }
     let output = command.output().expect("it runs");
@@ -261,13 +279,13 @@ fn replayed<'a>(trace: &'a Trace, cells: &[Cell]) -> Vec<Cache<'a>> {
         assert!(peak <= capacity, "{row}: more than the capacity");
         let mut policies = POLICIES.into_iter();
         let policy = policies.find(|it| row["policy"] == *it);
+        let policy = policy.expect("one of ours");
         let missed = Missed {
             requests: ratio("request_miss_ratio"),
             bytes: ratio("byte_miss_ratio"),
         };
         for cache in caches.iter_mut().filter(|it| it.bytes == capacity) {
-            cache.ours.insert(policy.expect("one of ours"), missed);
+            cache.ours.insert(policy, missed);
         }
     }
-    caches
 }

@@ -9,9 +9,7 @@ use libfuzzer_sys::fuzz_target;
 const MAX: usize = 4 << 10;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(empty) = empty_lines(bytes) else {
-        return;
-    };
+    let Ok(empty) = empty_lines(bytes) else { return };
     let bytes = &bytes[empty..];
     // However the bytes arrive, the head ends at the same place.
     let whole = Search::default().find(bytes, MAX);
@@ -34,26 +32,21 @@ fuzz_target!(|bytes: &[u8]| {
     };
     // A strict second reading finds the same framing.
     let lines: Vec<&[u8]> = head[..length - 4].split(|byte| *byte == b'\n').collect();
-    let named = |name: &[u8]| {
-        let lines = lines.iter().skip(1);
-        let named = lines.filter(|line| {
-            line.len() > name.len()
-                && line[..name.len()].eq_ignore_ascii_case(name)
-                && line[name.len()] == b':'
-        });
-        named.count()
+    let fields = || {
+        lines.iter().skip(1).map(|line| {
+            let colon = line.iter().position(|byte| *byte == b':').expect("a field");
+            (&line[..colon], &line[colon + 1..])
+        })
     };
-    let (lengths, codings) = (named(b"content-length"), named(b"transfer-encoding"));
-    assert!(
-        lengths + codings <= 1,
-        "{lengths} lengths and {codings} codings"
-    );
+    let named = |name: &'static [u8]| {
+        fields().filter(move |(each, _)| each.eq_ignore_ascii_case(name))
+    };
+    let (lengths, codings) = (named(b"content-length").count(), named(b"transfer-encoding").count());
+    assert!(lengths + codings <= 1, "{lengths} lengths and {codings} codings");
     assert_eq!(codings == 1, framing.content == Content::chunked());
     assert!(!head.contains(&0));
-    let fields = || lines.iter().skip(1).map(|line| line.split_at(colon(line)));
-    let connection = fields().filter(|(name, _)| name.eq_ignore_ascii_case(b"connection"));
-    let listed: Vec<&[u8]> = connection
-        .flat_map(|(_, value)| value[1..].split(|byte| *byte == b','))
+    let listed: Vec<&[u8]> = named(b"connection")
+        .flat_map(|(_, value)| value.split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
         .collect();
     let is_listed = |name: &[u8]| listed.iter().any(|it| it.eq_ignore_ascii_case(name));
@@ -67,7 +60,3 @@ fuzz_target!(|bytes: &[u8]| {
     let target = parts.uri.to_string();
     assert!(!target.contains('#') && target.bytes().all(|byte| byte > b' ' && byte != 0x7f));
 });
-
-fn colon(line: &[u8]) -> usize {
-    line.iter().position(|byte| *byte == b':').expect("a field")
-}

@@ -47,13 +47,10 @@ pub fn measure<C: Cache>(load: &Load, make: &dyn Fn() -> C) -> Figures {
     let (time, hits) = replay(&cache, load, |cache, arrivals| {
         let mut hits = 0_u64;
         while let Some(keys) = arrivals.take() {
-            for key in keys {
-                if cache.get(*key) {
-                    hits += 1;
-                } else {
-                    cache.put(*key);
-                }
-            }
+            hits += keys
+                .iter()
+                .map(|key| u64::from(ask(cache, *key)))
+                .sum::<u64>();
         }
         hits
     });
@@ -97,6 +94,15 @@ pub fn measure<C: Cache>(load: &Load, make: &dyn Fn() -> C) -> Figures {
     figures
 }
 
+/// Asks for a key, and stores what is not there. Whether it was.
+fn ask<C: Cache>(cache: &C, key: u64) -> bool {
+    let found = cache.get(key);
+    if !found {
+        cache.put(key);
+    }
+    found
+}
+
 /// Runs `replay` on each of the threads, after they have warmed up together. Answers the time until
 /// the last is done, and what each made of it.
 fn replay<C: Cache, R: Send>(
@@ -110,9 +116,7 @@ fn replay<C: Cache, R: Send>(
     let run = || {
         while let Some(keys) = load.warm.take() {
             for key in keys {
-                if !cache.get(*key) {
-                    cache.put(*key);
-                }
+                ask(cache, *key);
             }
         }
         barrier.wait();
