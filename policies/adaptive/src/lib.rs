@@ -27,8 +27,9 @@
 //! than 64,512, but 512 in small ones, and all of them together hold up to half as many keys more.
 //!
 //! An event costs the same however many entries there are. A shadow costs less than the shard itself,
-//! as the shadows look a key up together, so that a shard of fewer entries than the sample costs a few
-//! times as much for an event as one of many.
+//! as the shadows look a key up together. What they cost is what they miss: for each request all of
+//! them together miss one and a half on average, or the sample is halved, but not in shards of fewer
+//! than 32 entries.
 
 mod memory;
 mod numbers;
@@ -47,10 +48,6 @@ use ranking::{Key, Ranking};
 use rule::{Unit, Worth};
 use trial::{Shard, Trial};
 use wheel::Fineness;
-
-/// Shadows have this part of the room that they should have until the shard is full: so they fill
-/// before it does, and tell the rules apart by then.
-const FILLING_PART: u64 = 2;
 
 /// The policy; see the crate's documentation.
 #[derive(Debug)]
@@ -133,9 +130,8 @@ impl Adaptive {
     fn requested(&mut self, key: Key) {
         let shard = Shard {
             residents: self.ranking.len(),
-            capacity_bytes: self
-                .full_bytes
-                .unwrap_or(self.capacity_bytes / FILLING_PART),
+            capacity_bytes: self.capacity_bytes,
+            full_bytes: self.full_bytes,
             unit_bytes: self.unit.bytes(),
         };
         self.trial.request(key, shard);

@@ -496,6 +496,7 @@ fn other_samples_of_the_same_traffic_choose_alike() {
         let shard = trial::Shard {
             residents: 20_000,
             capacity_bytes: 2_000_000,
+            full_bytes: Some(2_000_000),
             unit_bytes: 128.0,
         };
         let state = &mut 7;
@@ -524,6 +525,37 @@ fn other_samples_of_the_same_traffic_choose_alike() {
         assert_eq!(chosen(Objective::Requests, seed), BySize::Fully, "{seed}");
         assert_eq!(chosen(Objective::Bytes, seed), BySize::Not, "{seed}");
     }
+}
+
+#[test]
+fn shadows_that_miss_much_have_a_smaller_sample() {
+    let halvings = |residents, keys, full_bytes| {
+        let mut trial = Trial::new(Objective::Balanced, 60_000);
+        let shard = trial::Shard {
+            residents,
+            capacity_bytes: residents.into(),
+            full_bytes,
+            unit_bytes: 1.0,
+        };
+        let state = &mut 7;
+        for _ in 0..100_000 {
+            let key = u32::try_from(random(state, keys)).unwrap();
+            let hash = hash(key);
+            let size_bytes = 1;
+            trial.request(Key { hash, size_bytes }, shard);
+        }
+        trial.halvings()
+    };
+    // All six miss nearly always, about two in three, or nearly never.
+    assert_eq!(halvings(500, 1_000_000, Some(500)), 2);
+    assert_eq!(halvings(500, 800, Some(500)), 1);
+    assert_eq!(halvings(300, 330, Some(300)), 0);
+    // What the sample stands for: 16 entries at least.
+    assert_eq!(halvings(64, 1_000_000, Some(64)), 2);
+    assert_eq!(halvings(63, 1_000_000, Some(63)), 1);
+    assert_eq!(halvings(31, 1_000_000, Some(31)), 0);
+    // Who fills misses all.
+    assert_eq!(halvings(500, 1_000_000, None), 0);
 }
 
 #[test]

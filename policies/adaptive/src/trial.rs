@@ -4,7 +4,8 @@
 //! the sample is smaller than the traffic. Keys are sampled by their hash, so that all requests for
 //! a sampled key count (Waldspurger, Park, Garthwaite and Ahmad, FAST 2015), and all shadows see
 //! the same ones, so that what chance adds to one it adds to all. In a small shard most keys are
-//! sampled, or all of them. A sample that was halved stays so.
+//! sampled, or all of them, unless the shadows miss so often that they would cost more than the shard
+//! itself. A sample that was halved stays so.
 //!
 //! Shadows hold much the same keys. So a key has one number in all of them (see `numbers`) and is
 //! looked up once for all.
@@ -26,6 +27,17 @@ const SAMPLE_PART: u32 = 21;
 /// Keys that are in any of the shadows, for each two of the sample: rules do not hold the same ones,
 /// and one that keeps small ones holds more.
 const KEYS_OF_TWO: u32 = 3;
+/// Misses of all shadows for each request to the shard: more, on average, and the sample is halved,
+/// as it is a miss that costs a shadow time. So in a shard where all misses everywhere, one key in
+/// four is sampled.
+const MISSES_MAX: f64 = 1.5;
+/// Sampled requests of a full shard before that is known.
+const MISSES_OF: u32 = 2048;
+/// Entries of the shard that the sample stands for, at least: then it is not halved for what it costs.
+const HALVED_MIN: u32 = 16;
+/// Shadows have this part of the room that they should have until the shard is full: so they fill
+/// before it does, and tell the rules apart by then.
+const FILLING_PART: u64 = 2;
 /// Sampled requests between two looks at the scores.
 const LOOK_EVERY: u32 = 256;
 /// Sampled requests that scores are of, at most: then all of them count half.
@@ -60,8 +72,9 @@ const fn rule(by_size: BySize, by_use: ByUse, span: u32) -> Rule {
 pub(crate) struct Shard {
     /// Entries it holds.
     pub(crate) residents: u32,
-    /// Bytes it holds when it is full.
     pub(crate) capacity_bytes: u64,
+    /// What it held when it was full, which may be less; none before it was.
+    pub(crate) full_bytes: Option<u64>,
     /// The size that worth is counted in.
     pub(crate) unit_bytes: f64,
 }
@@ -101,6 +114,12 @@ impl Trial {
             .map_or(TRIED[0], |shadow| shadow.rule)
     }
 
+    /// How often the sample was halved.
+    #[cfg(test)]
+    pub(crate) fn halvings(&self) -> u32 {
+        self.halvings
+    }
+
     /// Numbers of keys in the shadows.
     #[cfg(test)]
     pub(crate) fn numbers(&self) -> u32 {
@@ -117,12 +136,18 @@ impl Trial {
 
     #[cold]
     fn sampled(&mut self, key: Key, shard: Shard) {
-        let capacity_bytes = shard.capacity_bytes >> self.halvings;
-        self.tried(key, capacity_bytes, shard.unit_bytes);
+        let room_bytes = shard
+            .full_bytes
+            .unwrap_or(shard.capacity_bytes / FILLING_PART);
+        self.tried(key, room_bytes >> self.halvings, shard.unit_bytes);
         self.requests += 1;
-        if self.requests.is_multiple_of(LOOK_EVERY) {
+        let is_looked_at = self.requests.is_multiple_of(LOOK_EVERY);
+        if is_looked_at {
             let scores = self.shadows.each_ref().map(|shadow| shadow.score);
             self.best = self.objective.best(scores, self.best);
+        }
+        if self.is_too_large(shard) || is_looked_at && self.is_too_costly(shard) {
+            self.halve();
         }
         if self.requests >= SCORED_MAX {
             self.requests /= 2;
@@ -130,12 +155,26 @@ impl Trial {
                 shadow.score = shadow.score.part(0.5);
             }
         }
-        if self.halvings < u32::BITS
+    }
+
+    /// Whether the sample takes more memory than it may.
+    fn is_too_large(&self, shard: Shard) -> bool {
+        self.halvings < u32::BITS
             && (shard.residents >> self.halvings > self.sample_max || self.numbers.is_full())
+    }
+
+    /// Whether the sample takes more time than it may, and would tell anything by half.
+    fn is_too_costly(&self, shard: Shard) -> bool {
+        if shard.full_bytes.is_none()
+            || self.requests < MISSES_OF
+            || shard.residents >> self.halvings < 2 * HALVED_MIN
         {
-            self.halvings += 1;
-            self.halve();
+            return false;
         }
+        let misses: f64 = self.shadows.iter().map(|s| s.score.requests).sum();
+        // As many requests to the shard as the sampled ones stand for.
+        let requests = f64::from(self.requests) * f64::from(self.halvings).exp2();
+        misses > MISSES_MAX * requests
     }
 
     /// Tries all rules on a request.
@@ -161,8 +200,10 @@ impl Trial {
         }
     }
 
-    /// Drops the keys that are in the sample no more.
+    /// Samples half as many keys, and drops those that are in the sample no more.
+    #[cold]
     fn halve(&mut self) {
+        self.halvings += 1;
         for number in 0..self.numbers.end() {
             let hash = self.numbers.hash(number);
             if draw(hash).leading_zeros() >= self.halvings {
