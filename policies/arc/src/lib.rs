@@ -162,11 +162,6 @@ impl Arc {
     /// the shorter that ghost list is against the other.
     fn aim(&mut self, side: Side, size_bytes: u64) {
         let (b1, b2) = (self.ghosts.bytes(Side::B1), self.ghosts.bytes(Side::B2));
-        let size_bytes = if std::env::var("UNSCALED").is_ok() {
-            1
-        } else {
-            size_bytes
-        };
         let step = |by: u64, of: u64| (size_bytes.saturating_mul(of) / by.max(1)).max(size_bytes);
         self.target_bytes = match side {
             Side::B1 => (self.target_bytes.saturating_add(step(b1, b2))).min(self.capacity_bytes),
