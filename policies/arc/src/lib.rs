@@ -14,7 +14,8 @@
 //! points less on traces of large objects, of requests and of bytes, and elsewhere from 1 point less
 //! to 1.2 points more. Without sizes the two agree to 0.2 points.
 //!
-//! Keeps 20 bytes for each entry, and 32 for each ghost, of which there are about as many.
+//! Keeps 20 bytes for each entry, and 32 for each ghost, of which there are no more than there ever
+//! were entries.
 
 mod ghosts;
 
@@ -33,7 +34,8 @@ pub struct Arc {
     /// `p` of the paper: bytes that `T1` should have.
     target_bytes: u64,
     capacity_bytes: u64,
-    max_entries: u32,
+    /// The most entries there ever were.
+    peak_entries: u32,
     /// Who came last, if it is in `T1` and was not used again.
     newcomer: Option<u32>,
     /// The last that came, came from `B2`.
@@ -70,7 +72,7 @@ impl Eviction for Arc {
             ghosts: GhostLists::new(),
             target_bytes: 0,
             capacity_bytes: limits.capacity_bytes,
-            max_entries: limits.max_entries,
+            peak_entries: 0,
             newcomer: None,
             came_from_b2: false,
         })
@@ -169,8 +171,9 @@ impl Arc {
         };
     }
 
-    /// Keeps the ghosts within the paper's bounds, and within as many as there may be entries.
+    /// Keeps the ghosts within the paper's bounds, and within as many as there were entries.
     fn forget_some(&mut self) {
+        self.peak_entries = self.peak_entries.max(self.t1.len + self.t2.len);
         let once_bytes = |arc: &Self| arc.t1.bytes.saturating_add(arc.ghosts.bytes(Side::B1));
         let all_bytes = |arc: &Self| {
             once_bytes(arc)
@@ -181,7 +184,7 @@ impl Arc {
         while all_bytes(self) > self.capacity_bytes.saturating_mul(2)
             && self.ghosts.forget_oldest(Side::B2)
         {}
-        while self.ghosts.len() > self.max_entries {
+        while self.ghosts.len() > self.peak_entries {
             self.ghosts.forget_oldest_of_longer();
         }
     }

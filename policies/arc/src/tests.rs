@@ -27,6 +27,7 @@ struct Model {
     newcomer: Option<u32>,
     capacity: u64,
     slots: u32,
+    peak_entries: usize,
 }
 
 fn bytes(list: &[Insert]) -> u64 {
@@ -46,6 +47,7 @@ impl Model {
     }
 
     fn forget_some(&mut self) {
+        self.peak_entries = self.peak_entries.max(self.t1.len() + self.t2.len());
         while bytes(&self.t1) + bytes(&self.b1) > self.capacity && !self.b1.is_empty() {
             self.b1.remove(0);
         }
@@ -58,7 +60,7 @@ impl Model {
         while all(self) > 2 * self.capacity && !self.b2.is_empty() {
             self.b2.remove(0);
         }
-        while self.b1.len() + self.b2.len() > usize::try_from(self.slots).unwrap() {
+        while self.b1.len() + self.b2.len() > self.peak_entries {
             let b1_is_longer = self.b1.len() >= self.b2.len();
             (if b1_is_longer {
                 &mut self.b1
