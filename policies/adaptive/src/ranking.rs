@@ -4,7 +4,8 @@
 //! on top of the *age* of the shard when it was last used, and the age is the priority of the last
 //! that had to leave. Three things are added. Who left is remembered with its uses, and has them
 //! again on return. A newcomer that is worth the least is refused. And who turns out not to be needed
-//! once a larger entry was named stays.
+//! once a larger entry was named stays, but no more of them than leave: they come first the next time
+//! again, and naming them over and over would cost more than they are worth.
 //!
 //! A hit only notes the age: an entry comes to its true place in the order when it would be named.
 //!
@@ -315,14 +316,16 @@ impl Ranking {
                 .unwrap_or_default(),
         );
         let mut spare_bytes = named_bytes.saturating_sub(need_bytes);
+        let mut stay_max = named.len() / 2;
         victims.retain(|slot| {
             let Some(entry) = self.entries.get_mut(slot) else {
                 return false;
             };
             let size_bytes = u64::from(entry.size_bytes);
             let due = due(worth, entry);
-            if size_bytes <= spare_bytes {
+            if size_bytes <= spare_bytes && stay_max > 0 {
                 spare_bytes -= size_bytes;
+                stay_max -= 1;
                 self.enter(slot, due);
                 return false;
             }

@@ -595,3 +595,25 @@ fn the_objective_is_one_of_three() {
         Some("unknown parameter `objectiv`; accepted: objective"),
     );
 }
+
+#[test]
+fn no_more_stay_than_leave() {
+    let worth = Worth {
+        rule: TRIED[0],
+        unit_bytes: 16.0,
+    };
+    let mut ranking = Ranking::new(100, Fineness::Small);
+    let mut enter = |slot, size_bytes| {
+        let hash = hash(slot);
+        ranking.insert(worth, slot, Key { hash, size_bytes });
+    };
+    for slot in 0..10 {
+        enter(slot, 10);
+    }
+    enter(10, 1_000);
+    // Ten of them are too few, and once the eleventh is named none of them is needed.
+    let mut victims = Victims::new(200);
+    ranking.victims(worth, 2_000, &mut victims);
+    assert_eq!(victims.into_slots(), [5, 6, 7, 8, 9, 10]);
+    assert_eq!(ranking.len(), 5);
+}

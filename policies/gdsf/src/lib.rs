@@ -6,10 +6,10 @@
 //! most bytes. Entries of equal priority leave in the order of their last use.
 //!
 //! The paper admits every newcomer. Here one that is worth less than a victim it would need is
-//! refused instead, and then nobody leaves for it: victims turn out not to be needed once a larger
-//! entry above them is named, and stay. A refusal raises `L` as any departure does, or residents
-//! that are used no more would keep newcomers out for ever. A replaced entry is used. Takes no
-//! parameters.
+//! refused instead, and then few leave for it: victims turn out not to be needed once a larger entry
+//! above them is named, and stay, but no more of them than leave, as they are named the next time
+//! again. A refusal raises `L` as any departure does, or residents that are used no more would keep
+//! newcomers out for ever. A replaced entry is used. Takes no parameters.
 //!
 //! On disk it keeps what was hit most often for its size since it was written.
 //!
@@ -81,13 +81,15 @@ impl Eviction for Gdsf {
             named.push(slot);
         }
         let mut spare_bytes = named_bytes.saturating_sub(victims.missing_bytes());
+        let mut stay_max = named.len() / 2;
         for slot in named {
             let Some(entry) = self.heap.popped(slot) else {
                 continue;
             };
             let size_bytes = u64::from(entry.size_bytes);
-            if size_bytes <= spare_bytes {
+            if size_bytes <= spare_bytes && stay_max > 0 {
                 spare_bytes -= size_bytes;
+                stay_max -= 1;
                 self.heap.put(slot, entry);
                 continue;
             }

@@ -98,10 +98,12 @@ impl Eviction for Model {
             is_needed
         });
         let mut spare = bytes.saturating_sub(need);
+        let mut stay_max = order.len() / 2;
         for entry in order {
             let size = entry.insert.size_bytes;
-            if size <= spare {
+            if size <= spare && stay_max > 0 {
                 spare -= size;
+                stay_max -= 1;
                 continue;
             }
             self.age = self.age.max(entry.priority);
