@@ -30,8 +30,9 @@ use larder::tier::eviction::{EvictionOrder, OrderFault, OrderSource, ShardLimits
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-/// Slots of the shard that the eviction bench fills.
+/// Entries of the usual size that the shard of the eviction bench has room for.
 const SLOTS: u32 = 100_000;
+const CAPACITY: u64 = SLOTS as u64 * SIZE;
 /// Keys that its requests are drawn from, Zipf-distributed with this exponent.
 const KEYS: u32 = 400_000;
 const EXPONENT: f64 = 0.9;
@@ -39,6 +40,8 @@ const EXPONENT: f64 = 0.9;
 const SIZE: u64 = 1_000;
 /// Bytes of memory that a policy may take for each entry, ghosts included.
 const BYTES_OF_ENTRY_MAX: f64 = 64.0;
+/// Bytes that memory grows by. So much of it may be unused, which is something where entries are few.
+const PAGE: u64 = 64 << 10;
 /// Replays whose calls are compared.
 const RUNS: usize = 8;
 /// Words handed over at a time, and victims asked for at a time.
@@ -154,7 +157,7 @@ fn keying(engine: &Engine) {
 
 /// A full shard, and only hits.
 fn hits(engine: &Engine, policy: &str) {
-    let mut order = order(engine, policy);
+    let mut order = order(engine, policy, SLOTS);
     for slot in 0..SLOTS {
         let insert = pack::insert(slot, u64::from(slot) * 0x9e37_79b9_7f4a_7c15, 1_000, None);
         order.observe(0, &insert).expect("observed");
@@ -184,7 +187,8 @@ enum Traffic {
     Scan,
     /// The usual, and as many keys again that never come twice.
     Flood,
-    /// Zipf-distributed keys of every size there is, one byte and a quarter of the shard among them.
+    /// Zipf-distributed keys of every size there is, one byte and a quarter of the shard among them,
+    /// and slots for all of them.
     Sizes,
     /// Zipf-distributed keys whose hashes differ in the upper half alone.
     Collisions,
@@ -201,11 +205,18 @@ impl Traffic {
     fn size(self, key: u32) -> u64 {
         match self {
             Self::Sizes => match key % 1_000 {
-                0 => u64::from(SLOTS) * SIZE / 4,
+                0 => CAPACITY / 4,
                 few @ 1..100 => SIZE * u64::from(few),
                 _ => 1 + u64::from(key) % 200,
             },
             _ => SIZE,
+        }
+    }
+
+    fn slots(self) -> u32 {
+        match self {
+            Self::Sizes => KEYS,
+            _ => SLOTS,
         }
     }
 }
@@ -213,9 +224,9 @@ impl Traffic {
 /// Requests against a shard that is too small: every miss inserts, and room is made in lots.
 /// Answers the nanoseconds of an event.
 fn replay(engine: &Engine, policy: &str, traffic: Traffic, bound: Option<f64>) -> f64 {
-    let mut figures = Replay::new(order(engine, policy), traffic).run();
+    let mut figures = Replay::new(engine, policy, traffic).run();
     for _ in 1..RUNS {
-        let again = Replay::new(order(engine, policy), traffic).run();
+        let again = Replay::new(engine, policy, traffic).run();
         assert_eq!(figures.calls.len(), again.calls.len(), "not the same calls");
         for (least, call) in figures.calls.iter_mut().zip(again.calls) {
             *least = call.min(*least);
@@ -265,6 +276,7 @@ struct Replay {
     keys: Vec<u32>,
     free: Vec<u32>,
     bytes: u64,
+    peak_entries: usize,
     words: Vec<u64>,
     /// What it takes to read the clock once.
     clock: Duration,
@@ -281,14 +293,16 @@ struct Figures {
 }
 
 impl Replay {
-    fn new(order: Box<dyn EvictionOrder>, traffic: Traffic) -> Self {
+    fn new(engine: &Engine, policy: &str, traffic: Traffic) -> Self {
+        let slots = traffic.slots();
         Self {
-            order,
+            order: order(engine, policy, slots),
             traffic,
             resident: HashMap::new(),
-            keys: vec![u32::MAX; SLOTS as usize],
-            free: (0..SLOTS).rev().collect(),
+            keys: vec![u32::MAX; slots as usize],
+            free: (0..slots).rev().collect(),
             bytes: 0,
+            peak_entries: 0,
             words: Vec::with_capacity(BATCH_WORDS + 3),
             clock: reading_the_clock(),
             calls: Vec::new(),
@@ -325,17 +339,27 @@ impl Replay {
         }
         Figures {
             hit_ratio: hits as f64 / 1_000_000.0,
-            bytes_of_entry: (self.order.memory() - empty) as f64 / f64::from(SLOTS),
+            bytes_of_entry: (self.order.memory() - empty).saturating_sub(PAGE) as f64
+                / self.peak_entries as f64,
             calls: self.calls,
             events: self.events,
         }
     }
 
+    /// Inserts, and makes room in lots if that was too much, as the host does: the newcomer may be
+    /// among those that leave.
     fn insert(&mut self, key: u32) {
         let size = self.traffic.size(key);
-        while self.free.is_empty() || self.bytes + size > u64::from(SLOTS) * SIZE {
+        let slot = self.free.pop().expect("room was made");
+        self.keys[slot as usize] = key;
+        self.resident.insert(key, slot);
+        self.bytes += size;
+        let hash = self.traffic.hash(key);
+        self.words.extend(pack::insert(slot, hash, size, None));
+        self.peak_entries = self.peak_entries.max(self.resident.len());
+        while self.free.is_empty() || self.bytes > CAPACITY {
             let mean = self.bytes / self.resident.len().max(1) as u64;
-            let need = (u64::from(LOT) * mean).max(size).min(self.bytes);
+            let need = u64::from(LOT) * mean.max(1);
             let victims = self.timed(|order, words| order.make_room(0, words, need));
             assert!(!victims.is_empty(), "no victims");
             for victim in victims {
@@ -346,12 +370,6 @@ impl Replay {
                 self.free.push(victim);
             }
         }
-        let slot = self.free.pop().expect("room was made");
-        self.keys[slot as usize] = key;
-        self.resident.insert(key, slot);
-        self.bytes += size;
-        let hash = self.traffic.hash(key);
-        self.words.extend(pack::insert(slot, hash, size, None));
     }
 
     fn observe(&mut self) {
@@ -372,11 +390,11 @@ impl Replay {
     }
 }
 
-fn order(engine: &Engine, policy: &str) -> Box<dyn EvictionOrder> {
+fn order(engine: &Engine, policy: &str, slots: u32) -> Box<dyn EvictionOrder> {
     let source = GuestSource::new(slot(engine, policy, Hook::Eviction));
     let limits = ShardLimits {
-        capacity: u64::from(SLOTS) * SIZE,
-        max_entries: SLOTS,
+        capacity: CAPACITY,
+        max_entries: slots,
     };
     source.order(limits).expect("an order")
 }
