@@ -22,6 +22,8 @@
 //! On disk it keeps what was hit most often since it was written.
 //!
 //! Parameters: `small`, the small queue's share in percent, 1 to 99, by default 10.
+//!
+//! Keeps 25 bytes for each entry, and 16 for each that is remembered: 40 with the default.
 
 use larder_guest::eviction::{Ghosts, Insert, Limits, Link, Links, Queue, Slots, Victims};
 use larder_guest::reinsertion::{self, Stored};

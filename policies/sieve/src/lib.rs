@@ -6,8 +6,8 @@
 //! newcomers prove themselves ahead of it.
 //!
 //! The paper makes room before a newcomer enters; here it has entered by then. The hand does not
-//! look at who came last, unless there is nobody else. A replaced
-//! entry keeps its place and is marked. Takes no parameters.
+//! look at who came last, unless there is nobody else. A replaced entry keeps its place and is
+//! marked. Takes no parameters.
 //!
 //! Keeps 25 bytes for each entry.
 
