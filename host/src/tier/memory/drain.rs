@@ -376,8 +376,10 @@ impl Worker {
             return Ok((Freed::default(), 0));
         };
         let (victims, mut answer) = ordered.make_room(self.inner.pace.unix_ms(), need)?;
-        // An order may name whole groups, so somewhat more than asked for is no mistake.
+        // An order may name whole groups, so somewhat more than asked for is no mistake. Nor is one
+        // large entry, which any order may come to before it has named enough.
         let most = need.saturating_mul(4).max(mean.saturating_mul(LOT_ENTRIES));
+        let mut largest_bytes = 0_u64;
         let (mut freed, mut changed) = (Freed::default(), 0_u64);
         let mut refused = Freed::default();
         let stripes = (0_u32..).zip(self.inner.layout.stripes_of(shard));
@@ -386,7 +388,7 @@ impl Worker {
             self.named.extend(ordered.numbering.of(number, &victims));
             let told_before = self.inner.pace.told_before(told.asked, told.horizon);
             for chunk in self.named.chunks(CHUNK) {
-                if freed.bytes >= most {
+                if freed.bytes - largest_bytes >= most {
                     answer = Answer::Wrong;
                     break;
                 }
@@ -397,6 +399,7 @@ impl Worker {
                     match stripe.evict_named(*slot, told.horizon, &mut departed) {
                         Named::Changed => changed = changed.saturating_add(1),
                         Named::Left(bytes, inserted) => {
+                            largest_bytes = largest_bytes.max(bytes);
                             let new = told_before.is_some_and(|before| inserted > before);
                             for sum in [Some(&mut freed), new.then_some(&mut refused)] {
                                 let Some(sum) = sum else { continue };
@@ -413,7 +416,7 @@ impl Worker {
             }
             told.asked = Some(told.horizon);
         }
-        let overflowed = freed.bytes >= most && answer == Answer::Wrong;
+        let overflowed = freed.bytes - largest_bytes >= most && answer == Answer::Wrong;
         if answer == Answer::Wrong {
             ordered.wrong_answer();
             self.inner.counters.wrong_answers.increment();

@@ -168,6 +168,24 @@ fn an_honest_order_evicts_in_its_order_and_keeps_the_headroom() {
 }
 
 #[test]
+fn one_large_entry_among_those_named_is_no_mistake() {
+    let (domain, mut worker, fakes) = guided_in((1, 8), Manner::Honest, 0);
+    let large = usize::try_from(bare_charge() * ROOM / 8).unwrap();
+    for key in 0..20_000 {
+        let body = if key % 1_000 == 0 { large } else { 0 };
+        assert_eq!(put(&domain, &entry(key, body)), Put::Stored);
+        if key % 8 == 0 {
+            worker.round();
+        }
+    }
+    let stats = domain.stats();
+    assert!(evicted(&domain, EvictionReason::Policy) > 10_000);
+    assert_eq!((stats.wrong_answers, stats.resyncs), (0, 0));
+    assert_eq!(fakes.seen.orders.load(SeqCst), 1, "it was never made anew");
+    audit(&domain);
+}
+
+#[test]
 fn a_put_without_room_does_not_wait_for_the_order() {
     let (domain, mut worker, fakes) = guided(Manner::Honest, ROOM + 7);
     assert_eq!(evicted(&domain, EvictionReason::NativeOverrun), 7);
