@@ -346,8 +346,8 @@ impl Replay {
         }
     }
 
-    /// Inserts, and makes room in lots if that was too much, as the host does: the newcomer may be
-    /// among those that leave.
+    /// Inserts, and makes room in lots if that was too much, as the host does in a simulation: the
+    /// newcomer may be among those that leave.
     fn insert(&mut self, key: u32) {
         let size = self.traffic.size(key);
         let slot = self.free.pop().expect("room was made");

@@ -9,7 +9,8 @@
 //! the one that is best for the objective (see `objective`) ranks the entries.
 //!
 //! Whatever the rule, who left is remembered with its uses until four times the capacity has left
-//! after it (see `memory`), and a newcomer worth less than the victims it needs is refused.
+//! after it (see `memory`), and a newcomer worth less than the victims it needs is refused; of those
+//! that were named before it, as they are worth less still, half may leave with it.
 //!
 //! Parameters: `objective`. `"requests"`: to miss the fewest requests. `"bytes"`: the fewest bytes.
 //! `"balanced"`, the default: the fewest of both, each counted in parts of what the rule close to LRU
@@ -26,10 +27,10 @@
 //! has a sample of up to a 21st of the entries that the shard may have, or 3,072 in shards of more
 //! than 64,512, but 512 in small ones, and all of them together hold up to half as many keys more.
 //!
-//! An event costs the same however many entries there are. A shadow costs less than the shard itself,
-//! as the shadows look a key up together. What they cost is what they miss: for each request all of
-//! them together miss one and a half on average, or the sample is halved, but not in shards of fewer
-//! than 32 entries.
+//! An event costs the same however many entries there are. What the shadows cost is what they miss:
+//! for each request to a full shard all of them together miss one and a half at most, on average over
+//! some thousand, or the sample is halved; but three in shards of fewer than 64 entries, and six in
+//! those of fewer than 32.
 
 mod memory;
 mod numbers;

@@ -4,8 +4,9 @@
 //! on top of the *age* of the shard when it was last used, and the age is the priority of the last
 //! that had to leave. Three things are added. Who left is remembered with its uses, and has them
 //! again on return. A newcomer that is worth the least is refused. And who turns out not to be needed
-//! once a larger entry was named stays, but no more of them than leave: they come first the next time
-//! again, and naming them over and over would cost more than they are worth.
+//! once a larger entry was named stays, but no more of them than leave: they are the first to be named
+//! the next time, and to name them over and over would cost more than they are worth. Which of them
+//! stay made no difference on any trace.
 //!
 //! A hit only notes the age: an entry comes to its true place in the order when it would be named.
 //!

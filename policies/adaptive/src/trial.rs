@@ -5,7 +5,7 @@
 //! a sampled key count (Waldspurger, Park, Garthwaite and Ahmad, FAST 2015), and all shadows see
 //! the same ones, so that what chance adds to one it adds to all. In a small shard most keys are
 //! sampled, or all of them, unless the shadows miss so often that they would cost more than the shard
-//! itself. A sample that was halved stays so.
+//! itself. A sample that was halved stays so, even if the shard shrinks.
 //!
 //! Shadows hold much the same keys. So a key has one number in all of them (see `numbers`) and is
 //! looked up once for all.
@@ -31,8 +31,8 @@ const KEYS_OF_TWO: u32 = 3;
 /// as it is a miss that costs a shadow time. So in a shard where all misses everywhere, one key in
 /// four is sampled.
 const MISSES_MAX: f64 = 1.5;
-/// Sampled requests of a full shard before that is known.
-const MISSES_OF: u32 = 2048;
+/// Sampled requests that misses are counted for. What a shard that fills misses says nothing.
+const COUNTED: u32 = 2048;
 /// Entries of the shard that the sample stands for, at least: then it is not halved for what it costs.
 const HALVED_MIN: u32 = 16;
 /// Shadows have this part of the room that they should have until the shard is full: so they fill
@@ -90,6 +90,16 @@ pub(crate) struct Trial {
     /// The sample is one key in 2 to the power of this.
     halvings: u32,
     requests: u32,
+    counted: Counted,
+}
+
+/// What the shadows cost lately.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    requests: u32,
+    misses: u32,
+    /// The shard was full when this began.
+    is_of_full: bool,
 }
 
 impl Trial {
@@ -104,6 +114,7 @@ impl Trial {
             best: objective.first(),
             halvings: 0,
             requests: 0,
+            counted: Counted::default(),
         }
     }
 
@@ -139,15 +150,11 @@ impl Trial {
         let room_bytes = shard
             .full_bytes
             .unwrap_or(shard.capacity_bytes / FILLING_PART);
-        self.tried(key, room_bytes >> self.halvings, shard.unit_bytes);
+        let misses = self.tried(key, room_bytes >> self.halvings, shard.unit_bytes);
         self.requests += 1;
-        let is_looked_at = self.requests.is_multiple_of(LOOK_EVERY);
-        if is_looked_at {
+        if self.requests.is_multiple_of(LOOK_EVERY) {
             let scores = self.shadows.each_ref().map(|shadow| shadow.score);
             self.best = self.objective.best(scores, self.best);
-        }
-        if self.is_too_large(shard) || is_looked_at && self.is_too_costly(shard) {
-            self.halve();
         }
         if self.requests >= SCORED_MAX {
             self.requests /= 2;
@@ -155,31 +162,40 @@ impl Trial {
                 shadow.score = shadow.score.part(0.5);
             }
         }
+        if self.is_too_costly(misses, shard) || self.is_too_large(shard) {
+            self.halve();
+        }
     }
 
     /// Whether the sample takes more memory than it may.
     fn is_too_large(&self, shard: Shard) -> bool {
-        self.halvings < u32::BITS
-            && (shard.residents >> self.halvings > self.sample_max || self.numbers.is_full())
+        shard.residents >> self.halvings > self.sample_max || self.numbers.is_full()
     }
 
-    /// Whether the sample takes more time than it may, and would tell anything by half.
-    fn is_too_costly(&self, shard: Shard) -> bool {
-        if shard.full_bytes.is_none()
-            || self.requests < MISSES_OF
-            || shard.residents >> self.halvings < 2 * HALVED_MIN
-        {
+    /// Whether the sample takes more time than it may, now that so many shadows missed a request, and
+    /// would tell anything by half.
+    fn is_too_costly(&mut self, misses: u32, shard: Shard) -> bool {
+        self.counted.requests += 1;
+        self.counted.misses += misses;
+        if self.counted.requests < COUNTED {
             return false;
         }
-        let misses: f64 = self.shadows.iter().map(|s| s.score.requests).sum();
+        let next = Counted {
+            is_of_full: shard.full_bytes.is_some(),
+            ..Counted::default()
+        };
+        let counted = std::mem::replace(&mut self.counted, next);
         // As many requests to the shard as the sampled ones stand for.
-        let requests = f64::from(self.requests) * f64::from(self.halvings).exp2();
-        misses > MISSES_MAX * requests
+        let requests = f64::from(counted.requests) * f64::from(self.halvings).exp2();
+        counted.is_of_full
+            && f64::from(counted.misses) > MISSES_MAX * requests
+            && shard.residents >> self.halvings >= 2 * HALVED_MIN
     }
 
-    /// Tries all rules on a request.
-    fn tried(&mut self, key: Key, capacity_bytes: u64, unit_bytes: f64) {
+    /// Tries all rules on a request; answers how many shadows it was a newcomer to.
+    fn tried(&mut self, key: Key, capacity_bytes: u64, unit_bytes: f64) -> u32 {
         let Key { hash, size_bytes } = key;
+        let mut newcomer_to = 0;
         let mut number = self.numbers.hold(hash);
         for shadow in &mut self.shadows {
             if number.is_some_and(|number| shadow.ranking.hit(number).is_some()) {
@@ -191,6 +207,7 @@ impl Trial {
             }
             number = number.or_else(|| self.numbers.enter(hash));
             if let Some(number) = number {
+                newcomer_to += 1;
                 self.numbers.held(number);
                 shadow.enter(number, key, capacity_bytes, unit_bytes, &mut self.numbers);
             }
@@ -198,6 +215,7 @@ impl Trial {
         if let Some(number) = number {
             self.numbers.let_go(number);
         }
+        newcomer_to
     }
 
     /// Samples half as many keys, and drops those that are in the sample no more.

@@ -14,8 +14,8 @@
 //! points less on traces of large objects, of requests and of bytes, and elsewhere from 1 point less
 //! to 1.2 points more. Without sizes the two agree to 0.2 points.
 //!
-//! Keeps 20 bytes for each entry, and 32 for each ghost, of which there are no more than there ever
-//! were entries.
+//! Keeps 20 bytes for each entry, and 32 for each ghost, of which there are no more than there were
+//! entries at once.
 
 mod ghosts;
 
@@ -171,7 +171,7 @@ impl Arc {
         };
     }
 
-    /// Keeps the ghosts within the paper's bounds, and within as many as there were entries.
+    /// Keeps the ghosts within the paper's bounds, and within as many as there were entries at once.
     fn forget_some(&mut self) {
         self.peak_entries = self.peak_entries.max(self.t1.len + self.t2.len);
         let once_bytes = |arc: &Self| arc.t1.bytes.saturating_add(arc.ghosts.bytes(Side::B1));

@@ -6,10 +6,11 @@
 //! most bytes. Entries of equal priority leave in the order of their last use.
 //!
 //! The paper admits every newcomer. Here one that is worth less than a victim it would need is
-//! refused instead, and then few leave for it: victims turn out not to be needed once a larger entry
-//! above them is named, and stay, but no more of them than leave, as they are named the next time
-//! again. A refusal raises `L` as any departure does, or residents that are used no more would keep
-//! newcomers out for ever. A replaced entry is used. Takes no parameters.
+//! refused instead, and of those that are worth less still at most half leave with it: they turn out
+//! not to be needed once a larger entry above them is named, and stay, but no more of them than
+//! leave, or the same ones would be named over and over. A refusal raises `L` as any departure does,
+//! or residents that are used no more would keep newcomers out for ever. A replaced entry is used.
+//! Takes no parameters.
 //!
 //! On disk it keeps what was hit most often for its size since it was written.
 //!

@@ -1,7 +1,10 @@
 //! The whole, and the choice of a rule, on made-up traffic.
 
-use larder_guest::eviction::Limits;
+use std::collections::HashMap;
+
+use larder_guest::eviction::{Insert, Limits, Victims};
 use larder_guest::testing::{Answer, Shard};
+use larder_guest::{Eviction, Params};
 
 use super::{hash, random};
 use crate::Adaptive;
@@ -130,16 +133,62 @@ fn shadows_that_miss_much_have_a_smaller_sample() {
         }
         trial.halvings()
     };
-    // All six miss nearly always, about two in three, or nearly never.
+    // All six miss nearly always, or some of a hundred requests: 37, 29, 20, 9.
     assert_eq!(halvings(500, 1_000_000, Some(500)), 2);
     assert_eq!(halvings(500, 800, Some(500)), 1);
-    assert_eq!(halvings(300, 330, Some(300)), 0);
+    assert_eq!(halvings(500, 700, Some(500)), 1);
+    assert_eq!(halvings(500, 620, Some(500)), 0);
+    assert_eq!(halvings(500, 550, Some(500)), 0);
     // What the sample stands for: 16 entries at least.
     assert_eq!(halvings(64, 1_000_000, Some(64)), 2);
     assert_eq!(halvings(63, 1_000_000, Some(63)), 1);
     assert_eq!(halvings(31, 1_000_000, Some(31)), 0);
     // Who fills misses all.
     assert_eq!(halvings(500, 1_000_000, None), 0);
+}
+
+#[test]
+fn what_is_missed_while_the_shard_fills_does_not_halve_the_sample() {
+    let halvings = |keys| {
+        let limits = Limits {
+            capacity_bytes: 600,
+            max_entries: 100_000,
+        };
+        let mut policy = Adaptive::configure(&Params::parse("{}").unwrap(), limits).unwrap();
+        let mut slots = HashMap::new();
+        let mut free: Vec<u32> = (0..=600).rev().collect();
+        let state = &mut 7;
+        for request in 0..60_000 {
+            // One request in twenty is for a key that never comes again.
+            let is_new = request % 20 == 0;
+            let key = if is_new {
+                1_000_000 + request
+            } else {
+                random(state, keys)
+            };
+            if let Some(slot) = slots.get(&key) {
+                policy.hit(*slot);
+                continue;
+            }
+            let slot = free.pop().unwrap();
+            slots.insert(key, slot);
+            policy.insert(Insert {
+                slot,
+                hash: hash(u32::try_from(key).unwrap()).into(),
+                size_bytes: 1,
+                lifetime: None,
+            });
+            if free.is_empty() {
+                let mut victims = Victims::new(1);
+                policy.victims(&mut victims);
+                slots.retain(|_, slot| !victims.slots().contains(slot));
+                free.extend(victims.into_slots());
+            }
+        }
+        policy.trial.halvings()
+    };
+    assert_eq!(halvings(420), 0);
+    assert_eq!(halvings(1_000_000), 2);
 }
 
 #[test]
