@@ -33,6 +33,8 @@ const WAITING_MAX: usize = 16;
 const MANY: u32 = 4096;
 /// Ghosts that are fetched ahead, at most: more would push each other out again.
 const FETCHED_MAX: usize = 256;
+/// Up to so many entries and their ghosts are in the processor's cache without being fetched.
+const CACHED: u32 = 4096;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -243,6 +245,9 @@ impl Ranking {
 
     /// Has the ghosts at hand that the keys in `slots` have, or are going to have.
     fn fetch(&self, slots: &[u32]) {
+        if self.len <= CACHED {
+            return;
+        }
         let ghosts = slots.iter().filter_map(|slot| {
             let entry = self.entries.get(*slot)?;
             Some(self.memory.touch(entry.hash))
@@ -253,6 +258,9 @@ impl Ranking {
     /// Has the entries in `slots` at hand.
     #[inline]
     fn fetch_entries(&self, slots: &[u32]) {
+        if self.len <= CACHED {
+            return;
+        }
         let entries = slots.iter().filter_map(|slot| self.entries.get(*slot));
         black_box(entries.fold(0, |all, entry| all ^ entry.hash));
     }
