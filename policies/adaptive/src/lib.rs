@@ -28,9 +28,8 @@
 //! than 64,512, but 512 in small ones, and all of them together hold up to half as many keys more.
 //!
 //! An event costs the same however many entries there are. What the shadows cost is what they miss:
-//! for each request to a full shard all of them together miss one and a half at most, on average over
-//! some thousand, or the sample is halved; but three in shards of fewer than 64 entries, and six in
-//! those of fewer than 32.
+//! for each request to a full shard all of them together miss five quarters at most, on average over
+//! some thousand, or the sample is halved; but up to six in shards of fewer than 128 entries.
 
 mod memory;
 mod numbers;

@@ -29,8 +29,8 @@ const SAMPLE_PART: u32 = 21;
 const KEYS_OF_TWO: u32 = 3;
 /// Misses of all shadows for each request to the shard: more, on average, and the sample is halved,
 /// as it is a miss that costs a shadow time. So in a shard where all misses everywhere, one key in
-/// four is sampled.
-const MISSES_MAX: f64 = 1.5;
+/// eight is sampled.
+const MISSES_MAX: f64 = 1.25;
 /// Sampled requests that misses are counted for. What a shard that fills misses says nothing.
 const COUNTED: u32 = 2048;
 /// Entries of the shard that the sample stands for, at least: then it is not halved for what it costs.

@@ -133,11 +133,11 @@ fn shadows_that_miss_much_have_a_smaller_sample() {
         }
         trial.halvings()
     };
-    // All six miss nearly always, or some of a hundred requests: 37, 29, 20, 9.
-    assert_eq!(halvings(500, 1_000_000, Some(500)), 2);
+    // All six miss nearly always, or some of a hundred requests: 37, 29, 17, 9.
+    assert_eq!(halvings(500, 1_000_000, Some(500)), 3);
     assert_eq!(halvings(500, 800, Some(500)), 1);
     assert_eq!(halvings(500, 700, Some(500)), 1);
-    assert_eq!(halvings(500, 620, Some(500)), 0);
+    assert_eq!(halvings(500, 600, Some(500)), 0);
     assert_eq!(halvings(500, 550, Some(500)), 0);
     // What the sample stands for: 16 entries at least.
     assert_eq!(halvings(64, 1_000_000, Some(64)), 2);
@@ -188,7 +188,7 @@ fn what_is_missed_while_the_shard_fills_does_not_halve_the_sample() {
         policy.trial.halvings()
     };
     assert_eq!(halvings(420), 0);
-    assert_eq!(halvings(1_000_000), 2);
+    assert_eq!(halvings(1_000_000), 3);
 }
 
 #[test]
