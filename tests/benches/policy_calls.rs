@@ -40,8 +40,6 @@ const EXPONENT: f64 = 0.9;
 const SIZE: u64 = 1_000;
 /// Bytes of memory that a policy may take for each entry, ghosts included.
 const BYTES_OF_ENTRY_MAX: f64 = 64.0;
-/// Bytes that memory grows by. So much of it may be unused, which is something where entries are few.
-const PAGE: u64 = 64 << 10;
 /// Replays whose calls are compared.
 const RUNS: usize = 8;
 /// Words handed over at a time, and victims asked for at a time.
@@ -339,8 +337,7 @@ impl Replay {
         }
         Figures {
             hit_ratio: hits as f64 / 1_000_000.0,
-            bytes_of_entry: (self.order.memory() - empty).saturating_sub(PAGE) as f64
-                / self.peak_entries as f64,
+            bytes_of_entry: (self.order.memory() - empty) as f64 / self.peak_entries as f64,
             calls: self.calls,
             events: self.events,
         }

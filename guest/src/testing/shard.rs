@@ -110,6 +110,11 @@ impl<T: Eviction> Shard<T> {
         }
     }
 
+    /// The policy, to look at what it keeps.
+    pub fn policy(&self) -> &T {
+        &self.policy
+    }
+
     /// Whether `key` is resident.
     pub fn contains(&self, key: u64) -> bool {
         self.slots.contains_key(&key)

@@ -34,7 +34,7 @@ pub struct Arc {
     /// `p` of the paper: bytes that `T1` should have.
     target_bytes: u64,
     capacity_bytes: u64,
-    /// The most entries there ever were.
+    /// The most entries there were at once.
     peak_entries: u32,
     /// Who came last, if it is in `T1` and was not used again.
     newcomer: Option<u32>,

@@ -1,10 +1,7 @@
 //! The whole, and the choice of a rule, on made-up traffic.
 
-use std::collections::HashMap;
-
-use larder_guest::eviction::{Insert, Limits, Victims};
+use larder_guest::eviction::Limits;
 use larder_guest::testing::{Answer, Shard};
-use larder_guest::{Eviction, Params};
 
 use super::{hash, random};
 use crate::Adaptive;
@@ -154,9 +151,7 @@ fn what_is_missed_while_the_shard_fills_does_not_halve_the_sample() {
             capacity_bytes: 600,
             max_entries: 100_000,
         };
-        let mut policy = Adaptive::configure(&Params::parse("{}").unwrap(), limits).unwrap();
-        let mut slots = HashMap::new();
-        let mut free: Vec<u32> = (0..=600).rev().collect();
+        let mut shard = Shard::<Adaptive>::new("{}", limits).unwrap();
         let state = &mut 7;
         for request in 0..60_000 {
             // One request in twenty is for a key that never comes again.
@@ -166,26 +161,9 @@ fn what_is_missed_while_the_shard_fills_does_not_halve_the_sample() {
             } else {
                 random(state, keys)
             };
-            if let Some(slot) = slots.get(&key) {
-                policy.hit(*slot);
-                continue;
-            }
-            let slot = free.pop().unwrap();
-            slots.insert(key, slot);
-            policy.insert(Insert {
-                slot,
-                hash: hash(u32::try_from(key).unwrap()).into(),
-                size_bytes: 1,
-                lifetime: None,
-            });
-            if free.is_empty() {
-                let mut victims = Victims::new(1);
-                policy.victims(&mut victims);
-                slots.retain(|_, slot| !victims.slots().contains(slot));
-                free.extend(victims.into_slots());
-            }
+            shard.request(key, 1);
         }
-        policy.trial.halvings()
+        shard.policy().trial.halvings()
     };
     assert_eq!(halvings(420), 0);
     assert_eq!(halvings(1_000_000), 3);
